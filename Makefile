@@ -1,0 +1,53 @@
+# Each target that needs .venv first brings it up to date, so a fresh clone needs no other step.
+
+PORT ?= 8000
+
+# The lock files are exact for every platform, carry hashes and name no registry, so that pip's and
+# uv's own settings decide where packages come from.
+COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock' $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types format check lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv hold what requirements/development.txt names
+	@scripts/setup
+
+run: setup ## Serve on 127.0.0.1:8000 with example data (PORT=9000 for another port)
+	@[ -e .env ] || { cp .env.example .env && echo 'Copied .env.example to .env.'; }
+	@exec .venv/bin/python manage.py runserver --seed 127.0.0.1:$(PORT)
+
+# A part of the tests cannot reach the coverage that all of them must, so ARGS switches it off.
+test: setup ## Run the tests with coverage (ARGS="-k name" for a part of them, without coverage)
+	@.venv/bin/pytest $(or $(ARGS),--cov --cov-report=term-missing:skip-covered)
+
+lint: setup ## Check style, formatting and the layers' imports
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/lint-imports
+
+types: setup ## Check the types
+	@.venv/bin/mypy
+
+format: setup ## Mend style and formatting
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+check: lint types test ## All of lint, types and test
+
+# Production is locked first and constrains development, so that tests run what the server runs.
+# uv's own file reaches down to Python 3.8, because any Python 3 may be the one that installs it.
+lock: ## Write the lock files from pyproject.toml (ARGS=--upgrade for newer versions)
+	@set -e; uv=$$(scripts/setup --uv); \
+	$(COMPILE) --python-version 3.13 -o requirements/production.txt pyproject.toml; \
+	$(COMPILE) --python-version 3.13 -o requirements/development.txt pyproject.toml \
+		--group dev -c requirements/production.txt; \
+	echo uv | $(COMPILE) --python-version 3.8 -o requirements/uv.txt -
+
+clean: ## Remove .venv, .uv and all caches, but never the database in .postgres
+	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .coverage .coverage.* coverage.xml htmlcov
+	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+"""The API: its routers, how it reads JSON, and how it answers errors."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import register_converter
+from ninja import NinjaAPI, Swagger
+from ninja.parser import Parser
+
+from config import problems
+from todos import strict_json
+from todos.api import router as tasks
+from todos.errors import UnsupportedMediaType
+from todos.health import router as health
+
+
+class Segment:
+    """One segment of a path, empty ones included, so that an empty id is answered as an invalid one (D3)."""
+
+    regex = "[^/]*"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+class StrictParser(Parser):
+    """Reads a body as strict JSON, and only when it is sent as JSON."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        if request.content_type not in ("application/json", "application/merge-patch+json"):
+            raise UnsupportedMediaType(request.content_type or "")
+        return strict_json.parse(request.body)
+
+
+register_converter(Segment, "segment")
+
+api = NinjaAPI(
+    title="Todo API",
+    version="1.0.0",
+    description="Tasks of many users. Every error is a problem document (RFC 9457).",
+    docs=Swagger(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
+    parser=StrictParser(),
+    urls_namespace="api",
+)
+problems.register(api)
+api.add_router("/v1", health)
+api.add_router("", tasks)

@@ -1,0 +1,46 @@
+"""The ASGI application: opens the database when the server starts, closes it when the server stops."""
+
+import logging
+import os
+from contextlib import AsyncExitStack
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+import django
+
+from config.env import env
+from config.handler import Handler, Message, Receive, Send
+from persistence.embedded import EmbeddedPostgresError
+from persistence.startup import StartupError, start
+
+django.setup(set_prefix=False)
+logger = logging.getLogger(__name__)
+handler = Handler()
+
+
+async def application(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await handler(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await lifespan(scope, receive, send)
+    else:
+        # Refuses a WebSocket; there are none.
+        await send({"type": "websocket.close"})
+
+
+async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
+    await receive()
+    async with AsyncExitStack() as stack:
+        try:
+            dsn = stack.enter_context(env.located_database())
+            database = await stack.enter_async_context(
+                start(dsn, env.database_options, patient=env.is_production, migrate=env.migrates_at_start)
+            )
+        except (EmbeddedPostgresError, StartupError) as error:
+            logger.critical("%s", error)
+            await send({"type": "lifespan.startup.failed", "message": "the database is not usable"})
+            return
+        scope["state"]["database"] = database
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,181 @@
+"""The environment: read here once, checked whole, and frozen; nothing else reads it (D15).
+
+Real variables win over `.env` beside `manage.py`. Every fault is reported at once, and the process stops.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from persistence import embedded
+from persistence.database import DatabaseOptions
+from persistence.dsn import EXAMPLE, Dsn
+from persistence.pool import PoolLimits
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = "embedded://"
+
+EXAMPLES = {
+    "DATABASE_URL": f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)",
+    "ENVIRONMENT": "development  (or production)",
+    "CORS_ORIGINS": "http://localhost:3000,https://todo.example.com",
+    "LOG_LEVEL": "INFO  (or DEBUG, WARNING, ERROR)",
+    "AUTO_MIGRATE": "true",
+    "DATABASE_PRIVATE_HOSTS": "db,postgres",
+    "DATABASE_POOLER": "true",
+    "DATABASE_POOL_MIN": "5",
+    "DATABASE_POOL_MAX": "20",
+    "DATABASE_POOL_TIMEOUT": "30  (seconds)",
+    "DATABASE_POOL_LIFETIME": "3600  (seconds)",
+    "DATABASE_CONNECT_TIMEOUT": "5  (seconds)",
+    "REQUEST_TIMEOUT": "5  (seconds)",
+    "BODY_MAX_BYTES": "65536",
+    "WEB_CONCURRENCY": "2  (processes)",
+}
+
+
+def _split(value: Any) -> Any:
+    """`a, b` as it stands in a variable; JSON, which pydantic-settings expects, is nobody's habit there."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Env(BaseSettings):
+    """Every setting, by the name of its variable in lower case; `docs/configuration.md` explains each.
+
+    Fields that others are checked against come before them.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_file=ROOT / ".env", env_file_encoding="utf-8", extra="ignore")
+
+    environment: Literal["development", "production"]
+    database_private_hosts: _Names = ()
+    database_url: str = Field(repr=False)
+    database_pooler: bool = False
+    database_pool_max: int = Field(20, ge=1, le=100)
+    database_pool_min: int = Field(5, ge=1, le=100)
+    database_pool_timeout: float = Field(30, gt=0, le=30)
+    database_pool_lifetime: float = Field(3600, ge=1)
+    database_connect_timeout: float = Field(5, ge=2, le=30)
+    auto_migrate: bool = False
+    cors_origins: _Names = ("http://localhost:3000",)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = None
+    request_timeout: float = Field(5, gt=0, le=60)
+    body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=16 * 1024 * 1024)
+    web_concurrency: int = Field(2, ge=1, le=256)
+
+    @field_validator("environment", "log_level", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        return value.strip().upper() if info.field_name == "log_level" else value.strip().lower()
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: str, info: ValidationInfo) -> str:
+        if url.startswith(EMBEDDED):
+            if info.data.get("environment") == "production":
+                raise ValueError(f"{EMBEDDED} is the development database and is refused in production")
+            if not url.removeprefix(EMBEDDED).strip("/"):
+                raise ValueError("it names no folder for the data")
+        else:
+            Dsn.parse(url, info.data.get("database_private_hosts", ()))
+        return url
+
+    @field_validator("database_pool_min")
+    @classmethod
+    def _check_pool(cls, smallest: int, info: ValidationInfo) -> int:
+        if smallest > info.data.get("database_pool_max", smallest):
+            raise ValueError("it is larger than DATABASE_POOL_MAX")
+        return smallest
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/\s?#*@]+", origin):
+                raise ValueError(f"{origin!r} is no origin; write scheme, host and port only, without a final slash")
+        return origins
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def migrates_at_start(self) -> bool:
+        """Whether a server brings the schema up to date when it starts (D11)."""
+        return self.auto_migrate or not self.is_production
+
+    @property
+    def level(self) -> str:
+        """The log level: `LOG_LEVEL`, else DEBUG in development and INFO in production (D18)."""
+        return self.log_level or ("INFO" if self.is_production else "DEBUG")
+
+    @property
+    def database_options(self) -> DatabaseOptions:
+        return DatabaseOptions(
+            limits=PoolLimits(
+                min_size=self.database_pool_min,
+                max_size=self.database_pool_max,
+                timeout=self.database_pool_timeout,
+                lifetime=self.database_pool_lifetime,
+            ),
+            connect_timeout=self.database_connect_timeout,
+            statement_timeout=self.request_timeout,
+            behind_pooler=self.database_pooler,
+            log_sql=not self.is_production,
+        )
+
+    @contextmanager
+    def located_database(self) -> Iterator[Dsn]:
+        """Where the database is; the development one runs at least until the end of the block.
+
+        Raises `embedded.EmbeddedPostgresError`.
+        """
+        if self.database_url.startswith(EMBEDDED):
+            with embedded.running(ROOT / self.database_url.removeprefix(EMBEDDED)) as dsn:
+                yield dsn
+        else:
+            yield Dsn.parse(self.database_url, self.database_private_hosts)
+
+
+def load(**overrides: Any) -> Env:
+    """Reads the environment; on any fault exits with status 1 and one message that names them all."""
+    try:
+        return Env(**overrides)
+    except ValidationError as error:
+        faults = "\n".join(_describe(fault) for fault in error.errors(include_url=False))
+    except UnicodeDecodeError:
+        faults = "  .env is not UTF-8 text"
+    raise SystemExit(
+        f"The environment cannot be used, so nothing was started:\n\n{faults}\n\n"
+        "Set these variables in the environment or in .env; .env.example and docs/configuration.md explain them."
+    )
+
+
+def _describe(fault: ErrorDetails) -> str:
+    name = str(fault["loc"][0]).upper()
+    if fault["type"] == "missing":
+        problem = "is missing"
+    elif name == "DATABASE_URL":
+        # Its value may hold a password anywhere, so it is not repeated.
+        problem = f"cannot be used: {_reason(fault)}"
+    else:
+        problem = f"cannot be {fault['input']!r}: {_reason(fault)}"
+    return f"  {name} {problem}\n      for example: {name}={EXAMPLES[name]}"
+
+
+def _reason(fault: ErrorDetails) -> str:
+    return fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+
+
+env = load()

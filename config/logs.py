@@ -1,0 +1,62 @@
+"""What is logged and how: one line a record, with the id of the request it belongs to."""
+
+import logging
+import traceback
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, override
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.env import Env
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+class WithRequestId(logging.Filter):
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+class Formatter(logging.Formatter):
+    """Shows tracebacks, but of a database error only its code: its text can hold the values of a row (D18)."""
+
+    @override
+    def formatException(
+        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> str:
+        lines: list[str] = []
+        error = ei[1]
+        while error is not None:
+            lines[:0] = [*traceback.format_tb(error.__traceback__), f"{type(error).__qualname__}: {_safe(error)}\n"]
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "".join(lines).rstrip()
+
+
+def _safe(error: BaseException) -> str:
+    match error:
+        case psycopg.Error():
+            return f"SQLSTATE {error.sqlstate or 'unknown'}"
+        case SQLAlchemyError():
+            return f"caused by {type(error.__cause__).__name__}"
+    return str(error)
+
+
+def configuration(env: Env) -> dict[str, Any]:
+    """For `logging.config.dictConfig`. Only our own loggers follow `LOG_LEVEL`: libraries have nothing to say below."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"request_id": {"()": WithRequestId}},
+        "formatters": {
+            "line": {"()": Formatter, "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+        },
+        "root": {"handlers": ["console"], "level": "WARNING"},
+        "loggers": {name: {"level": env.level} for name in ("config", "persistence", "todos")},
+    }

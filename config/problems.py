@@ -1,0 +1,96 @@
+"""Every error as one shape: a problem document (RFC 9457)."""
+
+import logging
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from persistence.errors import ConstraintViolated, InvalidValue, Unavailable, UniqueViolated
+from todos.errors import (
+    Conflict,
+    FieldError,
+    InternalError,
+    InvalidInput,
+    MalformedJson,
+    PathNotFound,
+    Problem,
+    ServiceUnavailable,
+)
+from todos.requests import Request
+
+logger = logging.getLogger(__name__)
+
+TYPE_PREFIX = "urn:problem:todo:"
+
+_PLAINER = {
+    "missing": "This is required",
+    "extra_forbidden": "There is no such field; check its spelling",
+    "string_unicode": "The text has a lone surrogate, which is no character",
+}
+"""pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
+
+
+def render(problem: Problem) -> HttpResponse:
+    document: dict[str, Any] = {
+        "type": TYPE_PREFIX + problem.kind,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        document["errors"] = problem.errors
+    return HttpResponse(
+        orjson.dumps(document),
+        status=problem.status,
+        content_type="application/problem+json",
+        headers=dict(problem.headers),
+    )
+
+
+def translate(error: Exception, request_id: str) -> Problem:
+    """The problem that tells a client about any error; what nobody expected is logged with the request id."""
+    match error:
+        case Problem():
+            return error
+        case ValidationError():
+            return InvalidInput.of(*(_field_error(fault) for fault in error.errors))
+        case HttpError() if isinstance(error.__cause__, Problem):
+            # Ninja wraps whatever goes wrong while it parses a body.
+            return error.__cause__
+        case HttpError(status_code=400):
+            return MalformedJson("The body cannot be read.")
+        case Unavailable():
+            logger.warning("Answering 503: %s", error)
+            return ServiceUnavailable(str(error), error.retry_after)
+        case UniqueViolated():
+            return Conflict(f"This breaks the rule {error.constraint}.")
+        case ConstraintViolated():
+            return InvalidInput(f"The database refused a value by its rule {error.constraint}.")
+        case InvalidValue():
+            return InvalidInput(str(error))
+    logger.error("Unexpected %s", type(error).__name__, exc_info=error)
+    return InternalError(request_id)
+
+
+def register(api: NinjaAPI) -> None:
+    """Makes Ninja answer every exception of an endpoint with a problem. A plain function, as Ninja awaits none."""
+
+    def answer(request: HttpRequest, error: Exception) -> HttpResponse:
+        assert isinstance(request, Request)
+        return render(translate(error, request.request_id))
+
+    for kind in (Exception, HttpError, ValidationError):
+        api.add_exception_handler(kind, answer)
+    api.add_exception_handler(PathNotFound, answer)
+
+
+def _field_error(fault: dict[str, Any]) -> FieldError:
+    """Ninja's place of a fault is ("body", name of the parameter, path...), or ("path", name) and so on."""
+    place = fault["loc"][2:] if fault["loc"][0] == "body" else fault["loc"][1:]
+    return {
+        "field": ".".join(str(part) for part in place) or "body",
+        "detail": _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),
+    }

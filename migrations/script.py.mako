@@ -1,0 +1,28 @@
+"""${message}.
+
+Before you ship this step:
+
+- The old code keeps running while and after it is applied: add first, use later, remove last, in separate releases.
+- It waits at most `lock_timeout` for a lock and then fails whole; just run it again. Keep what locks a busy table short.
+- A new column is nullable or has a constant default. A new CHECK or foreign key is added NOT VALID in one step and
+  validated in the next. A backfill goes in batches, outside of a step.
+- CREATE INDEX blocks writes: on a large table use op.get_context().autocommit_block() and CREATE INDEX CONCURRENTLY
+  IF NOT EXISTS, alone in its step, because such a step is not atomic.
+- downgrade() loses nothing that an older step had stored.
+- Change persistence/models.py to match: tests/test_schema.py compares the two.
+"""
+
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    raise NotImplementedError("write the step")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("write the way back")

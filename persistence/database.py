@@ -1,0 +1,162 @@
+"""The door to the database: one statement in one round trip, or a session for work that needs more than one."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, override
+
+import psycopg
+from psycopg.rows import dict_row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from persistence.dsn import Dsn
+from persistence.errors import DeadlineExceeded, translate
+from persistence.pool import Connection, Pool, PoolLimits, retirement
+from persistence.statement import Statement
+
+APPLICATION_NAME = "todo"
+"""How our connections are called in `pg_stat_activity`."""
+
+sql_logger = logging.getLogger("persistence.sql")
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """How to use the database at a `Dsn`; times in seconds."""
+
+    limits: PoolLimits = field(default_factory=PoolLimits)
+    connect_timeout: float = 5.0
+    statement_timeout: float = 5.0
+    """For one statement, the wait for a connection included; past it the connection is cut off."""
+    behind_pooler: bool = False
+    """Set for a transaction pooler that is not Neon's: statements are then not prepared."""
+    log_sql: bool = False
+    """Logs every statement at DEBUG, without its parameters (D18)."""
+
+
+class Database:
+    """A pool and an engine on it; made by `open_database` and good for that event loop only."""
+
+    def __init__(self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions) -> None:
+        self.pool = pool
+        self._engine = engine
+        self._timeout = options.statement_timeout
+
+    async def rows[Row: Mapping[str, Any]](
+        self, statement: Statement[Row], values: Mapping[str, Any], timeout: float | None = None
+    ) -> list[Row]:
+        """Runs one statement in autocommit and returns all its rows. One round trip.
+
+        Raises the errors of `persistence.errors`: within `timeout` seconds (the options' by default) at the latest.
+        """
+        timeout = self._timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        connection = await self.pool.acquire(timeout)
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), connection.sever)
+        try:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(statement.text, statement.bind(values))
+            return await cursor.fetchall()  # type: ignore[return-value] # the statement vouches for its row type
+        except psycopg.Error as error:
+            if monotonic() >= deadline:
+                raise DeadlineExceeded("The database did not answer in time.") from error
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+        finally:
+            timer.cancel()
+            self.pool.release(connection)
+
+    async def row[Row: Mapping[str, Any]](
+        self, statement: Statement[Row], values: Mapping[str, Any], timeout: float | None = None
+    ) -> Row | None:
+        """The first row, or None; otherwise as `rows`."""
+        rows = await self.rows(statement, values, timeout)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session of its own in one transaction: committed on success, rolled back on error, always given back (D19).
+
+        Raises the errors of `persistence.errors`; objects stay readable after the commit.
+        """
+        try:
+            async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DBAPIError as error:
+            if not isinstance(error.orig, psycopg.Error):
+                raise
+            translated = translate(error.orig)
+            raise (error if translated is error.orig else translated) from error.orig
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY."""
+        connection = await self.pool.acquire()
+        try:
+            async with connection.transaction():
+                yield connection
+        finally:
+            self.pool.release(connection)
+
+
+@asynccontextmanager
+async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> AsyncIterator[Database]:
+    """Opens the pool, with its first connection made, and closes everything in the end.
+
+    Raises `psycopg.OperationalError` when the first connection fails: no retry here, see `persistence.startup`.
+    """
+    options = options or DatabaseOptions()
+    # libpq sends this to the server as a start-up parameter, which every pooler lets through, as it does not `options`.
+    os.environ["PGTZ"] = "UTC"
+
+    async def connect() -> Connection:
+        connection = await Connection.connect(
+            dsn.conninfo,
+            autocommit=True,
+            prepare_threshold=None if dsn.is_pooled or options.behind_pooler else 5,
+            cursor_factory=_LoggingCursor if options.log_sql else psycopg.AsyncCursor,
+            connect_timeout=max(2, round(options.connect_timeout)),
+            application_name=APPLICATION_NAME,
+        )
+        connection._pool = pool  # type: ignore[assignment] # ours stands in for psycopg_pool's
+        connection.retire_at = retirement(options.limits)
+        return connection
+
+    async def lend_to_session() -> Connection:
+        connection = await pool.acquire()
+        await connection.set_autocommit(False)
+        return connection
+
+    pool = Pool(connect, options.limits)
+    engine = create_async_engine(
+        "postgresql+psycopg://", poolclass=NullPool, async_creator=lend_to_session, hide_parameters=True
+    )
+    await pool.open()
+    try:
+        yield Database(pool, engine, options)
+    finally:
+        await engine.dispose()
+        await pool.close()
+
+
+class _LoggingCursor(psycopg.AsyncCursor[Any]):
+    """Logs each statement with the time it took, whichever door it came through."""
+
+    @override
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        started = monotonic()
+        try:
+            return await super().execute(query, params, **options)
+        finally:
+            outcome = f"failed: {type(error).__name__}" if (error := sys.exception()) else f"{self.rowcount} rows"
+            sql_logger.debug("%.1f ms, %s: %s", (monotonic() - started) * 1000, outcome, " ".join(str(query).split()))

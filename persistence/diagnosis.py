@@ -1,0 +1,60 @@
+"""Why a database cannot be reached, and what to do about it, in words for whoever set it up."""
+
+import re
+from dataclasses import dataclass
+from typing import override
+
+import psycopg
+
+from persistence.dsn import Dsn
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`problem` is what the server or the network said, in one line; neither holds the password."""
+
+    problem: str
+    hint: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.hint}"
+
+
+_HINTS = {
+    r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
+    r"translate host name|name or service not known|failed to resolve|no address associated": (
+        "The host name is unknown: check its spelling, and that DNS works here."
+    ),
+    r"certificate|\bssl\b|\btls\b": (
+        "The TLS connection cannot be made or trusted: check the host name, sslmode and sslrootcert in DATABASE_URL."
+    ),
+    r"authentication failed|no password supplied": (
+        "Check the user and the password in DATABASE_URL; they may have been rotated."
+    ),
+    r'role ".*" does not exist': "There is no such user: check the user in DATABASE_URL.",
+    r'database ".*" does not exist': "Create the database, or check its name at the end of DATABASE_URL.",
+    r"too many clients|too many connections|remaining connection slots": (
+        "The server has no connection left: lower DATABASE_POOL_MAX or the number of workers, or raise its limit."
+    ),
+    r"starting up|shutting down|recovery": "The server is starting or stopping: try again in a moment.",
+    r"connection refused": "No server listens there: check the host and the port, and that PostgreSQL runs.",
+    r"no such file or directory": "There is no such socket: check `host=` in DATABASE_URL, and that PostgreSQL runs.",
+}
+_OTHER_HINT = "Check DATABASE_URL; docs/database.md explains it."
+
+
+def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:
+    """Reads libpq's message, the only thing that tells these apart: most failures to connect have no SQLSTATE."""
+    if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
+        problem = "the connection timed out"
+    else:
+        problem = _last_line(str(error)) or type(error).__name__
+    hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, problem, re.IGNORECASE)), _OTHER_HINT)
+    return Diagnosis(problem, hint)
+
+
+def _last_line(text: str) -> str:
+    # libpq repeats itself for each address that a name has; the last line is the last attempt.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else ""

@@ -1,0 +1,207 @@
+"""The schema's history: which step a database is at, which is the newest, and the way between them.
+
+The steps live in `migrations/`, and Alembic runs them. It is synchronous, so code in an event loop calls everything but
+`applied_revision` in a thread.
+"""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, TypedDict
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, column, create_engine, select, table, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from persistence.database import Database
+from persistence.dsn import Dsn
+from persistence.statement import Statement
+
+LOCK_TIMEOUT = "5s"
+"""How long a step waits for a table in use: as long as it waits, later statements on that table wait behind it."""
+TURN_TIMEOUT = "120s"
+"""How long to wait for another process that is migrating the same database."""
+TURN_KEY = 0x746F646F
+"""The advisory lock of whoever migrates: 'todo' in ASCII."""
+
+type Direction = Literal["up", "down"]
+type State = Literal["up-to-date", "behind", "unknown"]
+
+
+class _Version(TypedDict):
+    version_num: str
+
+
+_CURRENT = Statement(select(column("version_num")).select_from(table("alembic_version")), _Version)
+
+
+class MigrationError(Exception):
+    """A step could not be run; the text names the step and what PostgreSQL said, and nothing of the step remains."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that was run; `duration` in seconds."""
+
+    revision: str
+    description: str
+    direction: Direction
+    duration: float
+
+
+@cache
+def head() -> str:
+    """The newest revision in `migrations/versions`. Reads the files once in a process."""
+    revision = _scripts().get_current_head()
+    assert revision
+    return revision
+
+
+def state(current: str | None) -> State:
+    """How a database at `current` stands to the code: one that is ahead of it has a revision unknown here."""
+    if current == head():
+        return "up-to-date"
+    return "behind" if current is None or current in revisions() else "unknown"
+
+
+@cache
+def revisions() -> dict[str, str]:
+    """Each revision with its description, oldest first."""
+    steps: list[Script] = list(_scripts().walk_revisions())
+    return {step.revision: step.doc.rstrip(".") for step in reversed(steps)}
+
+
+def current(dsn: Dsn) -> str | None:
+    """The revision a database is at, None before the first. Opens a connection; raises `psycopg.OperationalError`."""
+    with _connection(dsn) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+async def applied_revision(database: Database, timeout: float) -> str | None:
+    """As `current`, but through the pool. One round trip; raises `Unavailable` after `timeout` seconds."""
+    try:
+        row = await database.row(_CURRENT, {}, timeout)
+    except psycopg.errors.UndefinedTable:
+        return None
+    return row["version_num"] if row else None
+
+
+def upgrade(dsn: Dsn, revision: str = "head", report: Callable[[Step], None] | None = None) -> list[Step]:
+    """Runs the steps up to a revision, each in a transaction of its own, and returns those it ran.
+
+    Any number of processes may call it at once: one runs the steps, the others wait and find nothing to do.
+    Raises `MigrationError`.
+    """
+    return _run(dsn, command.upgrade, revision, "up", report)
+
+
+def downgrade(dsn: Dsn, revision: str, report: Callable[[Step], None] | None = None) -> list[Step]:
+    """Takes steps back down to a revision, or by a count such as `-1`; otherwise as `upgrade`."""
+    return _run(dsn, command.downgrade, revision, "down", report)
+
+
+def sql(direction: Direction, revision: str) -> str:
+    """The SQL that `upgrade` from nothing, or `downgrade` over `from:to`, would run; touches no database."""
+    config = _config()
+    config.output_buffer = io.StringIO()
+    with _explained():
+        (command.upgrade if direction == "up" else command.downgrade)(config, revision, sql=True)
+    return config.output_buffer.getvalue()
+
+
+def new(description: str) -> Path:
+    """Writes an empty step from the template, numbered after the newest, and returns its file."""
+    if not re.search(r"\w", description):
+        raise MigrationError('a step needs a description, such as "add tasks.version"')
+    number = f"{int(head()) + 1:04}"
+    with _explained():
+        script = command.revision(_config(), message=description.strip().rstrip("."), rev_id=number)
+    assert isinstance(script, Script)
+    return Path(script.path)
+
+
+@contextmanager
+def locked_connection(dsn: Dsn) -> Iterator[Connection]:
+    """A connection that has its turn to migrate: nobody else does until it is closed."""
+    with _connection(dsn.direct()) as connection:
+        connection.execute(text(f"SET lock_timeout = '{TURN_TIMEOUT}'"))
+        connection.execute(text(f"SELECT pg_advisory_lock({TURN_KEY})"))
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        # The settings and the lock belong to the session; each step then makes a transaction of its own.
+        connection.commit()
+        yield connection
+
+
+def _run(
+    dsn: Dsn,
+    run: Callable[[Config, str], None],
+    revision: str,
+    direction: Direction,
+    report: Callable[[Step], None] | None,
+) -> list[Step]:
+    steps: list[Step] = []
+    started = monotonic()
+
+    def note(*, step: Any, **_: Any) -> None:
+        nonlocal started
+        now = monotonic()
+        name = step.up_revision_id
+        steps.append(Step(name, revisions()[name], direction, now - started))
+        started = now
+        if report:
+            report(steps[-1])
+
+    config = _config()
+    config.attributes["on_version_apply"] = note
+    with _explained(), locked_connection(dsn) as connection:
+        config.attributes["connection"] = connection
+        started = monotonic()
+        run(config, revision)
+    return steps
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what Alembic and SQLAlchemy raise into one error that reads well."""
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(str(error)) from error
+    except DBAPIError as error:
+        raise MigrationError(_explain(error)) from error
+
+
+def _explain(error: DBAPIError) -> str:
+    reason = str(error.orig).strip().partition("\n")[0]
+    if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+        reason += f"; somebody held it for more than {LOCK_TIMEOUT}: run it again when the database is less busy"
+    statement = " ".join((error.statement or "").split())
+    return f"{reason}, in: {statement}" if statement else reason
+
+
+@contextmanager
+def _connection(dsn: Dsn) -> Iterator[Connection]:
+    engine = create_engine(
+        "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn.conninfo, connect_timeout=5)
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+def _config() -> Config:
+    return Config(toml_file=Path(__file__).parent.parent / "pyproject.toml")
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())

@@ -1,0 +1,143 @@
+"""The tables, and every rule about their data that PostgreSQL can hold (D1-D9).
+
+Tables are made by `migrations/`, never from here; `tests/test_schema.py` proves that both agree. SQLModel does not
+validate table classes: what clients send is checked by `todos/schemas.py`, and whatever slips by, by these constraints.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import ARRAY, DDL, CheckConstraint, DateTime, Enum, Index, Text, desc, event, func, text
+from sqlmodel import Field, Relationship, SQLModel
+
+TITLE_MAX_LENGTH = 200
+DESCRIPTION_MAX_LENGTH = 1000
+TAGS_MAX_COUNT = 20
+TAG_MAX_LENGTH = 10
+EMAIL_MAX_LENGTH = 254
+"""The longest address that SMTP can carry (RFC 5321, section 4.5.3.1.3)."""
+
+UNUSABLE_PASSWORD = "!"  # noqa: S105 - a mark that no hash can equal, not a secret
+"""The `password_hash` of a user who signs in elsewhere (D2)."""
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Status(StrEnum):
+    """Whether a task is done; the one stored fact about completion (D5)."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+
+
+class Priority(StrEnum):
+    """How urgent a task is; PostgreSQL sorts the values in this order."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def _enum(values: type[StrEnum], name: str) -> Enum:
+    """A PostgreSQL enum of the values; SQLAlchemy would take the Python member names."""
+    return Enum(values, name=name, values_callable=lambda members: [member.value for member in members])
+
+
+_UTC_TIMESTAMP = DateTime(timezone=True)
+_NOW: dict[str, Any] = {"server_default": func.now()}
+_TOUCHED: dict[str, Any] = {"server_default": func.now(), "onupdate": func.now()}
+
+# A CHECK cannot hold a subquery, so the rule for each single tag lives in a function that the CHECK calls.
+VALID_TAGS_FUNCTION = f"""
+CREATE FUNCTION valid_tags(tags text[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT coalesce(bool_and(tag IS NOT NULL AND char_length(tag) BETWEEN 1 AND {TAG_MAX_LENGTH}
+                             AND tag = lower(tag) AND tag !~ '^\\s|\\s$'), true)
+           AND count(DISTINCT tag) = count(*)
+           AND coalesce(array_ndims(tags), 1) = 1
+    FROM unnest(tags) AS tag
+)
+"""
+event.listen(SQLModel.metadata, "before_create", DDL(VALID_TAGS_FUNCTION))
+
+
+class User(SQLModel, table=True):
+    """Somebody who owns tasks."""
+
+    __tablename__: ClassVar[str] = "users"
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email_lower_case"),
+        CheckConstraint(r"email ~ '^[^@\s]+@[^@\s]+$'", name="email_form"),
+        CheckConstraint(f"char_length(email) <= {EMAIL_MAX_LENGTH}", name="email_length"),
+        CheckConstraint("password_hash <> ''", name="password_hash_not_empty"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    email: str = Field(sa_type=Text, unique=True)
+    password_hash: str = Field(
+        default=UNUSABLE_PASSWORD, sa_type=Text, sa_column_kwargs={"server_default": UNUSABLE_PASSWORD}
+    )
+    name: str | None = Field(default=None, sa_type=Text)
+    is_active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    email_verified: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
+    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
+
+    tasks: list["Task"] = Relationship(back_populates="user", passive_deletes="all")
+
+
+class Task(SQLModel, table=True):
+    """One thing to do, owned by one user."""
+
+    __tablename__: ClassVar[str] = "tasks"
+    __table_args__ = (
+        CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_MAX_LENGTH}", name="title_length"),
+        CheckConstraint(r"title !~ '^\s|\s$'", name="title_trimmed"),
+        CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX_LENGTH}", name="description_length"),
+        CheckConstraint("(status = 'completed') = (completed_at IS NOT NULL)", name="completed_at_says_when"),
+        CheckConstraint(
+            "due_date BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'", name="due_date_range"
+        ),
+        CheckConstraint(f"cardinality(tags) <= {TAGS_MAX_COUNT}", name="tags_count"),
+        CheckConstraint("tags = '{}' OR valid_tags(tags)", name="tags_valid"),
+        # Every list is within one user and newest first unless it says otherwise, so each index starts with the owner
+        # and ends with what makes the order total (D12).
+        Index("ix_tasks_newest", "user_id", desc("created_at"), desc("id")),
+        Index("ix_tasks_status", "user_id", "status", desc("created_at"), desc("id")),
+        Index("ix_tasks_priority", "user_id", "priority", desc("created_at"), desc("id")),
+        Index("ix_tasks_due_date", "user_id", "due_date", "id"),
+        Index("ix_tasks_tags", "tags", postgresql_using="gin"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    title: str = Field(sa_type=Text)
+    description: str | None = Field(default=None, sa_type=Text)
+    status: Status = Field(
+        default=Status.PENDING,
+        sa_type=_enum(Status, "task_status"),  # type: ignore[arg-type] # SQLModel's stub wants a class, SQLAlchemy takes both
+        sa_column_kwargs={"server_default": Status.PENDING.value},
+    )
+    priority: Priority = Field(
+        default=Priority.MEDIUM,
+        sa_type=_enum(Priority, "task_priority"),  # type: ignore[arg-type] # as above
+        sa_column_kwargs={"server_default": Priority.MEDIUM.value},
+    )
+    due_date: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+    tags: list[str] = Field(
+        default_factory=list, sa_type=ARRAY(Text), sa_column_kwargs={"server_default": text("'{}'")}
+    )
+    created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
+    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
+    completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+
+    user: User = Relationship(back_populates="tasks")

@@ -1,0 +1,353 @@
+"""The connection pool of a process: bounded, first come first served, and unable to leak (D13).
+
+Three rules make it so. Connections are opened by tasks of the pool, never by the caller who waits, so a cancelled
+caller cannot lose one half-open. Giving back is a plain function, so it cannot be cancelled. And a connection comes
+back only when it is idle and outside a transaction; any other is closed.
+
+While the database cannot be reached, callers fail at once instead of queueing for a connection that will not come,
+and one task of the pool tries again a few times a second.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import select
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+from persistence.errors import PoolTimeout, Unavailable
+
+logger = logging.getLogger(__name__)
+
+CHECK_AFTER_IDLE = 0.5
+"""Seconds a connection may rest before it is checked with a round trip (HikariCP's aliveBypassWindow)."""
+CHECK_TIMEOUT = 1.0
+"""Seconds a check may take before the connection counts as dead."""
+SHRINK_AFTER_IDLE = 300.0
+"""Seconds after which a connection beyond the minimum is closed when nobody needed it."""
+LIFETIME_JITTER = 0.1
+"""Connections retire up to this fraction early, so that those opened together do not all go at once."""
+FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.25
+"""Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
+
+
+@dataclass(frozen=True)
+class PoolLimits:
+    """Sizes in connections, times in seconds."""
+
+    min_size: int = 5
+    max_size: int = 20
+    timeout: float = 30.0
+    lifetime: float = 3600.0
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that remembers what the pool must know about it."""
+
+    retire_at = 0.0
+    idle_since = 0.0
+
+    def sever(self) -> None:
+        """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
+
+        A cancel request would need the server's help; shutting the socket down does not, and is all that helps
+        against a stalled server or network.
+        """
+        if self.pgconn.status == psycopg.pq.ConnStatus.OK:
+            _shut_down(self.pgconn.socket)
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """Counts of connections: `size` is all of them, those being opened included."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+
+
+class Pool:
+    """Lends connections; made and closed inside one event loop by `open_database`."""
+
+    # psycopg calls `putconn` instead of closing a connection whose pool says this; SQLAlchemy's sessions come back so.
+    close_returns = True
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits) -> None:
+        self.limits = limits
+        self._connect = connect
+        self._idle: deque[Connection] = deque()
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._lent: set[Connection] = set()
+        self._opening = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outage: Unavailable | None = None
+        self._grow_again_at = 0.0
+        self._closed = False
+
+    @property
+    def stats(self) -> PoolStats:
+        return PoolStats(
+            size=self._size,
+            idle=len(self._idle),
+            in_use=len(self._lent),
+            waiting=sum(not waiter.done() for waiter in self._waiting),
+        )
+
+    async def open(self) -> None:
+        """Opens the first connection, and the rest of the minimum in the background.
+
+        Raises what psycopg raises when the database cannot be reached: whether to try again is the caller's choice.
+        """
+        self._opening += 1
+        try:
+            connection = await self._connect()
+        finally:
+            self._opening -= 1
+        self._receive(connection)
+        self._fill()
+        self._spawn(self._keep_house())
+
+    async def close(self) -> None:
+        """Closes every connection, those in use included; whoever waits gets `Unavailable`."""
+        self._closed = True
+        self._fail_waiting(Unavailable("The server is shutting down."))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._idle:
+            _close(self._idle.pop())
+        for connection in self._lent:
+            # Its user is still waiting on the socket, so it is closed only when it comes back.
+            connection.sever()
+
+    async def acquire(self, timeout: float | None = None) -> Connection:
+        """Lends a connection that has just been seen alive; pair it with `release`.
+
+        Waits at most `timeout` seconds (never longer than the limits say), first come first served. Raises
+        `PoolTimeout`, or `Unavailable` at once while the database cannot be reached. No round trip, unless the
+        connection has rested for `CHECK_AFTER_IDLE`.
+        """
+        deadline = monotonic() + min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
+        while True:
+            connection = self._take_idle() or await self._wait(deadline)
+            if not _needs_check(connection) or await self._is_alive(connection):
+                return connection
+
+    def release(self, connection: Connection) -> None:
+        """Takes a connection back, whatever has become of it."""
+        self._lent.discard(connection)
+        self._receive(connection)
+
+    async def putconn(self, connection: Connection) -> None:
+        """What `await connection.close()` of a session does instead of closing."""
+        try:
+            await connection.set_autocommit(True)
+        except psycopg.Error:
+            pass  # It is broken or still in a transaction: `release` sees that and closes it.
+        finally:
+            self.release(connection)
+
+    @property
+    def _size(self) -> int:
+        return len(self._idle) + len(self._lent) + self._opening
+
+    def _take_idle(self) -> Connection | None:
+        if not self._idle:
+            return None
+        # The last one back goes out first: it is the least likely to have gone stale, and the others can retire.
+        connection = self._idle.pop()
+        self._lent.add(connection)
+        return connection
+
+    async def _wait(self, deadline: float) -> Connection:
+        if self._closed:
+            raise Unavailable("The server is shutting down.")
+        if self._outage and self._size == self._opening:
+            raise self._outage
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection] = loop.create_future()
+        self._waiting.append(waiter)
+        self._grow()
+        timer = loop.call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # A connection handed over in the very moment of the cancellation goes to the next in line.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _receive(self, connection: Connection) -> None:
+        """Passes a connection on to the first in line, rests it, or closes it if it is past use."""
+        if (
+            self._closed
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or connection.retire_at <= monotonic()
+        ):
+            self._discard(connection)
+            return
+        connection.idle_since = monotonic()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._lent.add(connection)
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        _close(connection)
+        if not self._closed:
+            self._grow()
+            self._fill()
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        """Makes a round trip; a connection that fails it is discarded."""
+        started = monotonic()
+        timer = asyncio.get_running_loop().call_later(CHECK_TIMEOUT, connection.sever)
+        try:
+            await connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            logger.info("Discarding a connection that died while idle: %s", type(error).__name__)
+            self._lent.discard(connection)
+            self._discard(connection)
+            if monotonic() - started >= CHECK_TIMEOUT:
+                # The path to the server is dead: the others, which rested longer, would each take as long to say so.
+                while self._idle:
+                    self._discard(self._idle.pop())
+            return False
+        except BaseException:
+            self.release(connection)
+            raise
+        finally:
+            timer.cancel()
+        return True
+
+    def _grow(self) -> None:
+        """Starts opening a connection for each caller in line, as far as the limit allows."""
+        wanted = sum(not waiter.done() for waiter in self._waiting) - self._opening
+        for _ in range(min(wanted, self.limits.max_size - self._size)):
+            self._open_one()
+
+    def _fill(self) -> None:
+        """Starts opening what is missing to the minimum."""
+        for _ in range(self.limits.min_size - self._size):
+            self._open_one()
+
+    def _open_one(self) -> None:
+        # While the database is lost only one attempt is under way, so that its return meets no storm; and while it
+        # refuses more connections it is not asked for them with every request.
+        if (self._outage and self._opening) or monotonic() < self._grow_again_at:
+            return
+        self._opening += 1
+        self._spawn(self._open_until_done())
+
+    async def _open_until_done(self) -> None:
+        """Opens one connection, trying for as long as the database is lost and this is the only attempt."""
+        delay = FIRST_RETRY
+        while True:
+            try:
+                connection = await self._connect()
+            except (psycopg.Error, OSError) as error:
+                if self._outage is None:
+                    logger.warning("Cannot open a database connection: %s", describe(error))
+                if self._idle or self._lent:
+                    # The others may still work, so callers in line may get those.
+                    self._grow_again_at = monotonic() + SLOWEST_RETRY
+                    self._opening -= 1
+                    return
+                self._outage = Unavailable("The database cannot be reached.")
+                self._fail_waiting(self._outage)
+                if self._opening > 1:
+                    self._opening -= 1
+                    return
+                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is no secret
+                delay = min(delay * 2, SLOWEST_RETRY)
+            except BaseException:
+                self._opening -= 1
+                raise
+            else:
+                self._opening -= 1
+                if self._outage:
+                    logger.warning("The database can be reached again.")
+                    self._outage = None
+                self._receive(connection)
+                self._grow()
+                self._fill()
+                return
+
+    def _fail_waiting(self, error: Unavailable) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    async def _keep_house(self) -> None:
+        """Retires old connections and closes those beyond the minimum that nobody needs. Makes no round trip."""
+        while True:
+            await asyncio.sleep(min(30.0, self.limits.lifetime / 4))
+            now = monotonic()
+            for connection in list(self._idle):
+                spare = self._size > self.limits.min_size and connection.idle_since < now - SHRINK_AFTER_IDLE
+                if spare or connection.retire_at <= now:
+                    self._idle.remove(connection)
+                    self._discard(connection)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def retirement(limits: PoolLimits) -> float:
+    """When a connection opened now retires, on the monotonic clock."""
+    return monotonic() + limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is no secret
+
+
+def describe(error: BaseException) -> str:
+    """The error in one line, without the details that could hold values of a row."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _needs_check(connection: Connection) -> bool:
+    # An idle connection has nothing to say: whatever can be read is the end of it, or a notice that a check consumes.
+    return monotonic() - connection.idle_since > CHECK_AFTER_IDLE or _is_readable(connection.pgconn.socket)
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _shut_down(descriptor: int) -> None:
+    # The duplicate shares the connection, so shutting it down wakes psycopg, while closing it leaves libpq its own.
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate, contextlib.suppress(OSError):
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def _give_up(waiter: asyncio.Future[Connection]) -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout("All database connections are busy."))
+
+
+def _close(connection: Connection) -> None:
+    connection._pool = None
+    connection._closed = True
+    connection.pgconn.finish()

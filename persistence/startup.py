@@ -1,0 +1,78 @@
+"""How a server comes up with its database: patient in production, at once or not at all in development (D11, D14)."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psycopg
+
+from persistence import migrations
+from persistence.database import Database, DatabaseOptions, open_database
+from persistence.diagnosis import diagnose
+from persistence.dsn import Dsn
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 5
+FIRST_DELAY, LONGEST_DELAY = 0.5, 4.0
+JITTER = 0.2
+ATTEMPT_TIMEOUT = 2.5
+"""Seconds. With the delays (11.5 seconds in all, a fifth more with jitter) six attempts stay within 30 (D14)."""
+CHECK_TIMEOUT = 2.0
+
+
+class StartupError(Exception):
+    """The server cannot start; the text says why and how to mend it."""
+
+
+@asynccontextmanager
+async def start(dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: bool) -> AsyncIterator[Database]:
+    """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
+
+    `patient` tries again for up to 30 seconds when the database cannot be reached. Raises `StartupError`.
+    """
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(_connected(dsn, options, RETRIES if patient else 0))
+        logger.info("Connected to the database %s.", dsn)
+        if migrate:
+            await _migrate(dsn)
+        if migrations.state(await migrations.applied_revision(database, CHECK_TIMEOUT)) == "behind":
+            logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
+        yield database
+
+
+@asynccontextmanager
+async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncIterator[Database]:
+    delay = FIRST_DELAY
+    for attempt in range(retries + 1):
+        stack = AsyncExitStack()
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                database = await stack.enter_async_context(open_database(dsn, options))
+        except (psycopg.Error, OSError) as error:
+            diagnosis = diagnose(error, dsn)
+            if attempt == retries:
+                attempts = f" after {attempt + 1} attempts" if attempt else ""
+                raise StartupError(f"No connection to the database {dsn}{attempts}: {diagnosis}") from error
+            wait = delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter is no secret
+            logger.warning(
+                "Attempt %d of %d to reach the database failed, the next is in %.1f s: %s",
+                attempt + 1, retries + 1, wait, diagnosis.problem,
+            )  # fmt: skip
+            await asyncio.sleep(wait)
+            delay = min(delay * 2, LONGEST_DELAY)
+        else:
+            async with stack:
+                yield database
+            return
+
+
+async def _migrate(dsn: Dsn) -> None:
+    try:
+        steps = await asyncio.to_thread(migrations.upgrade, dsn)
+    except (migrations.MigrationError, psycopg.Error) as error:
+        raise StartupError(f"The database could not be migrated: {error}") from error
+    for step in steps:
+        logger.info("Migrated to %s (%s) in %.2f s.", step.revision, step.description, step.duration)

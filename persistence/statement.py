@@ -1,0 +1,42 @@
+"""A SQL statement built from the models once, when its module is imported, and only run afterwards.
+
+Building and compiling a `select()` costs more than running it, so requests must not do that; and a text that never
+changes lets psycopg prepare it on each connection.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+_DIALECT = PGDialect_psycopg()
+
+
+class Statement[Row: Mapping[str, Any]]:
+    """PostgreSQL text and its constants, with the type of the rows it returns.
+
+    `bindparam("name")` marks what each run supplies. The row type is what the columns promise, for the type checker;
+    nothing converts or checks it.
+    """
+
+    __slots__ = ("constants", "text")
+
+    def __init__(self, clause: Executable, row: type[Row] | None = None) -> None:
+        assert isinstance(clause, ClauseElement)
+        compiled = clause.compile(dialect=_DIALECT)
+        assert isinstance(compiled, SQLCompiler)
+        self.text = str(compiled)
+        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
+        for column in compiled.insert_prefetch:
+            # A default of the model that the statement does not set; one that must be called has no place in a text.
+            assert column.default is not None and column.default.is_scalar, f"{column} needs a value"
+            self.constants[column.key] = column.default.arg
+
+    def bind(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**self.constants, **values} if self.constants else values
+
+    def __repr__(self) -> str:
+        return f"Statement({self.text!r})"

@@ -1,0 +1,112 @@
+"""Everything that can be wrong with a request, as exceptions that carry their status; `config/problems.py` renders them.
+
+Each has a `kind` that clients may rely on: it becomes the `type` of the problem document (RFC 9457, section 3.1.1).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypedDict
+
+
+class FieldError(TypedDict):
+    """What is wrong with one value; `field` is its path in the body, or the name of a parameter."""
+
+    field: str
+    detail: str
+
+
+class Problem(Exception):
+    """A response that is not what the client asked for; `detail` is for people and holds nothing secret."""
+
+    status: ClassVar[int]
+    kind: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+
+class InvalidInput(Problem):
+    status, kind, title = 400, "invalid-input", "The request is not valid"
+
+    @classmethod
+    def of(cls, *errors: FieldError) -> "InvalidInput":
+        detail = "One value is not valid." if len(errors) == 1 else f"{len(errors)} values are not valid."
+        return cls(f"{detail} See `errors`.", errors=errors)
+
+
+class MalformedJson(Problem):
+    status, kind, title = 400, "malformed-json", "The body is not JSON"
+
+
+class TaskNotFound(Problem):
+    """The same for a task that is not there and for somebody else's (D26)."""
+
+    status, kind, title = 404, "task-not-found", "There is no such task"
+
+    def __init__(self) -> None:
+        super().__init__("This user has no task with this id.")
+
+
+class UserNotFound(Problem):
+    status, kind, title = 404, "user-not-found", "There is no such user"
+
+    def __init__(self) -> None:
+        super().__init__("There is no user with this id, so nothing was created.")
+
+
+class PathNotFound(Problem):
+    status, kind, title = 404, "path-not-found", "There is nothing at this path"
+
+    def __init__(self) -> None:
+        super().__init__("No resource has this path; /api/docs lists them all.")
+
+
+class MethodNotAllowed(Problem):
+    status, kind, title = 405, "method-not-allowed", "The resource does not have this method"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"Use one of: {allowed}.", headers={"Allow": allowed})
+
+
+class RequestTimedOut(Problem):
+    status, kind, title = 408, "request-timeout", "The request took too long to arrive"
+
+
+class Conflict(Problem):
+    status, kind, title = 409, "conflict", "The request conflicts with what is stored"
+
+
+class ContentTooLarge(Problem):
+    status, kind, title = 413, "content-too-large", "The body is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"A body may have at most {limit} bytes.")
+
+
+class UnsupportedMediaType(Problem):
+    status, kind, title = 415, "unsupported-media-type", "The body has another type than JSON"
+
+    def __init__(self, content_type: str) -> None:
+        said = f"not {content_type}" if content_type else "which is missing"
+        super().__init__(f"Send JSON with the header Content-Type: application/json, {said}.")
+
+
+class InternalError(Problem):
+    status, kind, title = 500, "internal-error", "Something unexpected happened"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The server's log says more under the request id {request_id}.")
+
+
+class ServiceUnavailable(Problem):
+    """Trying again can help, after the seconds that Retry-After names."""
+
+    status, kind, title = 503, "service-unavailable", "The service cannot answer right now"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})

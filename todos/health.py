@@ -1,0 +1,40 @@
+"""Probes: `live` for whoever restarts processes, `health` for whoever routes traffic."""
+
+import logging
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from persistence import migrations
+from persistence.errors import Unavailable
+from todos.requests import Request
+from todos.responses import json_response
+from todos.schemas import Health, Liveness
+
+router = Router(tags=["health"])
+logger = logging.getLogger(__name__)
+
+DATABASE_TIMEOUT = 1.5
+"""Seconds for the database to answer, so that the probe does within two (D20)."""
+
+
+@router.get("/health", response={200: Health, 503: Health})
+async def health(request: Request) -> HttpResponse:
+    """Whether the service can work: the database answers, and whether its schema is the code's."""
+    try:
+        revision = await migrations.applied_revision(request.database, DATABASE_TIMEOUT)
+    except Unavailable as error:
+        logger.warning("Unhealthy: %s", error)
+        return _answer(503, "The database cannot be reached.", "unhealthy", "disconnected", "unknown")
+    return _answer(200, "The service is healthy.", "healthy", "connected", migrations.state(revision))
+
+
+@router.get("/live", response={200: Liveness})
+async def live(request: HttpRequest) -> HttpResponse:
+    """Whether the process answers; never touches the database."""
+    return json_response({"status": "alive"})
+
+
+def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:
+    data = {"status": state, "database": database, "migration": migration}
+    return json_response({"status_code": status, "message": message, "data": data}, status=status)

@@ -1,0 +1,67 @@
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Any, override
+
+from django.core.management.base import CommandParser
+
+from persistence.dsn import Dsn
+from persistence.report import Report, examine
+from todos.management.base import Command as BaseCommand
+from todos.management.base import Error, env, located_database, opened_database
+
+RETRY_DELAY = 0.5
+
+
+class Command(BaseCommand):
+    help = "Says whether the database can be reached, how fast it answers and whether its schema is up to date."
+
+    @override
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print a JSON object instead of lines")
+        parser.add_argument(
+            "--wait", type=float, default=0, metavar="SECONDS", help="wait up to SECONDS for the database to come up"
+        )
+
+    @override
+    def handle(self, *args: Any, json: bool, wait: float, **options: Any) -> None:
+        try:
+            with located_database() as dsn:
+                report = _examine_within(dsn, wait)
+        except Error as error:
+            if json:
+                self.print_json({"healthy": False, "error": str(error)})
+                raise SystemExit(1) from None
+            raise
+        limits = env.database_options.limits
+        if json:
+            pool = {"pool_min": limits.min_size, "pool_max": limits.max_size}
+            self.print_json({"healthy": True, **asdict(report), **pool})
+            return
+        branch = f", Neon branch {report.neon_branch}" if report.neon_branch else ""
+        self.stdout.write(
+            f"PostgreSQL {report.server_version} at {report.host}, database {report.database}{branch}\n"
+            f"Transport:  {report.transport}\n"
+            f"Round trip: {report.round_trip_median_ms} ms median, {report.round_trip_min_ms} ms at best\n"
+            f"Pool:       {limits.min_size} to {limits.max_size} connections per process\n"
+            f"Migrations: {report.migration} (at {report.migration_current or 'nothing'}, newest is "
+            f"{report.migration_head})"
+        )
+        if report.migration == "behind":
+            self.stdout.write("            Run `manage.py migrate_sql`.")
+
+
+def _examine_within(dsn: Dsn, wait: float) -> Report:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return asyncio.run(_examine(dsn))
+        except Error:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_DELAY)
+
+
+async def _examine(dsn: Dsn) -> Report:
+    async with opened_database(dsn) as database:
+        return await examine(database, dsn)

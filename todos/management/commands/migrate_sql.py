@@ -1,0 +1,103 @@
+import os
+from typing import Any, override
+
+from django.core.management.base import CommandParser
+
+from persistence import migrations
+from persistence.dsn import Dsn
+from todos.management.base import Command as BaseCommand
+from todos.management.base import Error, located_database
+
+
+class Command(BaseCommand):
+    help = (
+        "Brings the database's schema to the newest migration, or to the one you name. Any number may run it at once."
+    )
+
+    @override
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("revision", nargs="?", help="the migration to go to, up or down; the newest by default")
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--down", type=int, metavar="N", help="take the last N migrations back")
+        what.add_argument("--status", action="store_true", help="say where the database is, and change nothing")
+        what.add_argument("--check", action="store_true", help="as --status, with exit status 1 when it is behind")
+        what.add_argument("--new", metavar="DESCRIPTION", help="write an empty migration from the template")
+        parser.add_argument("--sql", action="store_true", help="print the SQL instead of running it")
+        parser.add_argument("--json", action="store_true", help="with --status or --check: print a JSON object")
+
+    @override
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["revision"] and any(options[name] for name in ("down", "status", "check", "new")):
+            raise Error("A revision goes with none of --down, --status, --check and --new.")
+        if options["new"] is not None:
+            path = migrations.new(options["new"])
+            self.stdout.write(f"Wrote {os.path.relpath(path)}; its docstring says what to think of.")
+            return
+        if options["down"] is not None and options["down"] < 1:
+            raise Error("--down takes the number of migrations to take back, from 1.")
+        with located_database() as dsn:
+            if options["status"] or options["check"]:
+                self._status(dsn, options["json"], must_be_current=options["check"])
+            elif options["sql"]:
+                self._print_sql(dsn, options["revision"], options["down"])
+            else:
+                self._move(dsn, options["revision"], options["down"])
+
+    def _status(self, dsn: Dsn, as_json: bool, must_be_current: bool) -> None:
+        current, head = migrations.current(dsn), migrations.head()
+        state = migrations.state(current)
+        if as_json:
+            self.print_json({"current": current, "head": head, "state": state})
+        else:
+            applied = _applied(current)
+            for revision, description in migrations.revisions().items():
+                mark = "x" if revision in applied else " "
+                self.stdout.write(f"[{mark}] {revision} {description}")
+            self.stdout.write(f"The database is {state} (at {current or 'nothing'}, newest is {head}).")
+        if must_be_current and state != "up-to-date":
+            raise SystemExit(1)
+
+    def _print_sql(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
+        current = migrations.current(dsn)
+        target = _target(current, revision, down)
+        direction = _direction(current, target)
+        self.stdout.write(migrations.sql(direction, f"{current or 'base'}:{target}"))
+
+    def _move(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
+        current = migrations.current(dsn)
+        target = _target(current, revision, down)
+        move = migrations.upgrade if _direction(current, target) == "up" else migrations.downgrade
+        steps = move(dsn, target, self._report)
+        if not steps:
+            self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
+
+    def _report(self, step: migrations.Step) -> None:
+        arrow = "up to" if step.direction == "up" else "down from"
+        self.stdout.write(f"{arrow} {step.revision} {step.description} ({step.duration * 1000:.0f} ms)")
+
+
+def _applied(current: str | None) -> list[str]:
+    revisions = list(migrations.revisions())
+    return revisions[: revisions.index(current) + 1] if current in revisions else []
+
+
+def _target(current: str | None, revision: str | None, down: int | None) -> str:
+    """The revision to go to; "base" is before the first."""
+    known = ["base", *migrations.revisions()]
+    if down is not None:
+        at = known.index(current) if current in known else 0
+        if down > at:
+            raise Error(f"Only {at} migrations are applied, so {down} cannot be taken back.")
+        return known[at - down]
+    if revision in (None, "head"):
+        return migrations.head()
+    if revision not in known:
+        raise Error(f"There is no migration {revision}; there are {', '.join(known)}.")
+    return revision
+
+
+def _direction(current: str | None, target: str) -> migrations.Direction:
+    known = ["base", *migrations.revisions()]
+    if current is not None and current not in known:
+        raise Error(f"The database is at {current}, which this code does not know: it was migrated by newer code.")
+    return "up" if known.index(target) >= known.index(current or "base") else "down"

@@ -1,0 +1,85 @@
+import asyncio
+import os
+import socket
+import sys
+from typing import Any, override
+from uuid import UUID
+
+from django.core.management.base import CommandParser
+
+from persistence import migrations
+from persistence.dsn import Dsn
+from todos import seed
+from todos.management.base import Command as BaseCommand
+from todos.management.base import Error, env, located_database, opened_database
+
+DEFAULT_ADDRESS = "127.0.0.1:8000"
+
+
+class Command(BaseCommand):
+    help = "Serves the API as in production, but with one process that starts anew when the code changes."
+
+    @override
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "address", nargs="?", default=DEFAULT_ADDRESS, metavar="[HOST:]PORT", help=f"default: {DEFAULT_ADDRESS}"
+        )
+        parser.add_argument("--seed", action="store_true", help="migrate and make the development data first")
+        parser.add_argument("--noreload", action="store_true", help="do not start anew when the code changes")
+
+    @override
+    def handle(self, *args: Any, address: str, **options: Any) -> None:
+        if env.is_production:
+            raise Error("runserver is for development; in production run `gunicorn -c python:config.gunicorn`.")
+        host, port = _split(address)
+        _check_free(host, port)
+        if options["seed"]:
+            with located_database() as dsn:
+                migrations.upgrade(dsn)
+                user_id = asyncio.run(_seed(dsn))
+            self._welcome(f"http://{host}:{port}", user_id)
+        self.stdout.flush()
+        # This process becomes gunicorn, so that signals and an end by kill -9 reach the server itself.
+        os.execv(  # noqa: S606 - our own interpreter with our own arguments
+            sys.executable,
+            [
+                sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", "--bind", f"{host}:{port}",
+                *([] if options["noreload"] else ["--reload"]),
+            ],
+        )  # fmt: skip
+
+    def _welcome(self, url: str, user_id: UUID) -> None:
+        tasks = f"{url}/api/{user_id}/tasks"
+        self.stdout.write(
+            f"\n  Documentation:  {url}/api/docs\n"
+            f"  Health:         {url}/api/v1/health\n\n"
+            f"  Try it, as {seed.EMAIL}:\n\n"
+            f"    curl {tasks}\n"
+            f"    curl {tasks} -H 'Content-Type: application/json' -d '{{\"title\": \"Water the plants\"}}'\n"
+            f"    curl {url}/api/v1/health\n\n"
+            "  Ctrl-C stops the server and the database.\n"
+        )
+
+
+async def _seed(dsn: Dsn) -> UUID:
+    async with opened_database(dsn) as database, database.session() as session:
+        return (await seed.seed(session)).user_id
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise Error(f"{address!r} is no address; write a port from 1 to 65535, or HOST:PORT.")
+    return host or "127.0.0.1", int(port)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Says so now rather than after the database has started; gunicorn still meets whoever comes in between."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Error(
+                f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port, as in `make run PORT=8001`."
+            ) from error

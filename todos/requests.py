@@ -1,0 +1,42 @@
+"""What a request carries besides HTTP, and sessions for endpoints that need more than one statement."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, Concatenate
+
+from django.core.handlers.asgi import ASGIRequest
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from persistence.database import Database
+
+
+class Request(ASGIRequest):
+    """Django's request with the database that the server opened at its start."""
+
+    database: Database
+    request_id: str
+
+
+def with_session[**P, R](
+    endpoint: Callable[Concatenate[Request, AsyncSession, P], Awaitable[R]],
+) -> Callable[Concatenate[Request, P], Awaitable[R]]:
+    """Hands an endpoint a session of its own as second argument: committed when it returns, rolled back when it raises.
+
+    For work that needs several statements in one transaction; everything else is one statement on `request.database`.
+    """
+
+    @wraps(endpoint)
+    async def wrapper(request: Request, *args: P.args, **kwargs: P.kwargs) -> R:
+        async with request.database.session() as session:
+            return await endpoint(request, session, *args, **kwargs)
+
+    # Ninja reads the parameters of what it calls, and a client does not send the session.
+    original = signature(endpoint)
+    parameters = list(original.parameters.values())
+    _hide_session(wrapper, [parameters[0], *parameters[2:]])
+    return wrapper
+
+
+def _hide_session(function: Any, parameters: list[Parameter]) -> None:
+    function.__signature__ = signature(function).replace(parameters=parameters)

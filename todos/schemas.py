@@ -1,0 +1,145 @@
+"""What clients send and get. None of these shares a base class with a table: a table's columns must never leak.
+
+They are plain pydantic, because Ninja's own `Schema` would also take objects apart by their attributes.
+"""
+
+from datetime import datetime
+from typing import Literal, Self
+from uuid import UUID
+
+from pydantic import MISSING, BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+from persistence.models import Priority, Status
+from persistence.tasks import TaskPatch, TaskValues
+from todos.types import Completed, Description, DueDate, NewDueDate, Tags, Title
+
+type StatusName = Literal["pending", "completed"]
+type PriorityName = Literal["low", "medium", "high"]
+
+
+def _said_status(status: StatusName | MISSING, completed: bool | MISSING) -> StatusName | MISSING:
+    """`completed` is another way to say `status`; both may be sent if they agree (D5)."""
+    if completed is MISSING:
+        return status
+    said: StatusName = "completed" if completed else "pending"
+    if status is not MISSING and status != said:
+        raise PydanticCustomError(
+            "status_contradiction",
+            "`status` says {status} and `completed` says {said}; send one of them, or both alike",
+            {"status": status, "said": said},
+        )
+    return said
+
+
+class _TaskInput(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    status: StatusName | MISSING = MISSING
+    completed: Completed | MISSING = MISSING
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        _said_status(self.status, self.completed)
+        return self
+
+
+class TaskReplacement(_TaskInput):
+    """The body of PUT: what is left out goes to its default (D22). A due date may be past: tasks become overdue (D8)."""
+
+    title: Title
+    description: Description | None = None
+    priority: PriorityName = Priority.MEDIUM.value
+    due_date: DueDate | None = None
+    tags: Tags = []
+
+    def values(self) -> TaskValues:
+        status = _said_status(self.status, self.completed)
+        return {
+            "title": self.title,
+            "description": self.description,
+            "status": Status.PENDING.value if status is MISSING else status,
+            "priority": self.priority,
+            "due_date": self.due_date,
+            "tags": self.tags,
+        }
+
+
+class NewTask(TaskReplacement):
+    """The body of POST."""
+
+    due_date: NewDueDate | None = None
+
+
+class TaskChanges(_TaskInput):
+    """The body of PATCH: what is left out stays as it is, and null clears what can be empty (D22)."""
+
+    title: Title | MISSING = MISSING
+    description: Description | None | MISSING = MISSING
+    priority: PriorityName | MISSING = MISSING
+    due_date: DueDate | None | MISSING = MISSING
+    tags: Tags | MISSING = MISSING
+
+    def values(self) -> TaskPatch:
+        changes = TaskPatch()
+        for name in self.model_fields_set - {"status", "completed"}:
+            changes[name] = getattr(self, name)  # type: ignore[literal-required] # both have these names
+        status = _said_status(self.status, self.completed)
+        if status is not MISSING:
+            changes["status"] = status
+        return changes
+
+
+class TaskOut(BaseModel):
+    """A task as the API shows it; `persistence.tasks.TaskRow` is where it comes from. Times are in UTC."""
+
+    id: UUID
+    user_id: UUID
+    title: str
+    description: str | None
+    status: StatusName
+    completed: bool
+    priority: PriorityName
+    due_date: datetime | None
+    tags: list[str]
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+
+
+class TaskPage(BaseModel):
+    """Newest first; `next_cursor` is what to send as `cursor` for the next page, null on the last one (D24)."""
+
+    items: list[TaskOut]
+    next_cursor: str | None
+
+
+class HealthData(BaseModel):
+    status: Literal["healthy", "unhealthy"]
+    database: Literal["connected", "disconnected"]
+    migration: Literal["up-to-date", "behind", "unknown"]
+
+
+class Health(BaseModel):
+    status_code: Literal[200, 503]
+    message: str
+    data: HealthData
+
+
+class Liveness(BaseModel):
+    status: Literal["alive"]
+
+
+class FieldErrorOut(BaseModel):
+    field: str
+    detail: str
+
+
+class ProblemOut(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldErrorOut] | MISSING = MISSING
