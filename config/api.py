@@ -1,6 +1,6 @@
 """The API: its routers, how it reads JSON, and how it answers errors."""
 
-from typing import Any
+from typing import Any, override
 
 from django.http import HttpRequest
 from django.urls import register_converter
@@ -29,6 +29,7 @@ class Segment:
 class StrictParser(Parser):
     """Reads a body as strict JSON, and only when it is sent as JSON."""
 
+    @override
     def parse_body(self, request: HttpRequest) -> Any:
         if request.content_type not in ("application/json", "application/merge-patch+json"):
             raise UnsupportedMediaType(request.content_type or "")

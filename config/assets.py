@@ -20,7 +20,7 @@ def _files() -> dict[str, bytes]:
     }
 
 
-async def asset(request: HttpRequest, name: str) -> HttpResponse:
+async def asset(_request: HttpRequest, name: str) -> HttpResponse:
     content = _files().get(name)
     if content is None:
         return render(PathNotFound())

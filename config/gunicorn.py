@@ -28,17 +28,17 @@ loglevel = "info"
 _resources = ExitStack()
 
 
-def on_starting(server: Any) -> None:
+def on_starting(_server: Any) -> None:
     """Keeps the development database up while workers come and go."""
     if not env.is_production:
         _resources.enter_context(env.located_database())
 
 
-def on_exit(server: Any) -> None:
+def on_exit(_server: Any) -> None:
     _resources.close()
 
 
-def post_fork(server: Any, worker: Any) -> None:
+def post_fork(server: Any, _worker: Any) -> None:
     """A worker that was started anew after a change must import the project anew; the master has parts of it."""
     if server.cfg.reload:
         for name in list(sys.modules):

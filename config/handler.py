@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from inspect import iscoroutinefunction
 from io import BytesIO
-from typing import Any, override
+from typing import Any
 from uuid import uuid4
 
 from django.core.handlers.base import BaseHandler
@@ -67,14 +67,13 @@ class Handler(BaseHandler):
             request = _request(scope, body)
             request.request_id = request_id
             request.database = scope["state"]["database"]
-            response = await self._middleware_chain(request)  # type: ignore[misc] # load_middleware has set it
+            response = await self._middleware_chain(request)  # type: ignore[attr-defined] # Django's stubs leave it out
         except ClientGone:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
             response = render(translate(error, request_id))
         await _send(response, request_id, send)
 
-    @override
     async def _get_response_async(self, request: Request) -> HttpResponseBase:
         """What stands innermost in the middleware chain: finds the view and calls it."""
         try:
@@ -86,7 +85,7 @@ class Handler(BaseHandler):
             response = match.func(request, *match.args, **match.kwargs)
             if iscoroutinefunction(match.func):
                 response = await response
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above, but within the middleware, so with its headers
             return render(translate(error, request.request_id))
         if isinstance(response, HttpResponseNotAllowed):
             return render(MethodNotAllowed(", ".join(sorted(response["Allow"].split(", ")))))
@@ -117,7 +116,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             message = await receive()
-            body = message.get("body", b"")
+            body: bytes = message.get("body", b"")
             while message.get("more_body", False) and len(body) <= env.body_max_bytes:
                 message = await receive()
                 body += message.get("body", b"")

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import orjson
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
@@ -57,6 +57,8 @@ def translate(error: Exception, request_id: str) -> Problem:
             return error
         case ValidationError():
             return InvalidInput.of(*(_field_error(fault) for fault in error.errors))
+        case Http404():
+            return PathNotFound()
         case HttpError() if isinstance(error.__cause__, Problem):
             # Ninja wraps whatever goes wrong while it parses a body.
             return error.__cause__
@@ -78,13 +80,15 @@ def translate(error: Exception, request_id: str) -> Problem:
 def register(api: NinjaAPI) -> None:
     """Makes Ninja answer every exception of an endpoint with a problem. A plain function, as Ninja awaits none."""
 
-    def answer(request: HttpRequest, error: Exception) -> HttpResponse:
+    def answer(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
         assert isinstance(request, Request)
+        assert isinstance(error, Exception)
         return render(translate(error, request.request_id))
 
-    for kind in (Exception, HttpError, ValidationError):
+    # Ninja has handlers of its own for the last three, which would win over the one for Exception.
+    kinds: tuple[type[Exception], ...] = (Exception, HttpError, ValidationError, Http404)
+    for kind in kinds:
         api.add_exception_handler(kind, answer)
-    api.add_exception_handler(PathNotFound, answer)
 
 
 def _field_error(fault: dict[str, Any]) -> FieldError:

@@ -6,10 +6,13 @@ the database in the settings.
 
 from alembic import context
 from alembic.util import CommandError
+from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
-from persistence import migrations
-from persistence import models as models  # The import fills SQLModel.metadata (S3-FR-040).
+from persistence import (
+    migrations,
+    models,  # noqa: F401 - the import fills SQLModel.metadata (S3-FR-040)
+)
 
 config = context.config
 
@@ -20,26 +23,29 @@ def refuse_autogenerate(*_: object) -> None:
         raise CommandError('autogenerate is off; write an empty step with `manage.py migrate_sql --new "describe it"`')
 
 
-options = {
-    "target_metadata": SQLModel.metadata,
-    "process_revision_directives": refuse_autogenerate,
-    "transaction_per_migration": True,
-    "on_version_apply": config.attributes.get("on_version_apply"),
-}
+def run(connection: Connection | None) -> None:
+    """Runs the steps on a connection, or prints their SQL without one."""
+    context.configure(
+        connection=connection,
+        dialect_name="postgresql",
+        literal_binds=connection is None,
+        output_buffer=config.output_buffer,
+        target_metadata=SQLModel.metadata,
+        process_revision_directives=refuse_autogenerate,
+        transaction_per_migration=True,
+        on_version_apply=config.attributes.get("on_version_apply"),
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", literal_binds=True, output_buffer=config.output_buffer, **options)
-    with context.begin_transaction():
-        context.run_migrations()
-elif "connection" in config.attributes:
-    context.configure(connection=config.attributes["connection"], **options)
-    with context.begin_transaction():
-        context.run_migrations()
+    run(None)
+elif connection := config.attributes.get("connection"):
+    run(connection)
 else:
-    # The `alembic` command: the settings know the database.
+    # The `alembic` command came here by itself, so the settings say where the database is.
     from config.env import env
 
     with env.located_database() as dsn, migrations.locked_connection(dsn) as connection:
-        context.configure(connection=connection, **options)
-        with context.begin_transaction():
-            context.run_migrations()
+        run(connection)

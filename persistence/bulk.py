@@ -13,6 +13,7 @@ BATCH = 20_000
 """Tasks in one transaction."""
 EMAIL = "load-{}@example.com"
 
+_COLUMNS = "id, user_id, title, description, status, priority, due_date, tags, created_at, updated_at, completed_at"
 _TAGS = ("work", "home", "errands", "urgent", "later", "reading", "travel", "health", "family", "money")
 _PRIORITIES = ("low", "medium", "high")
 
@@ -27,11 +28,13 @@ async def fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]
     missing = [(user_id, share + (number < rest) - counts[user_id]) for number, user_id in enumerate(counts)]
     rows = _rows((user_id, count) for user_id, count in missing if count > 0)
     while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
-        async with database.connection() as connection, connection.cursor() as cursor:
-            columns = "id, user_id, title, description, status, priority, due_date, tags, created_at, updated_at, completed_at"
-            async with cursor.copy(f"COPY tasks ({columns}) FROM STDIN") as copy:
-                for row in batch:
-                    await copy.write_row(row)
+        async with (
+            database.connection() as connection,
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY tasks ({_COLUMNS}) FROM STDIN") as copy,
+        ):
+            for row in batch:
+                await copy.write_row(row)
         yield len(batch)
 
 

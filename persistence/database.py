@@ -128,7 +128,7 @@ async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> Asy
             connect_timeout=max(2, round(options.connect_timeout)),
             application_name=APPLICATION_NAME,
         )
-        connection._pool = pool  # type: ignore[assignment] # ours stands in for psycopg_pool's
+        connection._pool = pool  # noqa: SLF001 - where psycopg looks for whom `close()` gives back to
         connection.retire_at = retirement(options.limits)
         return connection
 

@@ -6,8 +6,6 @@ from typing import override
 
 import psycopg
 
-from persistence.dsn import Dsn
-
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -44,7 +42,7 @@ _HINTS = {
 _OTHER_HINT = "Check DATABASE_URL; docs/database.md explains it."
 
 
-def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:
+def diagnose(error: BaseException) -> Diagnosis:
     """Reads libpq's message, the only thing that tells these apart: most failures to connect have no SQLSTATE."""
     if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
         problem = "the connection timed out"

@@ -1,11 +1,11 @@
-"""Where the database is: the address in `DATABASE_URL`, read strictly and never printed with its password (D16, D17)."""
+"""Where the database is: the address in `DATABASE_URL`, read strictly, never printed with its password (D16, D17)."""
 
 import ipaddress
 import ssl
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, override
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import certifi
@@ -87,12 +87,14 @@ class Dsn:
     def with_database(self, name: str) -> "Dsn":
         return Dsn(self.parameters | {"dbname": name})
 
+    @override
     def __str__(self) -> str:
         """For people and logs: `user@host:port/database`, without the password."""
         user = self.parameters.get("user")
         port = self.parameters.get("port")
         return (f"{user}@" if user else "") + self.host + (f":{port}" if port else "") + f"/{self.database}"
 
+    @override
     def __repr__(self) -> str:
         return f"Dsn({self})"
 

@@ -348,6 +348,7 @@ def _give_up(waiter: asyncio.Future[Connection]) -> None:
 
 
 def _close(connection: Connection) -> None:
-    connection._pool = None
-    connection._closed = True
+    # What `await connection.close()` does for a connection without a pool, but here nothing may be awaited.
+    connection._pool = None  # noqa: SLF001
+    connection._closed = True  # noqa: SLF001
     connection.pgconn.finish()

@@ -52,7 +52,7 @@ async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncI
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 database = await stack.enter_async_context(open_database(dsn, options))
         except (psycopg.Error, OSError) as error:
-            diagnosis = diagnose(error, dsn)
+            diagnosis = diagnose(error)
             if attempt == retries:
                 attempts = f" after {attempt + 1} attempts" if attempt else ""
                 raise StartupError(f"No connection to the database {dsn}{attempts}: {diagnosis}") from error

@@ -5,14 +5,15 @@ changes lets psycopg prepare it on each connection.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, override
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
-_DIALECT = PGDialect_psycopg()
+_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call] # SQLAlchemy has not annotated it
 
 
 class Statement[Row: Mapping[str, Any]]:
@@ -24,7 +25,7 @@ class Statement[Row: Mapping[str, Any]]:
 
     __slots__ = ("constants", "text")
 
-    def __init__(self, clause: Executable, row: type[Row] | None = None) -> None:
+    def __init__(self, clause: Executable, row: type[Row]) -> None:  # noqa: ARG002 - only the type checker uses it
         assert isinstance(clause, ClauseElement)
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
@@ -32,11 +33,12 @@ class Statement[Row: Mapping[str, Any]]:
         self.constants = {name: value for name, value in compiled.params.items() if value is not None}
         for column in compiled.insert_prefetch:
             # A default of the model that the statement does not set; one that must be called has no place in a text.
-            assert column.default is not None and column.default.is_scalar, f"{column} needs a value"
+            assert isinstance(column.default, ScalarElementColumnDefault), f"{column} needs a value"
             self.constants[column.key] = column.default.arg
 
     def bind(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**self.constants, **values} if self.constants else values
 
+    @override
     def __repr__(self) -> str:
         return f"Statement({self.text!r})"

@@ -71,7 +71,7 @@ class TaskPatch(TypedDict, total=False):
     tags: list[str]
 
 
-COMPLETED = literal_column("'completed'")
+COMPLETED: ColumnElement[Any] = literal_column("'completed'")
 
 _COLUMNS = (
     col(Task.id),
@@ -136,7 +136,7 @@ NEXT_PAGE = Statement(
     .where(
         _MINE,
         tuple_(col(Task.created_at), col(Task.id))
-        < tuple_(bindparam("after_created_at", type_=col(Task.created_at).type), bindparam("after_id", type_=Uuid())),
+        < tuple_(bindparam("after_created_at", type_=_TABLE.c.created_at.type), bindparam("after_id", type_=Uuid())),
     )
     .order_by(*_NEWEST_FIRST)
     .limit(bindparam("limit")),

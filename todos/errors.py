@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a request, as exceptions that carry their status; `config/problems.py` renders them.
+"""What can be wrong with a request, as exceptions that carry their status; `config/problems.py` renders them.
 
 Each has a `kind` that clients may rely on: it becomes the `type` of the problem document (RFC 9457, section 3.1.1).
 """

@@ -27,7 +27,7 @@ def with_session[**P, R](
     """
 
     @wraps(endpoint)
-    async def wrapper(request: Request, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def wrapper(request: Request, /, *args: P.args, **kwargs: P.kwargs) -> R:
         async with request.database.session() as session:
             return await endpoint(request, session, *args, **kwargs)
 

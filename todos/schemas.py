@@ -45,7 +45,7 @@ class _TaskInput(BaseModel):
 
 
 class TaskReplacement(_TaskInput):
-    """The body of PUT: what is left out goes to its default (D22). A due date may be past: tasks become overdue (D8)."""
+    """The body of PUT: what is left out goes to its default (D22). The due date may be past: tasks get overdue (D8)."""
 
     title: Title
     description: Description | None = None
@@ -75,9 +75,9 @@ class TaskChanges(_TaskInput):
     """The body of PATCH: what is left out stays as it is, and null clears what can be empty (D22)."""
 
     title: Title | MISSING = MISSING
-    description: Description | None | MISSING = MISSING
+    description: Description | MISSING | None = MISSING
     priority: PriorityName | MISSING = MISSING
-    due_date: DueDate | None | MISSING = MISSING
+    due_date: DueDate | MISSING | None = MISSING
     tags: Tags | MISSING = MISSING
 
     def values(self) -> TaskPatch:

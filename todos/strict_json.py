@@ -7,10 +7,10 @@ from todos.errors import MalformedJson
 
 
 def parse(body: bytes) -> Any:
-    """The value in a body. Raises `MalformedJson`, which says what is wrong and where.
+    r"""The value in a body. Raises `MalformedJson`, which says what is wrong and where.
 
     Refuses bad UTF-8, NaN and Infinity, numbers too large for a double, a name that appears twice in one object, text
-    after the value, and nesting that would exhaust the stack. A lone surrogate (`\\ud800`) is left to the types.
+    after the value, and nesting that would exhaust the stack. A lone surrogate (`\ud800`) is left to the types.
     """
     try:
         return json.loads(

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, override
+from typing import TYPE_CHECKING, Any, override
 
 import psycopg
 from django.conf import settings
@@ -34,12 +34,12 @@ class Command(BaseCommand):
     """A command of this project; subclasses write `handle`."""
 
     # Django's checks look at settings this project does not use, and take half a second.
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks: tuple[str, ...] = ()
 
     @override
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        for action in parser._actions:
+        for action in parser._actions:  # noqa: SLF001 - argparse has no other way to hide an inherited option
             if action.dest in ("version", "settings", "pythonpath", "skip_checks", "force_color", "no_color"):
                 action.help = "==SUPPRESS=="
         return parser
@@ -93,4 +93,4 @@ async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
 
 
 def unreachable(error: psycopg.OperationalError, dsn: Dsn) -> Error:
-    return Error(f"No connection to the database {dsn}: {diagnose(error, dsn)}")
+    return Error(f"No connection to the database {dsn}: {diagnose(error)}")

@@ -14,7 +14,7 @@ from todos.management.base import Error, env, located_database, opened_database
 
 class Command(BaseCommand):
     help = (
-        f"Makes the development data: {seed.EMAIL} with the password {seed.PASSWORD.replace('%', '%%')} and five tasks. "
+        f"Makes the development data: {seed.EMAIL} with the password {seed.PASSWORD} and five tasks. "
         "Run it as often as you like; it makes only what is missing. Refused in production."
     )
 
