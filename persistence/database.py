@@ -134,7 +134,11 @@ async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> Asy
 
     async def lend_to_session() -> Connection:
         connection = await pool.acquire()
-        await connection.set_autocommit(False)
+        try:
+            await connection.set_autocommit(False)
+        except BaseException:
+            pool.release(connection)
+            raise
         return connection
 
     pool = Pool(connect, options.limits)

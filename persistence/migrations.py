@@ -63,9 +63,7 @@ class Step:
 @cache
 def head() -> str:
     """The newest revision in `migrations/versions`. Reads the files once in a process."""
-    revision = _scripts().get_current_head()
-    assert revision
-    return revision
+    return list(revisions())[-1]
 
 
 def state(current: str | None) -> State:
@@ -77,8 +75,15 @@ def state(current: str | None) -> State:
 
 @cache
 def revisions() -> dict[str, str]:
-    """Each revision with its description, oldest first."""
-    steps: list[Script] = list(_scripts().walk_revisions())
+    """Each revision with its description, oldest first. Raises `MigrationError` for a step that cannot be read."""
+    scripts = ScriptDirectory.from_config(_config())
+    try:
+        steps: list[Script] = list(scripts.walk_revisions())
+    except SyntaxError as error:
+        file = Path(error.filename or "a file").name
+        raise MigrationError(f"{file} cannot be read: {error.msg} in line {error.lineno}") from error
+    except (CommandError, ImportError, NameError) as error:
+        raise MigrationError(f"The steps in {scripts.versions} cannot be read: {error}") from error
     return {step.revision: step.doc.rstrip(".") for step in reversed(steps)}
 
 
@@ -115,8 +120,7 @@ def sql(direction: Direction, revision: str) -> str:
     """The SQL that `upgrade` from nothing, or `downgrade` over `from:to`, would run; touches no database."""
     config = _config()
     config.output_buffer = io.StringIO()
-    with _explained():
-        (command.upgrade if direction == "up" else command.downgrade)(config, revision, sql=True)
+    (command.upgrade if direction == "up" else command.downgrade)(config, revision, sql=True)
     return config.output_buffer.getvalue()
 
 
@@ -125,8 +129,7 @@ def new(description: str) -> Path:
     if not re.search(r"\w", description):
         raise MigrationError('a step needs a description, such as "add tasks.version"')
     number = f"{int(head()) + 1:04}"
-    with _explained():
-        script = command.revision(_config(), message=description.strip().rstrip("."), rev_id=number)
+    script = command.revision(_config(), message=description.strip().rstrip("."), rev_id=number)
     assert isinstance(script, Script)
     return Path(script.path)
 
@@ -164,25 +167,31 @@ def _run(
 
     config = _config()
     config.attributes["on_version_apply"] = note
-    with _explained(), locked_connection(dsn) as connection:
-        config.attributes["connection"] = connection
-        started = monotonic()
-        run(config, revision)
-    return steps
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turns what Alembic and SQLAlchemy raise into one error that reads well."""
+    before = None
     try:
-        yield
+        with locked_connection(dsn) as connection:
+            before = MigrationContext.configure(connection).get_current_revision()
+            connection.commit()
+            config.attributes["connection"] = connection
+            started = monotonic()
+            run(config, revision)
     except CommandError as error:
         raise MigrationError(str(error)) from error
     except DBAPIError as error:
-        raise MigrationError(_explain(error)) from error
+        raise MigrationError(f"{_failed(direction, before, steps)}: {_explain(error)}") from error
+    return steps
+
+
+def _failed(direction: Direction, before: str | None, done: list[Step]) -> str:
+    """Which step it was that failed: the one after those that were done, in the direction of the way."""
+    order = [None, *revisions()]
+    at = order.index(before) + (len(done) if direction == "up" else -len(done))
+    step = order[at + 1] if direction == "up" else order[at]
+    return f"Step {step} ({revisions()[step]}) failed and left nothing behind" if step else "No step was run"
 
 
 def _explain(error: DBAPIError) -> str:
+    """What PostgreSQL said, and to which statement; both are the step's own, so neither is secret."""
     reason = str(error.orig).strip().partition("\n")[0]
     if isinstance(error.orig, psycopg.errors.LockNotAvailable):
         reason += f"; somebody held it for more than {LOCK_TIMEOUT}: run it again when the database is less busy"
@@ -201,7 +210,3 @@ def _connection(dsn: Dsn) -> Iterator[Connection]:
 
 def _config() -> Config:
     return Config(toml_file=Path(__file__).parent.parent / "pyproject.toml")
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())

@@ -40,6 +40,10 @@ LIFETIME_JITTER = 0.1
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.25
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 
+LOST = "The database cannot be reached."
+BUSY = "All database connections are busy."
+CLOSED = "The server is shutting down."
+
 
 @dataclass(frozen=True)
 class PoolLimits:
@@ -91,8 +95,7 @@ class Pool:
         self._lent: set[Connection] = set()
         self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outage: Unavailable | None = None
-        self._grow_again_at = 0.0
+        self._failing = False
         self._closed = False
 
     @property
@@ -121,7 +124,7 @@ class Pool:
     async def close(self) -> None:
         """Closes every connection, those in use included; whoever waits gets `Unavailable`."""
         self._closed = True
-        self._fail_waiting(Unavailable("The server is shutting down."))
+        self._fail_waiting(CLOSED)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -172,9 +175,9 @@ class Pool:
 
     async def _wait(self, deadline: float) -> Connection:
         if self._closed:
-            raise Unavailable("The server is shutting down.")
-        if self._outage and self._size == self._opening:
-            raise self._outage
+            raise Unavailable(CLOSED)
+        if self._is_lost:
+            raise Unavailable(LOST)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection] = loop.create_future()
         self._waiting.append(waiter)
@@ -182,21 +185,23 @@ class Pool:
         timer = loop.call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
         try:
             return await waiter
-        except asyncio.CancelledError:
-            # A connection handed over in the very moment of the cancellation goes to the next in line.
+        except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                # The caller was cancelled in the very moment of the handover: the next in line gets it.
                 self.release(waiter.result())
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
             raise
         finally:
             timer.cancel()
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
 
     def _receive(self, connection: Connection) -> None:
         """Passes a connection on to the first in line, rests it, or closes it if it is past use."""
         if (
             self._closed
             or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            # A cancelled session may leave it so, and then statements that look committed would not be.
+            or not connection.autocommit
             or connection.retire_at <= monotonic()
         ):
             self._discard(connection)
@@ -240,9 +245,10 @@ class Pool:
 
     def _grow(self) -> None:
         """Starts opening a connection for each caller in line, as far as the limit allows."""
-        wanted = sum(not waiter.done() for waiter in self._waiting) - self._opening
-        for _ in range(min(wanted, self.limits.max_size - self._size)):
-            self._open_one()
+        room = self.limits.max_size - self._size
+        if room > 0:
+            for _ in range(min(room, self.stats.waiting - self._opening)):
+                self._open_one()
 
     def _fill(self) -> None:
         """Starts opening what is missing to the minimum."""
@@ -250,31 +256,26 @@ class Pool:
             self._open_one()
 
     def _open_one(self) -> None:
-        # While the database is lost only one attempt is under way, so that its return meets no storm; and while it
-        # refuses more connections it is not asked for them with every request.
-        if (self._outage and self._opening) or monotonic() < self._grow_again_at:
-            return
-        self._opening += 1
-        self._spawn(self._open_until_done())
+        # While attempts fail only one is under way, so that the database's return meets no storm.
+        if not (self._failing and self._opening):
+            self._opening += 1
+            self._spawn(self._open_until_done())
 
     async def _open_until_done(self) -> None:
-        """Opens one connection, trying for as long as the database is lost and this is the only attempt."""
+        """Opens one connection; the last of these tasks goes on trying for as long as somebody needs it to."""
         delay = FIRST_RETRY
         while True:
             try:
                 connection = await self._connect()
             except (psycopg.Error, OSError) as error:
-                if self._outage is None:
+                if not self._failing:
                     logger.warning("Cannot open a database connection: %s", describe(error))
-                if self._idle or self._lent:
-                    # The others may still work, so callers in line may get those.
-                    self._grow_again_at = monotonic() + SLOWEST_RETRY
+                    self._failing = True
+                if self._is_lost:
+                    self._fail_waiting(LOST)
+                if self._opening > 1 or not self._is_short:
                     self._opening -= 1
-                    return
-                self._outage = Unavailable("The database cannot be reached.")
-                self._fail_waiting(self._outage)
-                if self._opening > 1:
-                    self._opening -= 1
+                    self._failing = self._opening > 0
                     return
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is no secret
                 delay = min(delay * 2, SLOWEST_RETRY)
@@ -283,19 +284,29 @@ class Pool:
                 raise
             else:
                 self._opening -= 1
-                if self._outage:
-                    logger.warning("The database can be reached again.")
-                    self._outage = None
+                if self._failing:
+                    logger.warning("Database connections can be opened again.")
+                    self._failing = False
                 self._receive(connection)
                 self._grow()
                 self._fill()
                 return
 
-    def _fail_waiting(self, error: Unavailable) -> None:
+    @property
+    def _is_lost(self) -> bool:
+        """Whether there is no connection and none can be opened, so that waiting is in vain."""
+        return self._failing and not self._idle and not self._lent
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the connection being opened is needed."""
+        return self._size <= self.limits.min_size or self.stats.waiting > 0
+
+    def _fail_waiting(self, reason: str) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(Unavailable(reason))
 
     async def _keep_house(self) -> None:
         """Retires old connections and closes those beyond the minimum that nobody needs. Makes no round trip."""
@@ -344,7 +355,7 @@ def _shut_down(descriptor: int) -> None:
 
 def _give_up(waiter: asyncio.Future[Connection]) -> None:
     if not waiter.done():
-        waiter.set_exception(PoolTimeout("All database connections are busy."))
+        waiter.set_exception(PoolTimeout(BUSY))
 
 
 def _close(connection: Connection) -> None:

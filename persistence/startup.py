@@ -12,6 +12,7 @@ from persistence import migrations
 from persistence.database import Database, DatabaseOptions, open_database
 from persistence.diagnosis import diagnose
 from persistence.dsn import Dsn
+from persistence.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,14 @@ async def start(dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: b
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_connected(dsn, options, RETRIES if patient else 0))
         logger.info("Connected to the database %s.", dsn)
-        if migrate:
-            await _migrate(dsn)
-        if migrations.state(await migrations.applied_revision(database, CHECK_TIMEOUT)) == "behind":
-            logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
+        try:
+            if migrate:
+                await _migrate(dsn)
+            revision = await migrations.applied_revision(database, CHECK_TIMEOUT)
+            if migrations.state(revision) == "behind":
+                logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
+        except (migrations.MigrationError, psycopg.Error, Unavailable) as error:
+            raise StartupError(f"The database {dsn} cannot be migrated or asked for its migrations: {error}") from error
         yield database
 
 
@@ -70,9 +75,5 @@ async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncI
 
 
 async def _migrate(dsn: Dsn) -> None:
-    try:
-        steps = await asyncio.to_thread(migrations.upgrade, dsn)
-    except (migrations.MigrationError, psycopg.Error) as error:
-        raise StartupError(f"The database could not be migrated: {error}") from error
-    for step in steps:
+    for step in await asyncio.to_thread(migrations.upgrade, dsn):
         logger.info("Migrated to %s (%s) in %.2f s.", step.revision, step.description, step.duration)

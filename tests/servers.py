@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, override
 
 import httpx
 import psutil
+import psycopg
 
 from persistence import embedded
 from persistence.dsn import Dsn
@@ -30,58 +30,93 @@ def free_port() -> int:
         return port
 
 
+class _TcpServer(embedded._Server):
+    """The embedded server, listening on a port of 127.0.0.1 as well, so that it can be reached as any other is."""
+
+    def __init__(self, folder: Path, port: int, settings: Sequence[str]) -> None:
+        super().__init__(folder, ("fsync=off", "listen_addresses=127.0.0.1", f"port={port}", *settings))
+        self._port = port
+
+    @override
+    def _create_database(self) -> None:
+        # The port is a part of the socket's name, too.
+        conninfo = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [embedded.DATABASE]).fetchone():
+                connection.execute(f"CREATE DATABASE {embedded.DATABASE}")
+
+
 class PostgresServer:
-    """A PostgreSQL on a Unix socket and on a port of 127.0.0.1; its address stays the same over restarts."""
+    """A PostgreSQL on 127.0.0.1 that may be mistreated; its address stays the same over restarts.
+
+    `settings` are `name=value` for postgresql.conf. Everybody on this machine may connect as `postgres` without a
+    password until the test writes another pg_hba.conf in `folder / "data"`.
+    """
 
     def __init__(self, folder: Path, *settings: str) -> None:
         self.port = free_port()
-        self._folder = folder
-        settings = ("fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}", *settings)
-        self._server = embedded._Server(folder, settings)
-        self._stack = ExitStack()
+        self.folder = folder
+        self._server = _TcpServer(folder, self.port, settings)
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700)
+        self.folder.mkdir(mode=0o700)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.thaw()
+        self.thaw()
         self.stop()
 
     @property
     def dsn(self) -> Dsn:
-        return Dsn.parse(f"postgresql://postgres@127.0.0.1:{self.port}/{embedded.DATABASE}")
+        return Dsn.parse(self.url)
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{embedded.DATABASE}"
+        return self.url_of()
+
+    def url_of(self, user: str = "postgres", password: str = "", database: str = embedded.DATABASE) -> str:
+        return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         self._server.start()
 
     def stop(self) -> None:
+        """Ends it as an administrator would: clients are disconnected at once."""
         self._server.stop()
 
     def kill(self) -> None:
         """Ends every process of it at once, as a power cut would."""
-        for process in self._processes():
-            process.kill()
-        psutil.wait_procs(self._processes())
+        processes = self._each(psutil.Process.kill)
+        psutil.wait_procs(processes, timeout=10)
 
     def freeze(self) -> None:
-        for process in self._processes():
-            process.suspend()
+        """Stalls it: the network still takes what clients send, and no answer comes."""
+        self._each(psutil.Process.suspend)
 
     def thaw(self) -> None:
-        for process in self._processes():
-            process.resume()
+        self._each(psutil.Process.resume)
 
-    def _processes(self) -> list[psutil.Process]:
-        pid = int((self._folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
-        postmaster = psutil.Process(pid)
-        return [postmaster, *postmaster.children(recursive=True)]
+    def _each(self, treat: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+        """The postmaster goes first, so that it starts no child that would be missed."""
+        treated = []
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+            postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
+            children = postmaster.children(recursive=True)
+            treat(postmaster)
+            treated.append(postmaster)
+            for child in {*children, *_children(postmaster)}:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    treat(child)
+                    treated.append(child)
+        return treated
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 class WebServer:
@@ -93,19 +128,32 @@ class WebServer:
         self._log = folder / f"gunicorn-{self.port}.log"
         self._command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
         self._command += ["--bind", f"127.0.0.1:{self.port}", *arguments]
-        self._environment = clean_environment() | environment
+        self._environment = {**clean_environment(), **environment}
 
     def __enter__(self) -> Self:
         self.start()
-        self.wait_until_live()
+        try:
+            self.wait_until_live()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(30)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                # Its workers notice that it is gone and leave by themselves.
+                self.process.kill()
+                self.process.wait()
+                raise
 
     def start(self) -> None:
         with self._log.open("w") as log:
@@ -133,6 +181,6 @@ class WebServer:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without our settings, so that a test says them all."""
+    """The environment of this process without our settings, so that a test says them all."""
     ours = ("DATABASE_", "ENVIRONMENT", "CORS_", "LOG_LEVEL", "AUTO_MIGRATE", "REQUEST_", "BODY_", "WEB_", "PG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
