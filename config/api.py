@@ -4,6 +4,7 @@ from typing import Any, override
 
 from django.http import HttpRequest
 from django.urls import register_converter
+from django.views.decorators.http import require_safe
 from ninja import NinjaAPI, Swagger
 from ninja.parser import Parser
 
@@ -43,6 +44,7 @@ api = NinjaAPI(
     version="1.0.0",
     description="Tasks of many users. Every error is a problem document (RFC 9457).",
     docs=Swagger(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
+    docs_decorator=require_safe,
     parser=StrictParser(),
     urls_namespace="api",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ninja
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
 
 from config.problems import render
 from todos.errors import PathNotFound
@@ -20,6 +21,7 @@ def _files() -> dict[str, bytes]:
     }
 
 
+@require_safe
 async def asset(_request: HttpRequest, name: str) -> HttpResponse:
     content = _files().get(name)
     if content is None:

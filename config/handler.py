@@ -9,15 +9,18 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from inspect import iscoroutinefunction
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
-from django.core.handlers.base import BaseHandler
+from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, get_resolver, set_script_prefix
+from django.utils.module_loading import import_string
 
 from config import logs
 from config.env import env
@@ -28,6 +31,7 @@ from todos.errors import (
     MethodNotAllowed,
     PathNotFound,
     RequestTimedOut,
+    UnsupportedMediaType,
 )
 from todos.requests import Request
 
@@ -40,6 +44,8 @@ logger = logging.getLogger(__name__)
 BODY_TIMEOUT = 10.0
 """Seconds for a body to arrive whole."""
 
+_LENGTH_DIGITS = 18
+"""Digits of a Content-Length beyond which it need not be read: no limit is that large."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _FIXED_HEADERS = [
     (b"X-Content-Type-Options", b"nosniff"),
@@ -51,46 +57,51 @@ class ClientGone(Exception):
     """The client hung up before its request was whole, so nobody waits for an answer."""
 
 
-class Handler(BaseHandler):
+class Handler:
     """Answers every request, whatever happens."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.load_middleware(is_async=True)
+        self._respond: Callable[[Request], Awaitable[HttpResponseBase]] = _call_view
+        for name in reversed(settings.MIDDLEWARE):
+            # All of it is async. Django's own loader would answer a failure in HTML, and from a thread.
+            self._respond = import_string(name)(self._respond)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         logs.request_id.set(request_id)
         try:
-            body = await _read_body(headers, receive)
-            request = _request(scope, body)
+            request = _request(scope)
             request.request_id = request_id
             request.database = scope["state"]["database"]
-            response = await self._middleware_chain(request)  # type: ignore[attr-defined] # Django's stubs leave it out
+            request.receive_body = partial(_read_body, headers, receive)
+            response = await self._respond(request)
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
             response = render(translate(error, request_id))
         await _send(response, request_id, send)
 
-    async def _get_response_async(self, request: Request) -> HttpResponseBase:
-        """What stands innermost in the middleware chain: finds the view and calls it."""
-        try:
-            match = get_resolver().resolve(request.path_info)
-        except Resolver404:
-            return render(PathNotFound())
+
+async def _call_view(request: Request) -> HttpResponseBase:
+    """What stands innermost in the middleware: its errors are problems already, so that they get headers as well."""
+    try:
+        request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
+        match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
-        try:
-            response = match.func(request, *match.args, **match.kwargs)
-            if iscoroutinefunction(match.func):
-                response = await response
-        except Exception as error:  # noqa: BLE001 - as above, but within the middleware, so with its headers
-            return render(translate(error, request.request_id))
-        if isinstance(response, HttpResponseNotAllowed):
-            return render(MethodNotAllowed(", ".join(sorted(response["Allow"].split(", ")))))
-        assert isinstance(response, HttpResponseBase)
-        return response
+        response = match.func(request, *match.args, **match.kwargs)
+        if iscoroutinefunction(match.func):
+            response = await response
+    except ClientGone:
+        raise
+    except Resolver404:
+        return render(PathNotFound())
+    except Exception as error:  # noqa: BLE001 - as above
+        return render(translate(error, request.request_id))
+    if isinstance(response, HttpResponseNotAllowed):
+        return render(MethodNotAllowed(", ".join(sorted(response["Allow"].split(", ")))))
+    assert isinstance(response, HttpResponseBase)
+    return response
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
@@ -99,19 +110,22 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
-def _request(scope: Message, body: bytes) -> Request:
+def _request(scope: Message) -> Request:
     try:
-        request = Request(scope, BytesIO(body))
+        request = Request(scope, BytesIO())
     except UnicodeDecodeError:
-        raise InvalidInput("The query string is not UTF-8.") from None
+        raise InvalidInput.of({"field": "query", "detail": "The query string is not UTF-8"}) from None
+    except BadRequest:
+        # Django says so of a Content-Type that it cannot take apart.
+        raise UnsupportedMediaType("one that cannot be read") from None
     set_script_prefix("/")
     return request
 
 
 async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """The whole body, refused as soon as it is known to be too large or too slow."""
-    declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > env.body_max_bytes:
+    declared = headers.get(b"content-length", b"0").lstrip(b"0")
+    if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > env.body_max_bytes):
         raise ContentTooLarge(env.body_max_bytes)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -133,7 +147,11 @@ async def _send(response: HttpResponseBase, request_id: str, send: Send) -> None
     assert isinstance(response, HttpResponse)  # Nothing here streams.
     content = response.content
     headers = [
-        *((name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()),
+        *(
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in response.items()
+            if name.lower() != "content-length"
+        ),
         (b"Content-Length", b"%d" % len(content)),
         (b"X-Request-ID", request_id.encode("ascii")),
         *_FIXED_HEADERS,

@@ -4,11 +4,13 @@ import logging
 from typing import Any
 
 import orjson
+from django.core.exceptions import SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from persistence.errors import ConstraintViolated, InvalidValue, Unavailable, UniqueViolated
+from persistence.tasks import TaskValues
 from todos.errors import (
     Conflict,
     FieldError,
@@ -23,6 +25,8 @@ from todos.requests import Request
 
 logger = logging.getLogger(__name__)
 
+ERRORS_SHOWN = 50
+"""So that a body made of mistakes does not get an answer many times its size."""
 TYPE_PREFIX = "urn:problem:todo:"
 
 _PLAINER = {
@@ -41,7 +45,7 @@ def render(problem: Problem) -> HttpResponse:
         "detail": problem.detail,
     }
     if problem.errors:
-        document["errors"] = problem.errors
+        document["errors"] = problem.errors[:ERRORS_SHOWN]
     return HttpResponse(
         orjson.dumps(document),
         status=problem.status,
@@ -70,9 +74,11 @@ def translate(error: Exception, request_id: str) -> Problem:
         case UniqueViolated():
             return Conflict(f"This breaks the rule {error.constraint}.")
         case ConstraintViolated():
-            return InvalidInput(f"The database refused a value by its rule {error.constraint}.")
+            return InvalidInput.of({"field": _field(error.constraint), "detail": f"It breaks {error.constraint}"})
         case InvalidValue():
-            return InvalidInput(str(error))
+            return InvalidInput.of({"field": "body", "detail": str(error)})
+        case SuspiciousOperation():
+            return InvalidInput.of({"field": "query", "detail": "There are too many parameters"})
     logger.error("Unexpected %s", type(error).__name__, exc_info=error)
     return InternalError(request_id)
 
@@ -89,6 +95,11 @@ def register(api: NinjaAPI) -> None:
     kinds: tuple[type[Exception], ...] = (Exception, HttpError, ValidationError, Http404)
     for kind in kinds:
         api.add_exception_handler(kind, answer)
+
+
+def _field(constraint: str) -> str:
+    """The field that a constraint is about: its name has it, by the naming convention."""
+    return next((name for name in TaskValues.__annotations__ if name in constraint), "body")
 
 
 def _field_error(fault: dict[str, Any]) -> FieldError:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.dsn import Dsn
-from persistence.errors import DeadlineExceeded, translate
+from persistence.errors import DeadlineExceeded, InvalidValue, translate
 from persistence.pool import Connection, Pool, PoolLimits, retirement
 from persistence.statement import Statement
 
@@ -65,6 +65,8 @@ class Database:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(statement.text, statement.bind(values))
             return await cursor.fetchall()  # type: ignore[return-value] # the statement vouches for its row type
+        except UnicodeEncodeError as error:
+            raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
         except psycopg.Error as error:
             if monotonic() >= deadline:
                 raise DeadlineExceeded("The database did not answer in time.") from error

@@ -47,12 +47,12 @@ def diagnose(error: BaseException) -> Diagnosis:
     if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
         problem = "the connection timed out"
     else:
-        problem = _last_line(str(error)) or type(error).__name__
+        problem = _statement(str(error)) or type(error).__name__
     hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, problem, re.IGNORECASE)), _OTHER_HINT)
     return Diagnosis(problem, hint)
 
 
-def _last_line(text: str) -> str:
-    # libpq repeats itself for each address that a name has; the last line is the last attempt.
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _statement(text: str) -> str:
+    # libpq repeats itself for each address that a name has, so the last line counts, but for the questions it asks.
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]
     return lines[-1].rstrip(".") if lines else ""

@@ -77,7 +77,7 @@ class Dsn:
     @property
     def is_pooled(self) -> bool:
         """Whether the host is Neon's PgBouncer, which has `-pooler` at the end of its first label."""
-        return any(host.partition(".")[0].endswith("-pooler") for host in self.host.split(","))
+        return self.direct() != self
 
     def direct(self) -> "Dsn":
         """The same database without Neon's pooler: migrations hold a session-level lock, which a pooler would lose."""
@@ -186,5 +186,7 @@ def _is_socket(host: str) -> bool:
 
 
 def _without_pooler(host: str) -> str:
+    if _is_socket(host):
+        return host
     label, dot, domain = host.partition(".")
     return label.removesuffix("-pooler") + dot + domain

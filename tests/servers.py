@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +30,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> float:
+    """Waits until the condition holds and returns how long that took, in seconds."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > timeout:
+            raise AssertionError(f"not within {timeout:g} s: {condition}")
+        time.sleep(0.02)
+    return time.monotonic() - started
 
 
 class _TcpServer(embedded._Server):
@@ -120,11 +132,23 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 class WebServer:
-    """`gunicorn -c python:config.gunicorn` in an environment of its own; its output is in `log`."""
+    """`gunicorn -c python:config.gunicorn` in an environment of its own; its output is in `log`.
+
+    `http` sends requests to paths below `/api`.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(
+            base_url=f"{self.url}/api",
+            # Each request on a connection of its own, so that all workers get some.
+            headers={"Connection": "close"},
+            timeout=30,
+            # Nothing here is encrypted, and reading the system's certificates takes long.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+        )
         self._log = folder / f"gunicorn-{self.port}.log"
         self._command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
         self._command += ["--bind", f"127.0.0.1:{self.port}", *arguments]
@@ -145,6 +169,7 @@ class WebServer:
         self._end()
 
     def _end(self) -> None:
+        self.http.close()
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -165,7 +190,7 @@ class WebServer:
             if self.process.poll() is not None:
                 raise AssertionError(f"gunicorn ended with {self.process.returncode}:\n{self.log}")
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/api/v1/live", timeout=5).status_code == 200:
+                if self.http.get("/v1/live").status_code == 200:
                     return
             time.sleep(0.05)
         raise AssertionError(f"gunicorn did not answer:\n{self.log}")
@@ -180,7 +205,34 @@ class WebServer:
         return self._log.read_text()
 
 
+def manage(
+    *arguments: str, environment: Mapping[str, str], project: Path = ROOT, wait: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Runs `manage.py` with these settings only, and what `.env` says."""
+    return subprocess.run(
+        [sys.executable, str(project / "manage.py"), *arguments],
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=wait,
+        check=False,
+    )
+
+
+def copy_project(folder: Path) -> Path:
+    """A copy of the project's code without `.env`, for tests that need that or write into it."""
+    folder.mkdir()
+    for name in ("config", "migrations", "persistence", "todos"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("manage.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
 def clean_environment() -> dict[str, str]:
     """The environment of this process without our settings, so that a test says them all."""
-    ours = ("DATABASE_", "ENVIRONMENT", "CORS_", "LOG_LEVEL", "AUTO_MIGRATE", "REQUEST_", "BODY_", "WEB_", "PG")
+    ours = (
+        "DATABASE_", "ENVIRONMENT", "CORS_", "LOG_LEVEL", "AUTO_MIGRATE", "REQUEST_", "BODY_", "WEB_", "PG",
+        "DJANGO_SETTINGS_MODULE",
+    )  # fmt: skip
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

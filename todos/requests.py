@@ -16,6 +16,7 @@ class Request(ASGIRequest):
 
     database: Database
     request_id: str
+    receive_body: Callable[[], Awaitable[bytes]]
 
 
 def with_session[**P, R](

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, Self
 from uuid import UUID
 
-from pydantic import MISSING, BaseModel, ConfigDict, model_validator
+from pydantic import MISSING, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from persistence.models import Priority, Status
@@ -16,6 +16,9 @@ from todos.types import Completed, Description, DueDate, NewDueDate, Tags, Title
 
 type StatusName = Literal["pending", "completed"]
 type PriorityName = Literal["low", "medium", "high"]
+
+# A factory, because Ninja cannot write MISSING itself into the OpenAPI document as a default.
+_OMITTED = Field(default_factory=lambda: MISSING)
 
 
 def _said_status(status: StatusName | MISSING, completed: bool | MISSING) -> StatusName | MISSING:
@@ -35,8 +38,8 @@ def _said_status(status: StatusName | MISSING, completed: bool | MISSING) -> Sta
 class _TaskInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    status: StatusName | MISSING = MISSING
-    completed: Completed | MISSING = MISSING
+    status: StatusName | MISSING = _OMITTED
+    completed: Completed | MISSING = _OMITTED
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -74,11 +77,11 @@ class NewTask(TaskReplacement):
 class TaskChanges(_TaskInput):
     """The body of PATCH: what is left out stays as it is, and null clears what can be empty (D22)."""
 
-    title: Title | MISSING = MISSING
-    description: Description | MISSING | None = MISSING
-    priority: PriorityName | MISSING = MISSING
-    due_date: DueDate | MISSING | None = MISSING
-    tags: Tags | MISSING = MISSING
+    title: Title | MISSING = _OMITTED
+    description: Description | MISSING | None = _OMITTED
+    priority: PriorityName | MISSING = _OMITTED
+    due_date: DueDate | MISSING | None = _OMITTED
+    tags: Tags | MISSING = _OMITTED
 
     def values(self) -> TaskPatch:
         changes = TaskPatch()
@@ -142,4 +145,4 @@ class ProblemOut(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[FieldErrorOut] | MISSING = MISSING
+    errors: list[FieldErrorOut] | MISSING = _OMITTED

@@ -1,6 +1,7 @@
 """JSON as RFC 8259 has it, no more: what Python's parser tolerates beyond it would surprise somebody later."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from todos.errors import MalformedJson
@@ -31,8 +32,7 @@ def parse(body: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise MalformedJson(f"The name {json.dumps(twice)} appears twice in one object.")
     return result
 

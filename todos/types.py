@@ -15,15 +15,20 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.I
 _DATE_EXAMPLE = "2030-12-31T17:00:00Z or 2030-12-31T18:00:00+01:00"
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
+    """Text as PostgreSQL can store it: neither NUL nor half of a surrogate pair, both of which JSON can write."""
     if "\0" in text:
         raise PydanticCustomError("nul_character", "The character NUL (\\u0000) cannot be stored; leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is no character") from None
     return text
 
 
 def _tag(text: str) -> str:
     """Trimmed and lower case, which is what its length is measured on (D9)."""
-    tag = _without_nul(text).strip().lower()
+    tag = _storable(text).strip().lower()
     if not 1 <= len(tag) <= TAG_MAX_LENGTH:
         raise PydanticCustomError(
             "tag_length", "A tag has 1 to {most} characters, not counting space around it", {"most": TAG_MAX_LENGTH}
@@ -69,9 +74,9 @@ def _uuid(value: Any) -> Any:
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_MAX_LENGTH),
-    AfterValidator(_without_nul),
+    AfterValidator(_storable),
 ]
-Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_MAX_LENGTH), AfterValidator(_without_nul)]
+Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_MAX_LENGTH), AfterValidator(_storable)]
 Tag = Annotated[
     str, AfterValidator(_tag), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH})
 ]

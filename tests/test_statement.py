@@ -1,0 +1,136 @@
+"""A statement is compiled once, when its module is imported, and run as it stands."""
+
+from typing import Any, TypedDict
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import bindparam, insert, select, text
+from sqlmodel import col
+
+from persistence import tasks, users
+from persistence.database import Database
+from persistence.models import Task, User
+from persistence.statement import Statement
+
+
+class Title(TypedDict):
+    title: str
+
+
+BY_TITLE = Statement(
+    select(col(Task.title)).where(col(Task.user_id) == bindparam("owner"), col(Task.title) == "Buy milk"), Title
+)
+NAMED_STATEMENTS = {
+    f"{module.__name__}.{name}": statement
+    for module in (tasks, users)
+    for name, statement in vars(module).items()
+    if isinstance(statement, Statement)
+}
+
+
+def test_it_keeps_constants_apart_from_what_each_run_supplies() -> None:
+    assert BY_TITLE.constants == {"title_1": "Buy milk"}
+    assert BY_TITLE.bind({"owner": 7}) == {"title_1": "Buy milk", "owner": 7}
+
+
+def test_it_never_writes_a_value_into_its_text() -> None:
+    assert "Buy milk" not in BY_TITLE.text
+    assert "%(owner)s" in BY_TITLE.text
+    assert "%(title_1)s" in BY_TITLE.text
+
+
+def test_it_has_nothing_to_add_when_it_has_no_constants() -> None:
+    values = {"owner": 7}
+    statement = Statement(select(col(Task.title)).where(col(Task.user_id) == bindparam("owner")), Title)
+
+    assert statement.bind(values) is values
+
+
+def test_it_does_not_let_one_run_change_the_next() -> None:
+    BY_TITLE.bind({"owner": 1, "title_1": "changed"})
+
+    assert BY_TITLE.bind({"owner": 2}) == {"title_1": "Buy milk", "owner": 2}
+
+
+def test_it_takes_plain_defaults_from_the_model() -> None:
+    statement: Statement[Any] = Statement(insert(User).values(id=bindparam("id"), email=bindparam("email")), dict)
+
+    assert statement.constants == {"password_hash": "!", "is_active": True, "email_verified": False}
+
+
+def test_it_refuses_a_default_that_would_be_the_same_for_every_row() -> None:
+    # The id's default is a function, and its result belongs to one run only.
+    with pytest.raises(AssertionError, match=r"users\.id needs a value"):
+        Statement(insert(User).values(email=bindparam("email")), dict)
+
+
+def test_it_shows_its_text_when_debugging() -> None:
+    assert repr(Statement(text("SELECT 1 AS title"), Title)) == "Statement('SELECT 1 AS title')"
+
+
+async def test_it_runs_with_its_constants(database: Database, alice: UUID) -> None:
+    await tasks.create(database, alice, task("Buy milk"))
+    await tasks.create(database, alice, task("Buy bread"))
+
+    assert await database.rows(BY_TITLE, {"owner": alice}) == [{"title": "Buy milk"}]
+
+
+@pytest.mark.parametrize("title", ["'; DROP TABLE tasks; --", "%s %(title)s %%", 'a "quoted" \\ one', "$1 :title {}"])
+async def test_it_passes_values_beside_the_sql_and_never_in_it(database: Database, alice: UUID, title: str) -> None:
+    created = await tasks.create(database, alice, task(title))
+
+    assert created
+    assert await tasks.get(database, alice, created["id"]) == created
+    assert created["title"] == title
+
+
+async def test_a_statement_without_a_value_for_a_parameter_fails(database: Database) -> None:
+    with pytest.raises(Exception, match="owner"):
+        await database.rows(BY_TITLE, {})
+
+
+def test_there_are_named_statements_for_every_operation() -> None:
+    assert {
+        f"persistence.tasks.{name}"
+        for name in ("CREATE", "GET", "FIRST_PAGE", "NEXT_PAGE", "REPLACE", "PATCH", "DELETE")
+    } <= NAMED_STATEMENTS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMED_STATEMENTS if "tasks" in name))
+def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
+    assert "%(user_id)s" in NAMED_STATEMENTS[name].text
+
+
+@pytest.mark.parametrize("name", sorted(NAMED_STATEMENTS))
+def test_every_statement_is_parameterised(name: str) -> None:
+    # The one literal in all SQL about tasks is the status that PostgreSQL must know to use an index on it.
+    assert NAMED_STATEMENTS[name].text.replace("'completed'", "").count("'") == 0
+
+
+async def test_a_task_of_somebody_else_is_untouched_by_every_statement(
+    database: Database, alice: UUID, bob: UUID
+) -> None:
+    created = await tasks.create(database, bob, task("Bob's"))
+    assert created
+
+    assert await tasks.get(database, alice, created["id"]) is None
+    assert await tasks.replace(database, alice, created["id"], task("Alice was here")) is None
+    assert await tasks.patch(database, alice, created["id"], {"title": "Alice was here"}) is None
+    assert await tasks.remove(database, alice, created["id"]) is None
+    assert await tasks.page(database, alice, 100) == []
+    assert await tasks.get(database, bob, created["id"]) == created
+
+
+async def test_a_task_of_nobody_is_not_created(database: Database) -> None:
+    assert await tasks.create(database, uuid4(), task("Nobody's")) is None
+
+
+def task(title: str) -> tasks.TaskValues:
+    return {
+        "title": title,
+        "description": None,
+        "status": "pending",
+        "priority": "medium",
+        "due_date": None,
+        "tags": [],
+    }
