@@ -13,13 +13,12 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from persistence import embedded
-from persistence.database import DatabaseOptions
 from persistence.dsn import EXAMPLE, Dsn
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = "embedded://"
+DEFAULT_POOL_MIN = 5
 
 EXAMPLES = {
     "DATABASE_URL": f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)",
@@ -36,7 +35,6 @@ EXAMPLES = {
     "DATABASE_CONNECT_TIMEOUT": "5  (seconds)",
     "REQUEST_TIMEOUT": "5  (seconds)",
     "BODY_MAX_BYTES": "65536",
-    "WEB_CONCURRENCY": "2  (processes)",
 }
 
 
@@ -61,7 +59,7 @@ class Env(BaseSettings):
     database_url: str = Field(repr=False)
     database_pooler: bool = False
     database_pool_max: int = Field(20, ge=1, le=100)
-    database_pool_min: int = Field(5, ge=1, le=100)
+    database_pool_min: int | None = Field(None, ge=1, le=100)
     database_pool_timeout: float = Field(30, gt=0, le=30)
     database_pool_lifetime: float = Field(3600, ge=1)
     database_connect_timeout: float = Field(5, ge=2, le=30)
@@ -70,7 +68,6 @@ class Env(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = None
     request_timeout: float = Field(5, gt=0, le=60)
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=16 * 1024 * 1024)
-    web_concurrency: int = Field(2, ge=1, le=256)
 
     @field_validator("environment", "log_level", mode="before")
     @classmethod
@@ -93,8 +90,8 @@ class Env(BaseSettings):
 
     @field_validator("database_pool_min")
     @classmethod
-    def _check_pool(cls, smallest: int, info: ValidationInfo) -> int:
-        if smallest > info.data.get("database_pool_max", smallest):
+    def _check_pool(cls, smallest: int | None, info: ValidationInfo) -> int | None:
+        if smallest is not None and smallest > info.data.get("database_pool_max", smallest):
             raise ValueError("it is larger than DATABASE_POOL_MAX")
         return smallest
 
@@ -124,7 +121,7 @@ class Env(BaseSettings):
     def database_options(self) -> DatabaseOptions:
         return DatabaseOptions(
             limits=PoolLimits(
-                min_size=self.database_pool_min,
+                min_size=self.database_pool_min or min(DEFAULT_POOL_MIN, self.database_pool_max),
                 max_size=self.database_pool_max,
                 timeout=self.database_pool_timeout,
                 lifetime=self.database_pool_lifetime,
@@ -142,6 +139,9 @@ class Env(BaseSettings):
         Raises `embedded.EmbeddedPostgresError`.
         """
         if self.database_url.startswith(EMBEDDED):
+            # Only here, so that a bad environment is reported before anything large is loaded.
+            from persistence import embedded
+
             with embedded.running(ROOT / self.database_url.removeprefix(EMBEDDED)) as dsn:
                 yield dsn
         else:

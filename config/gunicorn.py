@@ -9,7 +9,6 @@ from config.env import ROOT, env
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
 worker_class = "asgi"
-workers = env.web_concurrency if env.is_production else 1
 proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.

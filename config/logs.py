@@ -6,9 +6,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, override
 
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
-
 from config.env import Env
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -37,11 +34,9 @@ class Formatter(logging.Formatter):
 
 
 def _safe(error: BaseException) -> str:
-    match error:
-        case psycopg.Error():
-            return f"SQLSTATE {error.sqlstate or 'unknown'}"
-        case SQLAlchemyError():
-            return f"caused by {type(error.__cause__).__name__}"
+    # By the package's name, because loading psycopg and SQLAlchemy would hold up the report of a bad environment.
+    if type(error).__module__.partition(".")[0] in ("psycopg", "sqlalchemy"):
+        return f"SQLSTATE {getattr(error, 'sqlstate', None) or 'unknown'}"
     return str(error)
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import batched
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,7 +28,7 @@ async def fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]
     share, rest = divmod(tasks, users)
     missing = [(user_id, share + (number < rest) - counts[user_id]) for number, user_id in enumerate(counts)]
     rows = _rows((user_id, count) for user_id, count in missing if count > 0)
-    while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
+    for batch in batched(rows, BATCH, strict=False):
         async with (
             database.connection() as connection,
             connection.cursor() as cursor,

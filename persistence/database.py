@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, override
 
@@ -19,27 +17,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, InvalidValue, translate
-from persistence.pool import Connection, Pool, PoolLimits, retirement
+from persistence.options import DatabaseOptions
+from persistence.pool import Connection, Pool, retirement
 from persistence.statement import Statement
 
 APPLICATION_NAME = "todo"
 """How our connections are called in `pg_stat_activity`."""
 
 sql_logger = logging.getLogger("persistence.sql")
-
-
-@dataclass(frozen=True)
-class DatabaseOptions:
-    """How to use the database at a `Dsn`; times in seconds."""
-
-    limits: PoolLimits = field(default_factory=PoolLimits)
-    connect_timeout: float = 5.0
-    statement_timeout: float = 5.0
-    """For one statement, the wait for a connection included; past it the connection is cut off."""
-    behind_pooler: bool = False
-    """Set for a transaction pooler that is not Neon's: statements are then not prepared."""
-    log_sql: bool = False
-    """Logs every statement at DEBUG, without its parameters (D18)."""
 
 
 class Database:
@@ -60,7 +45,7 @@ class Database:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         connection = await self.pool.acquire(timeout)
-        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), connection.sever)
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), connection.give_up)
         try:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(statement.text, statement.bind(values))
@@ -161,8 +146,13 @@ class _LoggingCursor(psycopg.AsyncCursor[Any]):
     @override
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         started = monotonic()
+        outcome = "cancelled"
         try:
-            return await super().execute(query, params, **options)
+            await super().execute(query, params, **options)
+            outcome = f"{self.rowcount} rows"
+        except psycopg.Error as error:
+            outcome = f"failed: {type(error).__name__}"
+            raise
         finally:
-            outcome = f"failed: {type(error).__name__}" if (error := sys.exception()) else f"{self.rowcount} rows"
             sql_logger.debug("%.1f ms, %s: %s", (monotonic() - started) * 1000, outcome, " ".join(str(query).split()))
+        return self

@@ -127,6 +127,8 @@ def _parse_url(url: str) -> dict[str, str]:
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         # asyncpg's users write ssl=require for what libpq calls sslmode.
         parameters["sslmode" if name == "ssl" else name] = value
+    if not all(port.isdigit() for port in parameters.get("port", "").split(",") if port):
+        raise BadDatabaseUrl("its port is no number")
     if any("\0" in value for value in parameters.values()):
         raise BadDatabaseUrl("it has a NUL character (%00)")
     if not parameters.get("host"):
@@ -147,6 +149,8 @@ def _hosts_and_ports(netloc: str) -> tuple[list[str], list[str]]:
 
 
 def _require_tls(parameters: dict[str, str], private_hosts: Collection[str]) -> None:
+    if parameters.get("sslmode", "prefer") not in (*_UNENCRYPTED, *_ENCRYPTED):
+        raise BadDatabaseUrl(f"its sslmode is none of {', '.join((*_UNENCRYPTED, *_ENCRYPTED))}")
     addresses = [*parameters["host"].split(","), *parameters.get("hostaddr", "").split(",")]
     public = [host for host in addresses if host and not _is_local(host) and host not in private_hosts]
     if not public:
@@ -159,8 +163,6 @@ def _require_tls(parameters: dict[str, str], private_hosts: Collection[str]) -> 
             f"sslmode={sslmode} would let the password and the data cross the network to {public[0]} unencrypted; "
             f"use sslmode=verify-full, or name the host in DATABASE_PRIVATE_HOSTS if it is on a private network"
         )
-    if sslmode not in _ENCRYPTED:
-        raise BadDatabaseUrl(f"its sslmode is none of {', '.join(_ENCRYPTED)}")
     if sslmode in _VERIFYING and parameters.get("sslrootcert", "system") == "system":
         # psycopg's wheels carry an OpenSSL that looks for the system's roots in a folder that does not exist.
         parameters["sslrootcert"] = _root_certificates()

@@ -21,7 +21,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, column, create_engine, select, table, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from persistence.database import Database
@@ -80,8 +80,7 @@ def revisions() -> dict[str, str]:
     try:
         steps: list[Script] = list(scripts.walk_revisions())
     except SyntaxError as error:
-        file = Path(error.filename or "a file").name
-        raise MigrationError(f"{file} cannot be read: {error.msg} in line {error.lineno}") from error
+        raise _unreadable(error) from error
     except (CommandError, ImportError, NameError) as error:
         raise MigrationError(f"The steps in {scripts.versions} cannot be read: {error}") from error
     return {step.revision: step.doc.rstrip(".") for step in reversed(steps)}
@@ -128,6 +127,8 @@ def new(description: str) -> Path:
     """Writes an empty step from the template, numbered after the newest, and returns its file."""
     if not re.search(r"\w", description):
         raise MigrationError('a step needs a description, such as "add tasks.version"')
+    if re.search(r'["\\]', description):
+        raise MigrationError("the description becomes a docstring, so it has neither quotes nor backslashes")
     number = f"{int(head()) + 1:04}"
     script = command.revision(_config(), message=description.strip().rstrip("."), rev_id=number)
     assert isinstance(script, Script)
@@ -139,7 +140,12 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
     """A connection that has its turn to migrate: nobody else does until it is closed."""
     with _connection(dsn.direct()) as connection:
         connection.execute(text(f"SET lock_timeout = '{TURN_TIMEOUT}'"))
-        connection.execute(text(f"SELECT pg_advisory_lock({TURN_KEY})"))
+        try:
+            connection.execute(text(f"SELECT pg_advisory_lock({TURN_KEY})"))
+        except OperationalError as error:
+            raise MigrationError(
+                f"Another process has been migrating for more than {TURN_TIMEOUT}, so nothing was done"
+            ) from error
         connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         # The settings and the lock belong to the session; each step then makes a transaction of its own.
         connection.commit()
@@ -167,18 +173,20 @@ def _run(
 
     config = _config()
     config.attributes["on_version_apply"] = note
-    before = None
-    try:
-        with locked_connection(dsn) as connection:
-            before = MigrationContext.configure(connection).get_current_revision()
-            connection.commit()
-            config.attributes["connection"] = connection
-            started = monotonic()
+    with locked_connection(dsn) as connection:
+        before = MigrationContext.configure(connection).get_current_revision()
+        connection.commit()
+        config.attributes["connection"] = connection
+        started = monotonic()
+        try:
             run(config, revision)
-    except CommandError as error:
-        raise MigrationError(str(error)) from error
-    except DBAPIError as error:
-        raise MigrationError(f"{_failed(direction, before, steps)}: {_explain(error)}") from error
+        except CommandError as error:
+            raise MigrationError(str(error).replace("\n", " ")) from error
+        except SyntaxError as error:
+            raise _unreadable(error) from error
+        except Exception as error:
+            # A step is code, so anything can be wrong with it.
+            raise MigrationError(f"{_failed(direction, before, steps)}: {_explain(error)}") from error
     return steps
 
 
@@ -190,13 +198,23 @@ def _failed(direction: Direction, before: str | None, done: list[Step]) -> str:
     return f"Step {step} ({revisions()[step]}) failed and left nothing behind" if step else "No step was run"
 
 
-def _explain(error: DBAPIError) -> str:
-    """What PostgreSQL said, and to which statement; both are the step's own, so neither is secret."""
-    reason = str(error.orig).strip().partition("\n")[0]
+def _explain(error: Exception) -> str:
+    """What PostgreSQL said, and to which statement, or what Python said; all the step's own, so nothing is secret."""
+    if not isinstance(error, DBAPIError):
+        return f"{type(error).__name__}: {str(error).replace('\n', ' ')}"
+    reason = _first_line(error)
     if isinstance(error.orig, psycopg.errors.LockNotAvailable):
         reason += f"; somebody held it for more than {LOCK_TIMEOUT}: run it again when the database is less busy"
     statement = " ".join((error.statement or "").split())
     return f"{reason}, in: {statement}" if statement else reason
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
+
+
+def _unreadable(error: SyntaxError) -> MigrationError:
+    return MigrationError(f"{Path(error.filename or 'a step').name} cannot be read: {error.msg} in line {error.lineno}")
 
 
 @contextmanager
@@ -204,7 +222,12 @@ def _connection(dsn: Dsn) -> Iterator[Connection]:
     engine = create_engine(
         "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn.conninfo, connect_timeout=5)
     )
-    with engine.connect() as connection:
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        # psycopg's own error says why, and `persistence.diagnosis` can read it.
+        raise (error.orig or error) from None
+    with connection:
         yield connection
 
 

@@ -26,6 +26,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from persistence.errors import PoolTimeout, Unavailable
+from persistence.options import PoolLimits
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ CHECK_AFTER_IDLE = 0.5
 """Seconds a connection may rest before it is checked with a round trip (HikariCP's aliveBypassWindow)."""
 CHECK_TIMEOUT = 1.0
 """Seconds a check may take before the connection counts as dead."""
+CANCEL_TIMEOUT = 0.25
+"""Seconds for the server to take a request to cancel, after which the connection is cut without its help."""
 SHRINK_AFTER_IDLE = 300.0
 """Seconds after which a connection beyond the minimum is closed when nobody needed it."""
 LIFETIME_JITTER = 0.1
@@ -45,21 +48,26 @@ BUSY = "All database connections are busy."
 CLOSED = "The server is shutting down."
 
 
-@dataclass(frozen=True)
-class PoolLimits:
-    """Sizes in connections, times in seconds."""
-
-    min_size: int = 5
-    max_size: int = 20
-    timeout: float = 30.0
-    lifetime: float = 3600.0
-
-
 class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection that remembers what the pool must know about it."""
 
     retire_at = 0.0
     idle_since = 0.0
+    given_up: asyncio.Task[None] | None = None
+
+    def give_up(self) -> None:
+        """Ends whatever runs on it, also in the server, and with it the connection: it must not be used again.
+
+        Whoever awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
+        """
+        self.given_up = asyncio.get_running_loop().create_task(self._cancel_and_sever())
+
+    async def _cancel_and_sever(self) -> None:
+        # Without the request to cancel, the server would go on with a statement whose answer nobody reads, and keep
+        # its connection beyond the pool's limit.
+        with contextlib.suppress(psycopg.Error, OSError):
+            await self.cancel_safe(timeout=CANCEL_TIMEOUT)
+        self.sever()
 
     def sever(self) -> None:
         """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
@@ -199,6 +207,8 @@ class Pool:
         """Passes a connection on to the first in line, rests it, or closes it if it is past use."""
         if (
             self._closed
+            # A late request to cancel would hit the next statement.
+            or connection.given_up
             or connection.pgconn.transaction_status != TransactionStatus.IDLE
             # A cancelled session may leave it so, and then statements that look committed would not be.
             or not connection.autocommit

@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import psycopg
 
 from persistence import migrations
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.diagnosis import diagnose
 from persistence.dsn import Dsn
 from persistence.errors import Unavailable
+from persistence.options import DatabaseOptions
 
 logger = logging.getLogger(__name__)
 

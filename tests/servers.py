@@ -1,6 +1,10 @@
 """Real servers for tests: a PostgreSQL that may be mistreated, and gunicorn as in production."""
 
 import contextlib
+import importlib
+import io
+import json
+import logging
 import os
 import shutil
 import signal
@@ -10,13 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, override
+from typing import Any, Self, override
+from urllib.parse import urlencode
 
 import httpx
 import psutil
 import psycopg
+import pytest
 
 from persistence import embedded
 from persistence.dsn import Dsn
@@ -203,6 +210,53 @@ class WebServer:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(url: str, name: str, *arguments: str, **variables: object) -> Outcome:
+    """Runs a management command as `manage.py` does, but in this process and on the database at `url`."""
+    # Only here, as these modules need Django's settings.
+    from config.env import Env
+    from todos.management import base
+
+    env = Env(_env_file=None, **{"environment": "development", "database_url": url, **variables})  # type: ignore[arg-type]
+    module = importlib.import_module(f"todos.management.commands.{name}")
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    level = logging.getLogger("persistence").level
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        for place in (base, module):
+            patch.setattr(place, "env", env, raising=False)
+        try:
+            module.Command(stdout=out, stderr=err, no_color=True).run_from_argv(["manage.py", name, *arguments])
+        except SystemExit as stop:
+            # What is no number is printed by Python, and the status is 1.
+            status = stop.code if isinstance(stop.code, int) else 1
+            err.write("" if isinstance(stop.code, int) else f"{stop.code}\n")
+        finally:
+            logging.getLogger("persistence").setLevel(level)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def url_of(dsn: Dsn) -> str:
+    """The address as it would stand in DATABASE_URL."""
+    parameters = {name: value for name, value in dsn.parameters.items() if name != "dbname"}
+    return f"postgresql:///{dsn.database}?{urlencode(parameters)}"
 
 
 def manage(

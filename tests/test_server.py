@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import httpx
@@ -23,17 +22,12 @@ import pytest
 from persistence import migrations
 from persistence.dsn import Dsn
 from tests.conftest import _drop_database, _make_database
-from tests.servers import PostgresServer, WebServer, eventually, free_port
+from tests.servers import PostgresServer, WebServer, eventually, free_port, url_of
 
 WORKERS = 2
 POOL_MAX = 6
 STORM_SECONDS = float(os.environ.get("STORM_SECONDS", "3"))
 """Ten for the measure that the issue sets."""
-
-
-def url_of(dsn: Dsn) -> str:
-    parameters = {name: value for name, value in dsn.parameters.items() if name != "dbname"}
-    return f"postgresql:///{dsn.database}?{urlencode(parameters)}"
 
 
 def production(dsn: Dsn, folder: Path, *arguments: str, **environment: str) -> WebServer:

@@ -17,7 +17,7 @@ from persistence.dsn import Dsn
 from persistence.embedded import EmbeddedPostgresError
 from persistence.errors import Unavailable
 from persistence.migrations import MigrationError
-from persistence.pool import PoolLimits
+from persistence.options import PoolLimits
 
 if TYPE_CHECKING:
     from config.env import Env
