@@ -13,8 +13,8 @@ proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.
 timeout = 60
-# In-flight requests end within their own deadline.
-graceful_timeout = int(env.request_timeout) + 5
+# In-flight requests end within their own deadline; whoever is silent for longer is not waited for.
+graceful_timeout = int(env.request_timeout) + 1
 # A client that hangs up must not cancel its write: the request ends by its own deadline.
 asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"

@@ -67,6 +67,10 @@ class Handler:
             self._respond = import_string(name)(self._respond)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # What GET would answer, without the body (RFC 9110, section 9.3.2).
+            scope = {**scope, "method": "GET"}
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         logs.request_id.set(request_id)
@@ -80,7 +84,7 @@ class Handler:
             return
         except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
             response = render(translate(error, request_id))
-        await _send(response, request_id, send)
+        await _send(response, request_id, send, with_body=not is_head)
 
 
 async def _call_view(request: Request) -> HttpResponseBase:
@@ -99,7 +103,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
     except Exception as error:  # noqa: BLE001 - as above
         return render(translate(error, request.request_id))
     if isinstance(response, HttpResponseNotAllowed):
-        return render(MethodNotAllowed(", ".join(sorted(response["Allow"].split(", ")))))
+        return render(MethodNotAllowed(response["Allow"].split(", ")))
     assert isinstance(response, HttpResponseBase)
     return response
 
@@ -143,7 +147,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     return body
 
 
-async def _send(response: HttpResponseBase, request_id: str, send: Send) -> None:
+async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with_body: bool) -> None:
     assert isinstance(response, HttpResponse)  # Nothing here streams.
     content = response.content
     headers = [
@@ -159,4 +163,4 @@ async def _send(response: HttpResponseBase, request_id: str, send: Send) -> None
     if "Cache-Control" not in response.headers:
         headers.append((b"Cache-Control", b"no-store"))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send({"type": "http.response.body", "body": content if with_body else b""})

@@ -26,8 +26,9 @@ class Formatter(logging.Formatter):
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
         lines: list[str] = []
-        error = ei[1]
-        while error is not None:
+        error, seen = ei[1], set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             lines[:0] = [*traceback.format_tb(error.__traceback__), f"{type(error).__qualname__}: {_safe(error)}\n"]
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         return "".join(lines).rstrip()

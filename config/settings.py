@@ -1,5 +1,7 @@
 """Django's settings, all from `config.env`. Django's own database layer is not used, so no app may need a table."""
 
+from corsheaders.defaults import default_headers
+
 from config import logs
 from config.env import env
 
@@ -22,6 +24,7 @@ USE_I18N = False
 CORS_ALLOWED_ORIGINS = env.cors_origins
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = (*default_headers, "x-request-id")
 CORS_EXPOSE_HEADERS = ("Location", "Retry-After", "X-Request-ID")
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes

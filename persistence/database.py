@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any, override
+from typing import Any, NoReturn, override
 
 import psycopg
 from psycopg.rows import dict_row
@@ -45,7 +45,7 @@ class Database:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         connection = await self.pool.acquire(timeout)
-        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), connection.give_up)
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), self.pool.give_up, connection)
         try:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(statement.text, statement.bind(values))
@@ -55,10 +55,7 @@ class Database:
         except psycopg.Error as error:
             if monotonic() >= deadline:
                 raise DeadlineExceeded("The database did not answer in time.") from error
-            translated = translate(error)
-            if translated is error:
-                raise
-            raise translated from error
+            _raise_translated(error)
         finally:
             timer.cancel()
             self.pool.release(connection)
@@ -82,16 +79,17 @@ class Database:
         except DBAPIError as error:
             if not isinstance(error.orig, psycopg.Error):
                 raise
-            translated = translate(error.orig)
-            raise (error if translated is error.orig else translated) from error.orig
+            _raise_translated(error.orig)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY."""
+        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY. Otherwise as `session`."""
         connection = await self.pool.acquire()
         try:
             async with connection.transaction():
                 yield connection
+        except psycopg.Error as error:
+            _raise_translated(error)
         finally:
             self.pool.release(connection)
 
@@ -138,6 +136,11 @@ async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> Asy
     finally:
         await engine.dispose()
         await pool.close()
+
+
+def _raise_translated(error: psycopg.Error) -> NoReturn:
+    translated = translate(error)
+    raise translated from (None if translated is error else error)
 
 
 class _LoggingCursor(psycopg.AsyncCursor[Any]):

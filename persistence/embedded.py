@@ -113,6 +113,8 @@ class _Server:
 
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-w", "-m", "fast")
+        if self.socket_folder != self.folder:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
 
     def _initialize(self) -> None:
         # A folder without PG_VERSION is what a killed initdb leaves, and initdb refuses a folder that is not empty.
@@ -133,14 +135,17 @@ class _Server:
 
         pid_file = self._data / "postmaster.pid"
         try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-            if psutil.Process(pid).name() == "postgres":
+            process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
+            if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
                 return True
-        except (OSError, ValueError, psutil.NoSuchProcess):
+        except (OSError, psutil.NoSuchProcess):
             # PostgreSQL takes away the file of a killed server by itself.
             return False
-        # Another program has the process id by now, as happens when a container restarts, and PostgreSQL would take
-        # it for a server.
+        except ValueError:
+            # The file was cut off when it was written.
+            pass
+        # Else another program has the process id by now, as happens when a container restarts, or nobody has buried
+        # the killed server: PostgreSQL would take either for a server.
         pid_file.unlink()
         return False
 
@@ -188,7 +193,8 @@ def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
             "install it or work as another user"
         )
     owner = data.stat().st_uid if data.exists() else 0
-    user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
+    known = {entry.pw_uid: entry for entry in pwd.getpwall() if entry.pw_uid}
+    user = known.get(owner) or pwd.getpwnam("nobody")
     capability = "+dac_override"
     return user.pw_uid, [
         setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",

@@ -6,6 +6,7 @@ The steps live in `migrations/`, and Alembic runs them. It is synchronous, so co
 
 import io
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,10 @@ def new(description: str) -> Path:
     if re.search(r'["\\]', description):
         raise MigrationError("the description becomes a docstring, so it has neither quotes nor backslashes")
     number = f"{int(head()) + 1:04}"
-    script = command.revision(_config(), message=description.strip().rstrip("."), rev_id=number)
+    config = _config()
+    # Alembic reports in its own words otherwise.
+    config.cmd_opts = Namespace(quiet=True)
+    script = command.revision(config, message=description.strip().rstrip("."), rev_id=number)
     assert isinstance(script, Script)
     return Path(script.path)
 

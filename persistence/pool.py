@@ -17,6 +17,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -53,21 +54,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
     retire_at = 0.0
     idle_since = 0.0
-    given_up: asyncio.Task[None] | None = None
-
-    def give_up(self) -> None:
-        """Ends whatever runs on it, also in the server, and with it the connection: it must not be used again.
-
-        Whoever awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
-        """
-        self.given_up = asyncio.get_running_loop().create_task(self._cancel_and_sever())
-
-    async def _cancel_and_sever(self) -> None:
-        # Without the request to cancel, the server would go on with a statement whose answer nobody reads, and keep
-        # its connection beyond the pool's limit.
-        with contextlib.suppress(psycopg.Error, OSError):
-            await self.cancel_safe(timeout=CANCEL_TIMEOUT)
-        self.sever()
+    doomed = False
+    """Set once its end has been ordered, because a connection may look whole until the order has its effect."""
 
     def sever(self) -> None:
         """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
@@ -75,6 +63,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         A cancel request would need the server's help; shutting the socket down does not, and is all that helps
         against a stalled server or network.
         """
+        self.doomed = True
         if self.pgconn.status == psycopg.pq.ConnStatus.OK:
             _shut_down(self.pgconn.socket)
 
@@ -152,13 +141,21 @@ class Pool:
         deadline = monotonic() + min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
         while True:
             connection = self._take_idle() or await self._wait(deadline)
-            if not _needs_check(connection) or await self._is_alive(connection):
+            if not _needs_check(connection) or await self._is_alive(connection, deadline - monotonic()):
                 return connection
 
     def release(self, connection: Connection) -> None:
         """Takes a connection back, whatever has become of it."""
         self._lent.discard(connection)
         self._receive(connection)
+
+    def give_up(self, connection: Connection) -> None:
+        """Ends whatever runs on a lent connection, also in the server, and with it the connection.
+
+        Whoever awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
+        """
+        connection.doomed = True
+        self._spawn(_cancel_and_sever(connection))
 
     async def putconn(self, connection: Connection) -> None:
         """What `await connection.close()` of a session does instead of closing."""
@@ -207,8 +204,7 @@ class Pool:
         """Passes a connection on to the first in line, rests it, or closes it if it is past use."""
         if (
             self._closed
-            # A late request to cancel would hit the next statement.
-            or connection.given_up
+            or connection.doomed
             or connection.pgconn.transaction_status != TransactionStatus.IDLE
             # A cancelled session may leave it so, and then statements that look committed would not be.
             or not connection.autocommit
@@ -231,10 +227,11 @@ class Pool:
             self._grow()
             self._fill()
 
-    async def _is_alive(self, connection: Connection) -> bool:
+    async def _is_alive(self, connection: Connection, timeout: float) -> bool:
         """Makes a round trip; a connection that fails it is discarded."""
         started = monotonic()
-        timer = asyncio.get_running_loop().call_later(CHECK_TIMEOUT, connection.sever)
+        timeout = max(0.0, min(timeout, CHECK_TIMEOUT))
+        timer = asyncio.get_running_loop().call_later(timeout, connection.sever)
         try:
             await connection.execute("SELECT 1")
         except psycopg.Error as error:
@@ -251,7 +248,10 @@ class Pool:
             raise
         finally:
             timer.cancel()
-        return True
+        if connection.doomed:
+            # It answered in the very moment of the timeout.
+            self.release(connection)
+        return not connection.doomed
 
     def _grow(self) -> None:
         """Starts opening a connection for each caller in line, as far as the limit allows."""
@@ -330,7 +330,8 @@ class Pool:
                     self._discard(connection)
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # A context of its own, or its log lines would carry the id of the request that happened to start it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -355,6 +356,14 @@ def _is_readable(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
+
+
+async def _cancel_and_sever(connection: Connection) -> None:
+    # Without the request to cancel, the server would go on with a statement whose answer nobody reads, and keep its
+    # connection beyond the pool's limit.
+    with contextlib.suppress(psycopg.Error, OSError):
+        await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+    connection.sever()
 
 
 def _shut_down(descriptor: int) -> None:

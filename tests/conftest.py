@@ -15,9 +15,11 @@ import pytest
 from psycopg import sql
 
 from config.asgi import handler
+from config.handler import Message, Receive, Send
 from persistence import embedded, migrations, users
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
+from persistence.options import DatabaseOptions
 from tests.servers import PostgresServer
 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
@@ -79,8 +81,8 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def client_of(database: Database) -> httpx.AsyncClient:
-    async def application(scope: dict[str, object], receive: object, send: object) -> None:
-        await handler(scope | {"state": {"database": database}}, receive, send)  # type: ignore[arg-type] # ASGI's types
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        await handler({**scope, "state": {"database": database}}, receive, send)
 
     transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
     return httpx.AsyncClient(transport=transport, base_url="http://test/api")

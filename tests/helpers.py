@@ -11,8 +11,9 @@ import psycopg
 
 from config.asgi import handler
 from config.handler import Message, Receive
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
+from persistence.options import DatabaseOptions
 
 type Json = dict[str, Any]
 

@@ -23,6 +23,8 @@ async def _walk(client: httpx.AsyncClient, user: UUID, limit: int) -> list[Json]
     items: list[Json] = page["items"]
     while page["next_cursor"]:
         assert len(page["items"]) == limit
+        # Every user here has fewer; without this a cursor that stands still would walk for ever.
+        assert len(items) < 100
         page = await _page(client, user, limit=limit, cursor=page["next_cursor"])
         items += page["items"]
     return items
@@ -126,6 +128,7 @@ async def test_the_walk_goes_on_while_others_insert_and_delete(
     everything = {item["id"] for item in (await _page(client, alice))["items"]}
     gone: set[str] = set()
     while page["next_cursor"]:
+        assert len(seen) < 100
         await make_task(client, alice, title="New")
         unseen = next(iter(sorted(everything - set(seen) - gone)))
         # The last one of the page is where the cursor stands.

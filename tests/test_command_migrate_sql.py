@@ -200,26 +200,50 @@ def test_several_at_once_run_each_step_once(empty_dsn: Dsn) -> None:
 def write_step(project: Path, environment: dict[str, str], description: str) -> Path:
     outcome = manage("migrate_sql", "--new", description, environment=environment, project=project)
     assert (outcome.returncode, outcome.stderr) == (0, "")
-    match = re.fullmatch(r"Wrote (\S+); .+\n", outcome.stdout)
+    match = re.search(r"^Wrote (\S+); .+$", outcome.stdout, re.MULTILINE)
     assert match
     return project / "migrations" / "versions" / Path(match[1]).name
 
 
-def test_new_writes_an_empty_step_that_can_be_run(empty_dsn: Dsn, tmp_path: Path) -> None:
+def write_upgrade(file: Path, *statements: str) -> None:
+    before, _, _ = file.read_text().partition("def upgrade()")
+    body = "\n    ".join(statements)
+    file.write_text(f"{before}def upgrade() -> None:\n    {body}\n\n\ndef downgrade() -> None:\n    pass\n")
+
+
+def test_new_writes_an_empty_step_to_be_filled(empty_dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(empty_dsn)}
-
     file = write_step(project, environment, "Add tasks.version.")
     number = f"{len(REVISIONS) + 1:04}"
 
-    assert re.fullmatch(rf"{number}_add_tasks_version\.py", file.name)
+    assert file.name == f"{number}_add_tasks_version.py"
     text = file.read_text()
-    assert "Add tasks.version." in text
-    assert f'revision = "{number}"' in text
-    assert f'down_revision = "{HEAD}"' in text
+    assert text.startswith('"""Add tasks.version.\n')
+    assert f"revision = '{number}'" in text
+    assert f"down_revision = '{HEAD}'" in text
+
+    # A step that nobody has written yet must not count as done.
+    unwritten = manage("migrate_sql", environment=environment, project=project)
+    assert unwritten.returncode == 1
+    assert "write the step" in unwritten.stderr
+    assert "Traceback" not in unwritten.stderr
+    assert at(empty_dsn) == HEAD
+
+    write_upgrade(file, 'op.execute("CREATE TABLE more (id int)")')
     migrated = manage("migrate_sql", environment=environment, project=project)
-    assert migrated.returncode == 0, migrated.stderr
-    assert steps(migrated.stdout)[-1] == ("up to", number)
+    assert steps(migrated.stdout) == [("up to", number)]
+
+
+def test_new_says_only_where_the_step_is(tmp_path: Path) -> None:
+    # It does not even need a database.
+    environment = {"ENVIRONMENT": "development", "DATABASE_URL": f"postgresql://app@127.0.0.1:{free_port()}/todo"}
+    project = copy_project(tmp_path / "project")
+    outcome = manage("migrate_sql", "--new", "add tasks.version", environment=environment, project=project)
+
+    assert outcome.returncode == 0
+    assert outcome.stdout.startswith("Wrote ")
+    assert outcome.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -232,15 +256,7 @@ def test_a_step_that_fails_leaves_nothing_and_is_named(
     project = copy_project(tmp_path / "project")
     environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(empty_dsn)}
     file = write_step(project, environment, "break half-way")
-    statements = f'op.execute("CREATE TABLE half (id int)")\n    {second_statement}'
-    file.write_text(
-        re.sub(
-            r"(def upgrade\(\) -> None:\n).*?(?=\ndef |\Z)",
-            rf"\1    {statements}\n\n",
-            file.read_text(),
-            flags=re.DOTALL,
-        )
-    )
+    write_upgrade(file, 'op.execute("CREATE TABLE half (id int)")', second_statement)
 
     outcome = manage("migrate_sql", environment=environment, project=project)
 

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import (
     REFUSED,
@@ -30,7 +30,7 @@ from persistence.errors import (
     translate,
 )
 from persistence.models import Task, User
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 from persistence.statement import Statement
 
 

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 from config.api import api
 from config.env import Env
 from config.problems import TYPE_PREFIX
+from persistence.dsn import BadDatabaseUrl, Dsn
 from todos.api import DEFAULT_LIMIT, MAX_LIMIT
 from todos.errors import Problem
 from todos.schemas import TaskOut
@@ -109,6 +110,16 @@ def test_no_setting_is_explained_that_does_not_exist() -> None:
     documented = {name for name in rows(DOCS / "configuration.md") if name.isupper()}
 
     assert documented == {name.upper() for name in Env.model_fields}
+
+
+def test_what_is_said_of_a_bad_url_is_what_is_documented() -> None:
+    explained = rows(DOCS / "configuration.md")
+    bad = {name: row[1] for name, row in explained.items() if re.match(r"(postgresql|mysql)://", name)}
+
+    assert bad
+    for url, message in bad.items():
+        with pytest.raises(BadDatabaseUrl, match=f"^{re.escape(message)}$"):
+            Dsn.parse(url)
 
 
 @pytest.mark.parametrize("name", Env.model_fields)

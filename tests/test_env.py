@@ -76,7 +76,6 @@ BAD_ENVIRONMENTS = {
             "DATABASE_CONNECT_TIMEOUT": "0",
             "REQUEST_TIMEOUT": "never",
             "BODY_MAX_BYTES": "1",
-            "WEB_CONCURRENCY": "0",
         },
         [
             "DATABASE_URL cannot be used: it must start with one of postgresql://",
@@ -92,11 +91,8 @@ BAD_ENVIRONMENTS = {
             "DATABASE_CONNECT_TIMEOUT cannot be '0'",
             "REQUEST_TIMEOUT cannot be 'never'",
             "BODY_MAX_BYTES cannot be '1'",
-            "WEB_CONCURRENCY cannot be '0'",
         ],
     ),
-    # gunicorn reads this variable, too, and before it reads our settings.
-    "web-concurrency-that-is-no-number": (GOOD | {"WEB_CONCURRENCY": "many"}, ["WEB_CONCURRENCY cannot be 'many'"]),
     "password-with-special-characters": (
         GOOD | {"DATABASE_URL": f"postgresql://app:{SECRET}/#?@db.example.com/todo"},
         ["DATABASE_URL cannot be used", "%2F", "%23", "%3F"],
@@ -223,7 +219,6 @@ def test_an_embedded_database_needs_a_folder(faults_of: Callable[[dict[str, str]
         ("REQUEST_TIMEOUT", "0"),
         ("REQUEST_TIMEOUT", "inf"),
         ("BODY_MAX_BYTES", "64k"),
-        ("WEB_CONCURRENCY", "0"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_an_example(
@@ -408,7 +403,10 @@ def test_what_the_example_file_calls_defaults_are_the_defaults(load_from: Load, 
     said, default = load_from({}, everything), load_from({}, ROOT / ".env.example")
 
     assert said.level == default.level
-    assert said.model_dump(exclude={"log_level"}) == default.model_dump(exclude={"log_level"})
+    # The example says in numbers what follows from DATABASE_POOL_MAX when nothing is said.
+    derived = {"log_level", "database_pool_min"}
+    assert said.model_dump(exclude=derived) == default.model_dump(exclude=derived)
+    assert said.database_options == default.database_options
 
 
 # One reader ------------------------------------------------------------------------------------------------------

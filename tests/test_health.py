@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from persistence import migrations
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
+from persistence.options import DatabaseOptions
 from tests.conftest import client_of
 from tests.helpers import Json, lost_database
 

@@ -15,10 +15,10 @@ from psycopg import sql
 from sqlalchemy import text
 
 from persistence import pool
-from persistence.database import APPLICATION_NAME, Database, DatabaseOptions, open_database
+from persistence.database import APPLICATION_NAME, Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 from persistence.statement import Statement
 from tests.servers import PostgresServer
 
@@ -315,6 +315,17 @@ async def test_connections_retire_after_their_lifetime_and_no_statement_fails(em
         assert young.isdisjoint(watcher.pids())
 
 
+async def test_a_connection_that_is_used_beyond_its_lifetime_retires_when_it_comes_back(empty_dsn: Dsn) -> None:
+    async with opened(empty_dsn, most=1) as database:
+        connection = await database.pool.acquire()
+        connection.retire_at = monotonic()
+        assert not connection.closed
+        database.pool.release(connection)
+
+        assert connection.closed
+        assert await pid_of(database)
+
+
 async def test_idle_connections_retire_as_well(empty_dsn: Dsn, watcher: Watcher) -> None:
     async with opened(empty_dsn, least=2, most=4, lifetime=0.4) as database:
         await eventually(lambda: database.pool.stats.idle == 2)
@@ -334,14 +345,16 @@ async def test_connections_that_nobody_needs_are_closed_down_to_the_minimum(
     empty_dsn: Dsn, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SHRINK_AFTER_IDLE", 0.1)
-    # The lifetime also sets how often the pool looks; it is too long here for any to retire.
+    # The lifetime sets how often the pool looks, too; here none shall retire.
     async with opened(empty_dsn, least=2, most=5, lifetime=2) as database:
         await use_at_once(database, 5)
         assert database.pool.stats.size == 5
-        await eventually(lambda: database.pool.stats.size == 2)
+        for connection in database.pool._idle:
+            connection.retire_at += 3600
+        await eventually(lambda: database.pool.stats.size == len(watcher.pids()) == 2)
+        needed = watcher.pids()
         await asyncio.sleep(0.6)
-        assert database.pool.stats.size == 2
-        await eventually(lambda: len(watcher.pids()) == 2)
+        assert watcher.pids() == needed
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1", "SELECT 1 / 0"], ids=["in a transaction", "in a failed one"])
@@ -457,6 +470,11 @@ async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when
 
         with pytest.raises(Unavailable):
             await asyncio.wait_for(running, 5)
+        with pytest.raises(Unavailable):
+            await database.rows(PID, {})
+        with pytest.raises(Unavailable):
+            # Its first step raises: once it is known to be lost, nobody waits even for the next attempt to reach it.
+            database.pool.acquire().send(None)
         for _ in range(3):
             results = await asyncio.wait_for(
                 asyncio.gather(*(database.rows(PID, {}) for _ in range(50)), return_exceptions=True), 5

@@ -13,9 +13,9 @@ from corsheaders.middleware import CorsMiddleware
 from config import handler
 from config.handler import Message
 from persistence import tasks
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 from tests.conftest import client_of
 from tests.helpers import Json, address, ask, assert_problem, get_task, lost_database, make_task, send
 from todos.schemas import TaskChanges, TaskReplacement

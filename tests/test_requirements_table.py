@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs/requirements.md"
 
@@ -50,6 +48,8 @@ ROWS = [match.groups() for match in _ROW.finditer(TABLE.read_text(encoding="utf-
 
 @cache
 def names_in(file: str) -> set[str]:
+    if not (ROOT / file).exists():
+        return set()
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {function.name for function in functions if function.name.startswith("test_")}
@@ -59,18 +59,20 @@ def test_every_requirement_has_one_row_and_nothing_else_has() -> None:
     assert Counter(row[0] for row in ROWS) == Counter(wanted())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_a_row_says_which_tests_show_it_or_why_there_are_none(row: tuple[str, str, str, str]) -> None:
-    named = _TEST.findall(row[3])
+def test_every_row_says_which_tests_show_it_or_why_there_are_none() -> None:
+    silent = [row[0] for row in ROWS if not _TEST.search(row[3]) and not row[3].startswith(WITHOUT_A_TEST)]
 
-    assert named or row[3].startswith(WITHOUT_A_TEST)
-    for file, test in named:
-        assert test in names_in(file), f"{file}::{test}"
+    assert silent == []
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_a_row_names_files_that_exist(row: tuple[str, str, str, str]) -> None:
-    files = re.findall(r"`([^`]+)`", row[2])
+def test_every_test_that_is_named_exists() -> None:
+    named = [(row[0], file, test) for row in ROWS for file, test in _TEST.findall(row[3])]
 
-    assert files or row[2] == "tests"
-    assert [file for file in files if not (ROOT / file).exists()] == []
+    assert [(of, file, test) for of, file, test in named if test not in names_in(file)] == []
+
+
+def test_every_row_names_files_that_exist() -> None:
+    named = {row[0]: re.findall(r"`([^`]+)`", row[2]) for row in ROWS if row[2] != "tests"}
+
+    assert [of for of, files in named.items() if not files] == []
+    assert [(of, file) for of, files in named.items() for file in files if not (ROOT / file).exists()] == []

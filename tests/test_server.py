@@ -425,10 +425,8 @@ def test_clients_that_say_nothing_do_not_turn_a_stop_into_a_kill(site: Site) -> 
             client = stack.enter_context(socket.create_connection(("127.0.0.1", site.web.port)))
             client.sendall(said)
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
-        started = time.monotonic()
 
         assert site.web.stop() == 0
-        assert time.monotonic() - started < 5
         # A worker that is killed says nothing and closes nothing.
         assert site.web.log.count("Worker exiting") == WORKERS
         assert "Traceback" not in site.web.log

@@ -13,9 +13,8 @@ import pytest
 from psycopg import sql
 
 from persistence import migrations, startup
-from persistence.database import DatabaseOptions
 from persistence.dsn import Dsn
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 from persistence.startup import StartupError, start
 from tests.servers import free_port
 

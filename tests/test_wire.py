@@ -11,10 +11,10 @@ import pytest
 from sqlmodel import col, select
 
 from persistence import pool
-from persistence.database import Database, DatabaseOptions, open_database
+from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.models import User
-from persistence.pool import PoolLimits
+from persistence.options import DatabaseOptions, PoolLimits
 from tests.conftest import client_of
 
 UNPREPARED = 5

@@ -3,7 +3,7 @@
 Each has a `kind` that clients may rely on: it becomes the `type` of the problem document (RFC 9457, section 3.1.1).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, TypedDict
 
 
@@ -69,7 +69,8 @@ class PathNotFound(Problem):
 class MethodNotAllowed(Problem):
     status, kind, title = 405, "method-not-allowed", "The resource does not have this method"
 
-    def __init__(self, allowed: str) -> None:
+    def __init__(self, methods: Collection[str]) -> None:
+        allowed = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
         super().__init__(f"Use one of: {allowed}.", headers={"Allow": allowed})
 
 

@@ -14,8 +14,8 @@ from todos.schemas import Health, Liveness
 router = Router(tags=["health"])
 logger = logging.getLogger(__name__)
 
-DATABASE_TIMEOUT = 1.5
-"""Seconds for the database to answer, so that the probe does within two (D20)."""
+DATABASE_TIMEOUT = 1.25
+"""Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
 
 @router.get("/health", response={200: Health, 503: Health})

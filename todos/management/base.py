@@ -1,7 +1,10 @@
 """What the management commands share: one readable line for an error, exit status 0 or 1, and the database."""
 
+import argparse
 import json
 import logging
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -41,7 +44,7 @@ class Command(BaseCommand):
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         for action in parser._actions:  # noqa: SLF001 - argparse has no other way to hide an inherited option
             if action.dest in ("version", "settings", "pythonpath", "skip_checks", "force_color", "no_color"):
-                action.help = "==SUPPRESS=="
+                action.help = argparse.SUPPRESS
         return parser
 
     @override
@@ -54,6 +57,10 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Interrupted.")
             raise SystemExit(1) from None
+        except BrokenPipeError:
+            # Whoever read the output, such as `head`, has enough of it. Python would complain once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
 
     @override
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -64,6 +71,8 @@ class Command(BaseCommand):
             return super().execute(*args, **options)
         except (EmbeddedPostgresError, MigrationError, Unavailable) as error:
             raise Error(str(error)) from error
+        except psycopg.errors.UndefinedTable as error:
+            raise Error("The database has no tables yet, or old ones: run `manage.py migrate_sql`.") from error
         except psycopg.Error as error:
             raise Error(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
 

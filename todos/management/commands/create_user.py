@@ -36,5 +36,7 @@ async def _create(dsn: Dsn, email: str, name: str | None) -> UUID | None:
     async with opened_database(dsn) as database:
         try:
             return await users.create(database, email, name)
-        except (ConstraintViolated, InvalidValue) as error:
+        except ConstraintViolated as error:
             raise Error(f"{email!r} is no address that can be used; write it like alice@example.com.") from error
+        except InvalidValue as error:
+            raise Error(str(error)) from error

@@ -29,6 +29,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["revision"] and any(options[name] for name in ("down", "status", "check", "new")):
             raise Error("A revision goes with none of --down, --status, --check and --new.")
+        if options["json"] and not (options["status"] or options["check"]):
+            raise Error("--json goes with --status or --check.")
         if options["new"] is not None:
             path = migrations.new(options["new"])
             self.stdout.write(f"Wrote {os.path.relpath(path)}; its docstring says what to think of.")
@@ -84,8 +86,10 @@ def _applied(current: str | None) -> list[str]:
 def _target(current: str | None, revision: str | None, down: int | None) -> str:
     """The revision to go to; "base" is before the first."""
     known = ["base", *migrations.revisions()]
+    if current is not None and current not in known:
+        raise Error(f"The database is at {current}, which this code does not know: it was migrated by newer code.")
     if down is not None:
-        at = known.index(current) if current in known else 0
+        at = known.index(current or "base")
         if down > at:
             raise Error(f"Only {at} migrations are applied, so {down} cannot be taken back.")
         return known[at - down]
@@ -98,6 +102,4 @@ def _target(current: str | None, revision: str | None, down: int | None) -> str:
 
 def _direction(current: str | None, target: str) -> migrations.Direction:
     known = ["base", *migrations.revisions()]
-    if current is not None and current not in known:
-        raise Error(f"The database is at {current}, which this code does not know: it was migrated by newer code.")
     return "up" if known.index(target) >= known.index(current or "base") else "down"

@@ -68,7 +68,7 @@ async def _seed(dsn: Dsn) -> UUID:
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not port.isdigit() or not 1 <= int(port) <= 65535:
+    if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
         raise Error(f"{address!r} is no address; write a port from 1 to 65535, or HOST:PORT.")
     return host or "127.0.0.1", int(port)
 
