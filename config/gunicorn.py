@@ -8,13 +8,13 @@ from config.env import ROOT, env
 
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
-worker_class = "asgi"
+worker_class = "config.worker.Worker"
 proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.
 timeout = 60
-# In-flight requests end within their own deadline; whoever is silent for longer is not waited for.
-graceful_timeout = int(env.request_timeout) + 1
+# In-flight requests end within their own deadline, and the worker stops waiting before the master kills it.
+graceful_timeout = int(env.request_timeout) + 4
 # A client that hangs up must not cancel its write: the request ends by its own deadline.
 asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"

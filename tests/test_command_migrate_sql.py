@@ -220,8 +220,8 @@ def test_new_writes_an_empty_step_to_be_filled(empty_dsn: Dsn, tmp_path: Path) -
     assert file.name == f"{number}_add_tasks_version.py"
     text = file.read_text()
     assert text.startswith('"""Add tasks.version.\n')
-    assert f"revision = '{number}'" in text
-    assert f"down_revision = '{HEAD}'" in text
+    assert f'revision = "{number}"' in text
+    assert f'down_revision = "{HEAD}"' in text
 
     # A step that nobody has written yet must not count as done.
     unwritten = manage("migrate_sql", environment=environment, project=project)
