@@ -106,6 +106,9 @@ def _parse_url(url: str) -> dict[str, str]:
     try:
         parts = urlsplit(url)
         hosts, ports = _hosts_and_ports(parts.netloc.rpartition("@")[2])
+        user, password, database = (
+            unquote(part, errors="strict") for part in (*_user_and_password(parts.netloc), parts.path.removeprefix("/"))
+        )
     except ValueError:
         raise BadDatabaseUrl(
             "its host or port cannot be read; inside the user name or password write '@' as %40, ':' as %3A, "
@@ -115,13 +118,12 @@ def _parse_url(url: str) -> dict[str, str]:
         raise BadDatabaseUrl("it has a '/' or '?' before the last '@'; inside the password write them as %2F and %3F")
     if parts.fragment:
         raise BadDatabaseUrl("it has a '#', which ends a URL; inside the password write it as %23")
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     parameters = {
         "host": ",".join(hosts),
         "port": ",".join(ports),
-        "user": unquote(user),
-        "password": unquote(password),
-        "dbname": unquote(parts.path.removeprefix("/")),
+        "user": user,
+        "password": password,
+        "dbname": database,
     }
     parameters = {name: value for name, value in parameters.items() if value.strip(",")}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -136,6 +138,11 @@ def _parse_url(url: str) -> dict[str, str]:
     if not parameters.get("dbname"):
         raise BadDatabaseUrl("it names no database; add it after the host: .../todo")
     return parameters
+
+
+def _user_and_password(netloc: str) -> tuple[str, str]:
+    user, _, password = netloc.rpartition("@")[0].partition(":")
+    return user, password
 
 
 def _hosts_and_ports(netloc: str) -> tuple[list[str], list[str]]:

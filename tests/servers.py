@@ -289,4 +289,6 @@ def clean_environment() -> dict[str, str]:
         "DATABASE_", "ENVIRONMENT", "CORS_", "LOG_LEVEL", "AUTO_MIGRATE", "REQUEST_", "BODY_", "WEB_", "PG",
         "DJANGO_SETTINGS_MODULE",
     )  # fmt: skip
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    # Each of many servers would compile the project anew where Python may not keep what it compiled.
+    names = os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}
+    return {name: os.environ[name] for name in names if not name.startswith(ours)}

@@ -169,6 +169,7 @@ def test_bad_arguments_end_with_status_1_and_the_usage(arguments: list[str], dsn
     assert "usage: manage.py dbhealth" in outcome.err
 
 
+@pytest.mark.slow
 def test_the_real_program_does_the_same(dsn: Dsn) -> None:
     environment = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn)}
     healthy = manage("dbhealth", "--json", environment=environment)

@@ -181,6 +181,7 @@ def test_an_unreachable_database_is_one_line_with_a_hint() -> None:
     assert "correct-horse" not in outcome.err
 
 
+@pytest.mark.slow
 def test_several_at_once_run_each_step_once(empty_dsn: Dsn) -> None:
     environment = clean_environment() | {"ENVIRONMENT": "production", "DATABASE_URL": url_of(empty_dsn)}
     processes = [
@@ -211,6 +212,7 @@ def write_upgrade(file: Path, *statements: str) -> None:
     file.write_text(f"{before}def upgrade() -> None:\n    {body}\n\n\ndef downgrade() -> None:\n    pass\n")
 
 
+@pytest.mark.slow
 def test_new_writes_an_empty_step_to_be_filled(empty_dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(empty_dsn)}
@@ -246,6 +248,7 @@ def test_new_says_only_where_the_step_is(tmp_path: Path) -> None:
     assert outcome.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("second_statement", "said"),
     [('op.execute("CREATE TABEL typo ()")', "syntax error"), ('op.execute("SELECT 1 / 0")', "division by zero")],
@@ -271,6 +274,7 @@ def test_a_step_that_fails_leaves_nothing_and_is_named(
         assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_no_python_is_one_clear_line(empty_dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(empty_dsn)}

@@ -113,6 +113,7 @@ def test_a_misspelt_option_ends_with_status_1(name: str, dsn: Dsn) -> None:
     assert "usage: manage.py" in outcome.err
 
 
+@pytest.mark.slow
 def test_djangos_own_check_finds_nothing() -> None:
     environment = {"ENVIRONMENT": "development", "DATABASE_URL": "postgresql://localhost/todo"}
     outcome = manage("check", "--fail-level", "WARNING", environment=environment)

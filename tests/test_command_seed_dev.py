@@ -155,6 +155,7 @@ def test_bulk_data_is_spread_evenly_and_made_up_to_the_number(url: str, empty_ds
     assert shares(empty_dsn) == [5, 5, 5, 5]
 
 
+@pytest.mark.slow
 def test_bulk_data_of_several_batches_is_varied(url: str, empty_dsn: Dsn) -> None:
     outcome = command(url, "seed_dev", "--users", "7", "--tasks", "45000")
 

@@ -129,6 +129,7 @@ async def test_each_statement_is_logged_once_without_its_values_when_asked_for(l
     assert SECRET not in text.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "is_logged"), [("development", True), ("production", False)])
 def test_the_server_logs_statements_in_development_only(
     environment: str, is_logged: bool, empty_dsn: Dsn, tmp_path: Path

@@ -189,6 +189,7 @@ def test_a_frozen_postgresql_cannot_hold_requests_beyond_their_deadline(
     assert_no_connection_is_leaked(postgres)
 
 
+@pytest.mark.slow
 def test_many_clients_of_a_frozen_postgresql_all_hear_503_and_live_stays_quick(
     postgres: PostgresServer, web: WebServer
 ) -> None:
@@ -214,6 +215,7 @@ def test_many_clients_of_a_frozen_postgresql_all_hear_503_and_live_stays_quick(
     assert_no_connection_is_leaked(postgres)
 
 
+@pytest.mark.slow
 async def test_a_restart_under_load_costs_only_503s_and_leaks_no_connection(
     postgres: PostgresServer, web: WebServer
 ) -> None:
@@ -274,6 +276,7 @@ def end_connections(postgres: PostgresServer) -> None:
         )
 
 
+@pytest.mark.slow
 def test_rotated_credentials_give_503_and_the_old_ones_work_again_when_restored(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -305,6 +308,7 @@ def test_rotated_credentials_give_503_and_the_old_ones_work_again_when_restored(
         assert "hunter2" not in web.log
 
 
+@pytest.mark.slow
 def test_a_server_with_few_connections_left_is_shared_without_an_error(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -321,6 +325,7 @@ def test_a_server_with_few_connections_left_is_shared_without_an_error(
         assert len(backends(postgres)) <= 3
 
 
+@pytest.mark.slow
 def test_dropped_tables_are_an_unexpected_failure_that_heals_after_migrating(
     postgres: PostgresServer, web: WebServer
 ) -> None:

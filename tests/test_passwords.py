@@ -6,7 +6,7 @@ import pytest
 from todos.passwords import MAX_BYTES, hash_password
 
 
-@pytest.mark.parametrize("password", ["Test123!@#", "pässwörd", "x" * MAX_BYTES, "ä" * (MAX_BYTES // 2), " "])
+@pytest.mark.parametrize("password", ["Test123!@#", "ä" * (MAX_BYTES // 2)])
 def test_a_hash_matches_its_password_only(password: str) -> None:
     hashed = hash_password(password).encode()
 

@@ -209,6 +209,7 @@ def test_clients_that_hang_up_before_their_request_is_whole_leave_nothing(shared
     assert "Traceback" not in shared.web.log
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(site: Site) -> None:
     victim = psutil.Process(site.web.process.pid).children()[0]
     victim.kill()
@@ -280,6 +281,7 @@ async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(sh
     assert shared.titles() == []
 
 
+@pytest.mark.slow
 async def test_a_thousand_clients_at_once_are_all_answered(shared: Site) -> None:
     request = b"GET /api/%s/tasks HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n" % str(shared.user).encode()
 
@@ -303,6 +305,7 @@ async def test_a_thousand_clients_at_once_are_all_answered(shared: Site) -> None
 # Starting --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_line_overrides_the_number_of_workers(migrated_dsn: Dsn, tmp_path: Path) -> None:
     with production(migrated_dsn, tmp_path, "--workers", "1", WEB_CONCURRENCY="3") as web:
         assert web.log.count("Booting worker") == 1
@@ -349,6 +352,7 @@ def test_development_fails_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in web.log
 
 
+@pytest.mark.slow
 def test_production_waits_for_a_database_that_comes_up_late(postgres: PostgresServer, tmp_path: Path) -> None:
     postgres.stop()
     web = WebServer(tmp_path, {"ENVIRONMENT": "production", "DATABASE_URL": postgres.url}, "--workers", "1")
@@ -367,6 +371,7 @@ def test_production_waits_for_a_database_that_comes_up_late(postgres: PostgresSe
             web.process.wait()
 
 
+@pytest.mark.slow
 def test_production_starts_with_migrations_behind_and_says_so(empty_dsn: Dsn, tmp_path: Path) -> None:
     with production(empty_dsn, tmp_path) as web:
         health = web.http.get("/v1/health")
@@ -378,6 +383,7 @@ def test_production_starts_with_migrations_behind_and_says_so(empty_dsn: Dsn, tm
         assert "migrate_sql" in web.log
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_may_migrate_at_the_start(empty_dsn: Dsn, tmp_path: Path) -> None:
     with production(empty_dsn, tmp_path, "--workers", "4", AUTO_MIGRATE="true") as web:
         eventually(lambda: web.log.count("ASGI server listening") == 4)
@@ -388,6 +394,7 @@ def test_any_number_of_workers_may_migrate_at_the_start(empty_dsn: Dsn, tmp_path
         assert "ERROR" not in web.log
 
 
+@pytest.mark.slow
 def test_development_migrates_at_the_start(empty_dsn: Dsn, tmp_path: Path) -> None:
     with production(empty_dsn, tmp_path, ENVIRONMENT="development") as web:
         assert web.http.get("/v1/health").json()["data"]["migration"] == "up-to-date"

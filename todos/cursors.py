@@ -1,7 +1,7 @@
 """The opaque `cursor` of a list: where the page before it ended."""
 
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -20,7 +20,7 @@ def encode(created_at: datetime, task_id: UUID) -> str:
 def decode(cursor: str) -> tuple[datetime, UUID]:
     """The creation time and id that `encode` was given. Raises `InvalidInput` for anything else."""
     try:
-        microseconds, task_id = _FORM.unpack(urlsafe_b64decode(cursor.encode("ascii")))
+        microseconds, task_id = _FORM.unpack(b64decode(cursor, altchars=b"-_", validate=True))
         return _EPOCH + microseconds * _MICROSECOND, UUID(bytes=task_id)
     except (ValueError, struct.error, OverflowError):
         raise InvalidInput.of(
