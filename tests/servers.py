@@ -39,7 +39,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> float:
+def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> float:
     """Waits until the condition holds and returns how long that took, in seconds."""
     started = time.monotonic()
     while not condition():

@@ -179,7 +179,7 @@ def test_a_frozen_postgresql_cannot_hold_requests_beyond_their_deadline(
         assert seconds < REQUEST_TIMEOUT + 2, f"{method} took {seconds:.2f} s"
     started = time.monotonic()
     assert_health_is_503(web)
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 3.0
     assert_live_is_200(web)
 
     postgres.thaw()

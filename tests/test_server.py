@@ -211,6 +211,7 @@ def test_clients_that_hang_up_before_their_request_is_whole_leave_nothing(shared
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(site: Site) -> None:
+    eventually(lambda: site.web.log.count("ASGI server listening") == WORKERS)
     victim = psutil.Process(site.web.process.pid).children()[0]
     victim.kill()
     victim.wait(10)
