@@ -26,6 +26,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from persistence.diagnosis import diagnose
 from persistence.errors import PoolTimeout, Unavailable
 from persistence.options import PoolLimits
 
@@ -279,7 +280,7 @@ class Pool:
                 connection = await self._connect()
             except (psycopg.Error, OSError) as error:
                 if not self._failing:
-                    logger.warning("Cannot open a database connection: %s", describe(error))
+                    logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
                     self._failing = True
                 if self._is_lost:
                     self._fail_waiting(LOST)
@@ -339,12 +340,6 @@ class Pool:
 def retirement(limits: PoolLimits) -> float:
     """When a connection opened now retires, on the monotonic clock."""
     return monotonic() + limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is no secret
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line, without the details that could hold values of a row."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _needs_check(connection: Connection) -> bool:

@@ -435,6 +435,8 @@ def test_clients_that_say_nothing_do_not_turn_a_stop_into_a_kill(site: Site) -> 
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
         assert site.web.stop() == 0
+        # It does not wait for them until its patience ends.
+        assert "Forcing close" not in site.web.log
         # A worker that is killed says nothing and closes nothing.
         assert site.web.log.count("Worker exiting") == WORKERS
         assert "Traceback" not in site.web.log
