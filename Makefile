@@ -8,7 +8,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow coverage lint types format check lock clean
+.PHONY: help setup run test test-slow fuzz coverage lint types format check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ run: setup ## Serve on 127.0.0.1:8000 with example data (PORT=9000 for another p
 test: setup ## Run the tests (ARGS="-k name" for a part of them)
 	@.venv/bin/pytest $(ARGS)
 
-test-slow: setup ## Run the tests that take long, because of many real servers
+test-slow: setup ## Run the tests that take long: real servers, browsers, generated clients (they ask npm's registry)
 	@.venv/bin/pytest -m slow $(ARGS)
+
+fuzz: setup ## Send 20,000 requests that the contract allows or forbids (CASES=1000 for another count, SEED=1 to repeat)
+	@.venv/bin/python -m tests.fuzz
 
 coverage: setup ## Run all tests, the slow ones too, and check how much of the code they reach
 	@.venv/bin/pytest -m '' --cov
@@ -54,5 +57,7 @@ lock: ## Write the lock files from pyproject.toml (ARGS=--upgrade for newer vers
 
 clean: ## Remove .venv, .uv and all caches, but never the database in .postgres
 	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	@rm -rf .coverage .coverage.* coverage.xml htmlcov
+	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
+	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
+	@rm -rf examples/python/todo_client
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -5,14 +5,18 @@ from typing import Any, override
 from django.http import HttpRequest
 from django.urls import register_converter
 from django.views.decorators.http import require_safe
-from ninja import NinjaAPI, Swagger
+from ninja import Swagger
 from ninja.parser import Parser
 
 from config import problems
+from config.openapi import DESCRIPTION, TodoAPI
 from todos import strict_json
 from todos.api import router as tasks
 from todos.errors import UnsupportedMediaType
 from todos.health import router as health
+
+JSON_TYPES = ("application/json",)
+PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")
 
 
 class Segment:
@@ -32,17 +36,19 @@ class StrictParser(Parser):
 
     @override
     def parse_body(self, request: HttpRequest) -> Any:
-        if request.content_type not in ("application/json", "application/merge-patch+json"):
-            raise UnsupportedMediaType(request.content_type or "")
+        accepted = PATCH_TYPES if request.method == "PATCH" else JSON_TYPES
+        charset = (request.content_params or {}).get("charset", "utf-8").lower()
+        if request.content_type not in accepted or charset not in ("utf-8", "us-ascii"):
+            raise UnsupportedMediaType(request.headers.get("Content-Type", ""), accepted)
         return strict_json.parse(request.body)
 
 
 register_converter(Segment, "segment")
 
-api = NinjaAPI(
+api = TodoAPI(
     title="Todo API",
     version="1.0.0",
-    description="Tasks of many users. Every error is a problem document (RFC 9457).",
+    description=DESCRIPTION,
     docs=Swagger(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
     docs_decorator=require_safe,
     parser=StrictParser(),

@@ -20,6 +20,8 @@ asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"
 # Longer than the idle timeout of the usual load balancers (60 s), which must be the ones to close.
 keepalive = 65
+# A query with every filter, all of them in characters that take 12 bytes in a URL, is longer than the default allows.
+limit_request_line = 8190
 worker_connections = 10_000
 control_socket_disable = True
 loglevel = "info"

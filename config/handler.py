@@ -103,9 +103,17 @@ async def _call_view(request: Request) -> HttpResponseBase:
     except Exception as error:  # noqa: BLE001 - as above
         return render(translate(error, request.request_id))
     if isinstance(response, HttpResponseNotAllowed):
-        return render(MethodNotAllowed(response["Allow"].split(", ")))
+        allowed = _allowed(response["Allow"].split(", "))
+        if request.method == "OPTIONS":
+            return HttpResponse(status=204, headers={"Allow": ", ".join(allowed)})
+        return render(MethodNotAllowed(allowed))
     assert isinstance(response, HttpResponseBase)
     return response
+
+
+def _allowed(methods: list[str]) -> list[str]:
+    """What a path answers in fact: HEAD where it has GET, and OPTIONS always (RFC 9110, section 9.3.7)."""
+    return sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
@@ -150,13 +158,14 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
 async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with_body: bool) -> None:
     assert isinstance(response, HttpResponse)  # Nothing here streams.
     content = response.content
+    has_content = response.status_code not in (204, 304)
     headers = [
         *(
             (name.encode("ascii"), value.encode("latin-1"))
             for name, value in response.items()
-            if name.lower() != "content-length"
+            if name.lower() != "content-length" and (has_content or name.lower() != "content-type")
         ),
-        (b"Content-Length", b"%d" % len(content)),
+        *([(b"Content-Length", b"%d" % len(content))] if has_content else []),
         (b"X-Request-ID", request_id.encode("ascii")),
         *_FIXED_HEADERS,
     ]

@@ -10,7 +10,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from persistence.errors import ConstraintViolated, InvalidValue, Unavailable, UniqueViolated
-from persistence.tasks import TaskValues
+from persistence.tasks import TaskValues, VersionChanged
 from todos.errors import (
     Conflict,
     FieldError,
@@ -18,16 +18,14 @@ from todos.errors import (
     InvalidInput,
     MalformedJson,
     PathNotFound,
+    PreconditionFailed,
     Problem,
     ServiceUnavailable,
 )
+from todos.etags import etag
 from todos.requests import Request
 
 logger = logging.getLogger(__name__)
-
-ERRORS_SHOWN = 50
-"""So that a body made of mistakes does not get an answer many times its size."""
-TYPE_PREFIX = "urn:problem:todo:"
 
 _PLAINER = {
     "missing": "This is required",
@@ -38,16 +36,8 @@ _PLAINER = {
 
 
 def render(problem: Problem) -> HttpResponse:
-    document: dict[str, Any] = {
-        "type": TYPE_PREFIX + problem.kind,
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-    }
-    if problem.errors:
-        document["errors"] = problem.errors[:ERRORS_SHOWN]
     return HttpResponse(
-        orjson.dumps(document),
+        orjson.dumps(problem.document),
         status=problem.status,
         content_type="application/problem+json",
         headers=dict(problem.headers),
@@ -71,6 +61,8 @@ def translate(error: Exception, request_id: str) -> Problem:
         case Unavailable():
             logger.warning("Answering 503: %s", error)
             return ServiceUnavailable(str(error), error.retry_after)
+        case VersionChanged():
+            return PreconditionFailed(etag(error.current))
         case UniqueViolated():
             return Conflict(f"This breaks the rule {error.constraint}.")
         case ConstraintViolated():
@@ -103,8 +95,15 @@ def _field(constraint: str) -> str:
 
 
 def _field_error(fault: dict[str, Any]) -> FieldError:
-    """Ninja's place of a fault is ("body", name of the parameter, path...), or ("path", name) and so on."""
-    place = fault["loc"][2:] if fault["loc"][0] == "body" else fault["loc"][1:]
+    """Ninja's place of a fault is ("body", name of the argument, path...) or ("path", name).
+
+    Of one value of a repeated parameter it is ("query", name of the argument, name, number).
+    """
+    source, *place = fault["loc"]
+    if source == "body":
+        place = place[1:]
+    elif len(place) > 1:
+        place = place[1:2]
     return {
         "field": ".".join(str(part) for part in place) or "body",
         "detail": _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),

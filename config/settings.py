@@ -3,14 +3,16 @@
 from corsheaders.defaults import default_headers
 
 from config import logs
-from config.env import env
+from config.env import ROOT, env
 
 ENV = env  # For the management commands.
 DEBUG = False  # Errors are problem documents in development, too; what happened is in the log.
 SECRET_KEY = "unused"  # noqa: S105 - nothing here signs; Django only refuses to start without a value
 ALLOWED_HOSTS = ["*"]  # No response depends on the Host header.
 
+BASE_DIR = ROOT
 ROOT_URLCONF = "config.urls"
+API = "config.api.api"  # For the management commands.
 INSTALLED_APPS = ["todos", "django.contrib.staticfiles", "corsheaders", "ninja"]
 MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
@@ -24,8 +26,8 @@ USE_I18N = False
 CORS_ALLOWED_ORIGINS = env.cors_origins
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = (*default_headers, "x-request-id")
-CORS_EXPOSE_HEADERS = ("Location", "Retry-After", "X-Request-ID")
+CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "if-match", "if-none-match", "x-request-id")
+CORS_EXPOSE_HEADERS = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes
 LOGGING = logs.configuration(env)

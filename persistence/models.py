@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import ARRAY, DDL, CheckConstraint, DateTime, Enum, Index, Text, desc, event, func, text
+from sqlalchemy import DDL, BigInteger, CheckConstraint, DateTime, Enum, Index, Text, desc, event, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, Relationship, SQLModel
 
 TITLE_MAX_LENGTH = 200
@@ -54,6 +55,12 @@ def _enum(values: type[StrEnum], name: str) -> Enum:
 _UTC_TIMESTAMP = DateTime(timezone=True)
 _NOW: dict[str, Any] = {"server_default": func.now()}
 _TOUCHED: dict[str, Any] = {"server_default": func.now(), "onupdate": func.now()}
+# A version starts at the microsecond of the insert, so that a task that is made again under a deleted one's id does not
+# repeat a version that some client still holds (docs/decisions/0011-versions-and-etags.md).
+_COUNTED: dict[str, Any] = {
+    "server_default": text("(extract(epoch FROM now()) * 1000000)::bigint"),
+    "onupdate": text("version + 1"),
+}
 
 # A CHECK cannot hold a subquery, so the rule for each single tag lives in a function that the CHECK calls.
 VALID_TAGS_FUNCTION = f"""
@@ -143,5 +150,6 @@ class Task(SQLModel, table=True):
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
     completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+    version: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_COUNTED)
 
     user: User = Relationship(back_populates="tasks")

@@ -1,35 +1,38 @@
-"""All SQL about tasks: one named statement for each operation, and each names the owner (D26).
+"""All SQL about single tasks: one named statement for each operation, and each names the owner (D26).
 
-Every function here is one round trip, except where it says otherwise.
+Every function here is one round trip, except where it says otherwise. `persistence/task_lists.py` has the lists.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     ColumnElement,
-    Uuid,
     and_,
+    any_,
     bindparam,
     case,
     cast,
     delete,
     func,
-    insert,
     literal_column,
     select,
-    tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlmodel import col
 
 from persistence.database import Database
-from persistence.errors import ForeignKeyViolated
+from persistence.errors import ForeignKeyViolated, UniqueViolated
 from persistence.models import Task
 from persistence.statement import Statement
+
+type StatusName = Literal["pending", "completed"]
+type PriorityName = Literal["low", "medium", "high"]
 
 
 class TaskRow(TypedDict):
@@ -39,14 +42,21 @@ class TaskRow(TypedDict):
     user_id: UUID
     title: str
     description: str | None
-    status: Literal["pending", "completed"]
+    status: StatusName
     completed: bool
-    priority: Literal["low", "medium", "high"]
+    priority: PriorityName
     due_date: datetime | None
     tags: list[str]
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+    version: int
+
+
+class CreatedRow(TaskRow):
+    """`replayed` says that the task was there already."""
+
+    replayed: bool
 
 
 class TaskValues(TypedDict):
@@ -54,8 +64,8 @@ class TaskValues(TypedDict):
 
     title: str
     description: str | None
-    status: Literal["pending", "completed"]
-    priority: Literal["low", "medium", "high"]
+    status: StatusName
+    priority: PriorityName
     due_date: datetime | None
     tags: list[str]
 
@@ -65,15 +75,27 @@ class TaskPatch(TypedDict, total=False):
 
     title: str
     description: str | None
-    status: Literal["pending", "completed"]
-    priority: Literal["low", "medium", "high"]
+    status: StatusName
+    priority: PriorityName
     due_date: datetime | None
     tags: list[str]
 
 
-COMPLETED: ColumnElement[Any] = literal_column("'completed'")
+type Versions = Collection[int] | None
+"""The versions of a task that a write may meet; None for any."""
 
-_COLUMNS = (
+
+class VersionChanged(Exception):
+    """The task is there, but in a version that the write was not meant for."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(current)
+        self.current = current
+
+
+PENDING: ColumnElement[Any] = literal_column("'pending'")
+COMPLETED: ColumnElement[Any] = literal_column("'completed'")
+COLUMNS = (
     col(Task.id),
     col(Task.user_id),
     col(Task.title),
@@ -86,21 +108,23 @@ _COLUMNS = (
     col(Task.created_at),
     col(Task.updated_at),
     col(Task.completed_at),
+    col(Task.version),
 )
+MINE = col(Task.user_id) == bindparam("user_id")
+TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
 
-_MINE = col(Task.user_id) == bindparam("user_id")
-_THIS = and_(_MINE, col(Task.id) == bindparam("task_id"))
-_NEWEST_FIRST = (col(Task.created_at).desc(), col(Task.id).desc())
+_VERSIONS = cast(bindparam("versions"), ARRAY(BigInteger()))
+_THIS = and_(MINE, col(Task.id) == bindparam("task_id"))
+_EXPECTED = and_(_THIS, _VERSIONS.is_(None) | (col(Task.version) == any_(_VERSIONS)))
 _NULLABLE = ("description", "due_date")
+_VALUES = tuple(TaskValues.__annotations__)
 
 
 def _value(name: str, prefix: str = "") -> ColumnElement[Any]:
     """The value that a run supplies for a column, cast: PostgreSQL cannot guess the type of one that is used twice."""
-    return cast(bindparam(prefix + name), _TABLE.c[name].type)
+    return cast(bindparam(prefix + name), TABLE.c[name].type)
 
 
-_TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
-_VALUES = tuple(TaskValues.__annotations__)
 # SQLAlchemy keeps the bare column names for itself in SET, hence the prefix.
 _NEW = {name: _value(name, "new_") for name in _VALUES}
 
@@ -112,55 +136,56 @@ def _completed_at(status: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def _patched(name: str) -> ColumnElement[Any]:
     """The new value where one was sent, else the old one; null is a value only for a nullable column (D22)."""
-    column = _TABLE.c[name]
+    column = TABLE.c[name]
     if name in _NULLABLE:
         return case((bindparam(f"sends_{name}", type_=Boolean()), _NEW[name]), else_=column)
     return func.coalesce(_NEW[name], column)
 
 
+_INSERT = insert(Task).values(
+    id=bindparam("id"),
+    user_id=bindparam("user_id"),
+    **{name: _value(name) for name in _VALUES},
+    completed_at=case((_value("status") == COMPLETED, func.now())),
+)
+# Where the id is there already, the update changes nothing: it only waits for a concurrent insert of the same id and
+# makes its row appear in RETURNING, as DO NOTHING would not. It leaves the row of somebody else alone and returns none.
+# A row that was just inserted has never been locked, which is what its xmax tells.
 CREATE = Statement(
-    insert(Task)
-    .values(
-        id=bindparam("id"),
-        user_id=bindparam("user_id"),
-        **{name: _value(name) for name in _VALUES},
-        completed_at=case((_value("status") == COMPLETED, func.now())),
-    )
-    .returning(*_COLUMNS),
-    TaskRow,
+    _INSERT.on_conflict_do_update(index_elements=["id"], set_={"id": _INSERT.excluded.id}, where=MINE).returning(
+        *COLUMNS, literal_column("tasks.xmax <> 0").label("replayed")
+    ),
+    CreatedRow,
 )
-GET = Statement(select(*_COLUMNS).where(_THIS), TaskRow)
-FIRST_PAGE = Statement(select(*_COLUMNS).where(_MINE).order_by(*_NEWEST_FIRST).limit(bindparam("limit")), TaskRow)
-NEXT_PAGE = Statement(
-    select(*_COLUMNS)
-    .where(
-        _MINE,
-        tuple_(col(Task.created_at), col(Task.id))
-        < tuple_(bindparam("after_created_at", type_=_TABLE.c.created_at.type), bindparam("after_id", type_=Uuid())),
-    )
-    .order_by(*_NEWEST_FIRST)
-    .limit(bindparam("limit")),
-    TaskRow,
-)
+GET = Statement(select(*COLUMNS).where(_THIS), TaskRow)
 REPLACE = Statement(
-    update(Task).where(_THIS).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*_COLUMNS), TaskRow
+    update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
+    TaskRow,
 )
 PATCH = Statement(
     update(Task)
-    .where(_THIS)
+    .where(_EXPECTED)
     .values(**{name: _patched(name) for name in _NEW}, completed_at=_completed_at(_patched("status")))
-    .returning(*_COLUMNS),
+    .returning(*COLUMNS),
     TaskRow,
 )
-DELETE = Statement(delete(Task).where(_THIS).returning(*_COLUMNS), TaskRow)
+DELETE = Statement(delete(Task).where(_EXPECTED).returning(*COLUMNS), TaskRow)
 
 
-async def create(database: Database, user_id: UUID, values: TaskValues) -> TaskRow | None:
-    """The new task, or None when there is no such user."""
+async def create(
+    database: Database, user_id: UUID, values: TaskValues, task_id: UUID | None = None
+) -> CreatedRow | None:
+    """The new task, or the user's own that has this `task_id` already, untouched; None when there is no such user.
+
+    Any number of repeats at once make one task. Raises `UniqueViolated` when the id is somebody else's.
+    """
     try:
-        return await database.row(CREATE, {**values, "id": uuid4(), "user_id": user_id})
+        row = await database.row(CREATE, {**values, "id": task_id or uuid4(), "user_id": user_id})
     except ForeignKeyViolated:
         return None
+    if row is None:
+        raise UniqueViolated("pk_tasks")
+    return row
 
 
 async def get(database: Database, user_id: UUID, task_id: UUID) -> TaskRow | None:
@@ -168,37 +193,49 @@ async def get(database: Database, user_id: UUID, task_id: UUID) -> TaskRow | Non
     return await database.row(GET, {"user_id": user_id, "task_id": task_id})
 
 
-async def page(
-    database: Database, user_id: UUID, limit: int, after: tuple[datetime, UUID] | None = None
-) -> list[TaskRow]:
-    """At most `limit` tasks, newest first, from the one `after` this creation time and id."""
-    if after is None:
-        return await database.rows(FIRST_PAGE, {"user_id": user_id, "limit": limit})
-    created_at, task_id = after
-    return await database.rows(
-        NEXT_PAGE, {"user_id": user_id, "limit": limit, "after_created_at": created_at, "after_id": task_id}
-    )
+async def replace(
+    database: Database, user_id: UUID, task_id: UUID, values: TaskValues, versions: Versions = None
+) -> TaskRow | None:
+    """The task with all its values replaced, or None. Raises `VersionChanged` in a second round trip."""
+    return await _write(database, REPLACE, _this(user_id, task_id, versions) | _new(values))
 
 
-async def replace(database: Database, user_id: UUID, task_id: UUID, values: TaskValues) -> TaskRow | None:
-    """The task with all its values replaced, or None."""
-    return await database.row(REPLACE, {"user_id": user_id, "task_id": task_id, **_new(values)})
+async def patch(
+    database: Database, user_id: UUID, task_id: UUID, changes: TaskPatch, versions: Versions = None
+) -> TaskRow | None:
+    """The task with these changes, or None. No changes read the task and leave it as it is.
+
+    Raises `VersionChanged` in a second round trip.
+    """
+    if changes:
+        sends = {f"sends_{name}": name in changes for name in _NULLABLE}
+        return await _write(database, PATCH, _this(user_id, task_id, versions) | _UNCHANGED | _new(changes) | sends)
+    row = await get(database, user_id, task_id)
+    if row and versions is not None and row["version"] not in versions:
+        raise VersionChanged(row["version"])
+    return row
 
 
-async def patch(database: Database, user_id: UUID, task_id: UUID, changes: TaskPatch) -> TaskRow | None:
-    """The task with these changes, or None. No changes read the task and leave `updated_at` as it is."""
-    if not changes:
-        return await get(database, user_id, task_id)
-    sends = {f"sends_{name}": name in changes for name in _NULLABLE}
-    return await database.row(PATCH, {"user_id": user_id, "task_id": task_id, **_UNCHANGED, **_new(changes), **sends})
+async def remove(database: Database, user_id: UUID, task_id: UUID, versions: Versions = None) -> TaskRow | None:
+    """The task as it was, now deleted, or None. Raises `VersionChanged` in a second round trip."""
+    return await _write(database, DELETE, _this(user_id, task_id, versions))
 
 
-async def remove(database: Database, user_id: UUID, task_id: UUID) -> TaskRow | None:
-    """The task as it was, now deleted, or None."""
-    return await database.row(DELETE, {"user_id": user_id, "task_id": task_id})
+async def _write(database: Database, statement: Statement[TaskRow], values: dict[str, Any]) -> TaskRow | None:
+    row = await database.row(statement, values)
+    if row is None and values["versions"] is not None:
+        # Only to explain a failure: either the task is not there, or it has changed.
+        current = await get(database, values["user_id"], values["task_id"])
+        if current:
+            raise VersionChanged(current["version"])
+    return row
 
 
-_UNCHANGED: dict[str, None] = dict.fromkeys(f"new_{name}" for name in _NEW)
+def _this(user_id: UUID, task_id: UUID, versions: Versions) -> dict[str, Any]:
+    return {"user_id": user_id, "task_id": task_id, "versions": None if versions is None else list(versions)}
+
+
+_UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
 
 
 def _new(values: Mapping[str, Any]) -> dict[str, Any]:

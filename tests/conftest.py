@@ -20,6 +20,7 @@ from persistence import embedded, migrations, users
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.options import DatabaseOptions
+from tests import contract
 from tests.servers import PostgresServer
 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
@@ -85,7 +86,8 @@ def client_of(database: Database) -> httpx.AsyncClient:
         await handler({**scope, "state": {"database": database}}, receive, send)
 
     transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
-    return httpx.AsyncClient(transport=transport, base_url="http://test/api")
+    hooks = {"response": [contract.check_async]}
+    return httpx.AsyncClient(transport=transport, base_url="http://test/api", event_hooks=hooks)
 
 
 async def _new_user(database: Database, name: str) -> UUID:

@@ -27,6 +27,7 @@ import pytest
 
 from persistence import embedded
 from persistence.dsn import Dsn
+from tests import contract
 
 ROOT = Path(__file__).parent.parent
 STARTUP_TIMEOUT = 60.0
@@ -155,6 +156,7 @@ class WebServer:
             # Nothing here is encrypted, and reading the system's certificates takes long.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             trust_env=False,
+            event_hooks={"response": [contract.check_sync]},
         )
         self._log = folder / f"gunicorn-{self.port}.log"
         self._command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]

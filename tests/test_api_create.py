@@ -36,6 +36,7 @@ async def test_it_creates_a_task_with_defaults(client: httpx.AsyncClient, alice:
         "created_at": task["created_at"],
         "updated_at": task["created_at"],
         "completed_at": None,
+        "version": round(created_at.timestamp() * 1_000_000),
     }
 
 

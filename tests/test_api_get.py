@@ -66,7 +66,20 @@ async def test_it_refuses_a_user_id_that_is_none(client: httpx.AsyncClient, user
     assert_problem(response, 400, "invalid-input", "user_id")
 
 
-async def test_nothing_between_may_keep_an_answer(client: httpx.AsyncClient, alice: UUID) -> None:
+async def test_a_client_may_keep_a_task_and_asks_before_using_it_again(client: httpx.AsyncClient, alice: UUID) -> None:
     task = await make_task(client, alice)
 
-    assert "no-store" in (await client.get(address(task))).headers["Cache-Control"]
+    assert (await client.get(address(task))).headers["Cache-Control"] == "private, no-cache"
+
+
+async def test_nothing_may_keep_any_other_answer(client: httpx.AsyncClient, alice: UUID) -> None:
+    task = await make_task(client, alice)
+    answers = [
+        await client.get(f"{alice}/tasks"),
+        await client.get(f"{alice}/tasks/summary"),
+        await client.get(f"{alice}/tasks/{uuid4()}"),
+        await client.patch(address(task), json={"title": "Buy bread"}),
+        await client.delete(address(task)),
+    ]
+
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}

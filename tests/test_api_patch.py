@@ -38,7 +38,7 @@ async def test_it_changes_only_what_was_sent(client: httpx.AsyncClient, alice: U
 
     assert response.status_code == 200
     changed = response.json()
-    assert changed == task | change | {"updated_at": changed["updated_at"]}
+    assert changed == task | change | {"updated_at": changed["updated_at"], "version": task["version"] + 1}
     assert changed["updated_at"] > task["updated_at"]
     assert await get_task(client, task) == changed
 

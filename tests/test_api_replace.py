@@ -28,6 +28,7 @@ async def test_it_replaces_every_value(client: httpx.AsyncClient, alice: UUID) -
         "completed": True,
         "completed_at": changed["updated_at"],
         "updated_at": changed["updated_at"],
+        "version": task["version"] + 1,
     }
     assert changed["updated_at"] > task["updated_at"]
     assert await get_task(client, task) == changed
@@ -47,6 +48,7 @@ async def test_what_is_left_out_goes_to_its_default(client: httpx.AsyncClient, a
         "tags": [],
         "completed_at": None,
         "updated_at": changed["updated_at"],
+        "version": task["version"] + 1,
     }
 
 
@@ -55,7 +57,7 @@ async def test_the_same_request_twice_gives_the_same_task(client: httpx.AsyncCli
     first = (await client.put(address(task), json=FULL)).json()
     second = (await client.put(address(task), json=FULL)).json()
 
-    assert second == first | {"updated_at": second["updated_at"]}
+    assert second == first | {"updated_at": second["updated_at"], "version": first["version"] + 1}
     assert second["completed_at"] == first["completed_at"]
 
 

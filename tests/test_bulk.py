@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from persistence import bulk, migrations, tasks, users
+from persistence import bulk, migrations, task_lists, tasks, users
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 
@@ -114,7 +114,7 @@ async def test_a_task_that_it_made_reads_like_any_other(empty: Database) -> None
     owner = await users.find(empty, bulk.EMAIL.format(1))
     assert owner
 
-    page = await tasks.page(empty, owner, 100)
+    page = await task_lists.page(empty, owner, 100)
 
     assert len(page) == 5
     assert await tasks.patch(empty, owner, page[0]["id"], {"title": "Changed"})

@@ -89,7 +89,7 @@ def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn,
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    assert COMMANDS == ["create_user", "dbhealth", "migrate_sql", "runserver", "seed_dev"]
+    assert COMMANDS == ["create_user", "dbhealth", "export_openapi", "migrate_sql", "runserver", "seed_dev"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,10 +11,11 @@ from django.core.management.base import BaseCommand
 
 from config.api import api
 from config.env import Env
-from config.problems import TYPE_PREFIX
+from config.settings import CORS_EXPOSE_HEADERS
 from persistence.dsn import BadDatabaseUrl, Dsn
-from todos.api import DEFAULT_LIMIT, MAX_LIMIT
-from todos.errors import Problem
+from todos.contract import HEADERS
+from todos.errors import TYPE_PREFIX, Problem
+from todos.queries import DEFAULT_LIMIT, MAX_LIMIT, TaskQuery
 from todos.schemas import TaskOut
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,18 @@ PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
 COMMANDS = sorted(file.stem for file in (ROOT / "todos/management/commands").glob("[a-z]*.py"))
 
-OUR_FOLDERS = ("config", "docs", "migrations", "persistence", "requirements", "scripts", "tests", "todos", ".ci")
+OUR_FOLDERS = (
+    "config",
+    "docs",
+    "examples",
+    "migrations",
+    "persistence",
+    "requirements",
+    "scripts",
+    "tests",
+    "todos",
+    ".ci",
+)
 FILE = re.compile(r"[\w./-]*\w\.(py|md|toml|txt|mako)|\.env\.example|Makefile")
 
 _FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -227,3 +239,20 @@ def test_the_architecture_names_every_module() -> None:
     unnamed = [name_of(file) for file in files if file.stem != "__init__" and f"`{name_of(file)}`" not in house]
 
     assert unnamed == ["todos/apps.py"]
+
+
+def test_every_parameter_of_a_list_is_explained_and_no_other() -> None:
+    explained = {name for heading in ("Filters", "Order", "Pages") for name in _first_cells(heading)}
+
+    assert explained == {*TaskQuery.model_fields}
+
+
+def _first_cells(heading: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", section(DOCS / "api.md", heading), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name", [*CORS_EXPOSE_HEADERS, *HEADERS, "If-Match", "If-None-Match", "Idempotency-Key", "Allow"]
+)
+def test_every_header_is_explained(name: str) -> None:
+    assert f"`{name}`" in text(DOCS / "api.md") or f"`{name}:" in text(DOCS / "api.md")

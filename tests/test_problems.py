@@ -20,10 +20,11 @@ from tests.conftest import client_of
 from tests.helpers import Json, address, ask, assert_problem, get_task, lost_database, make_task, send
 from todos.schemas import TaskChanges, TaskReplacement
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO")
 
 ALLOWED = {
     "/api/{user}/tasks": {"GET", "POST"},
+    "/api/{user}/tasks/summary": {"GET"},
     "/api/{user}/tasks/{task}": {"GET", "PUT", "PATCH", "DELETE"},
     "/api/v1/health": {"GET"},
     "/api/v1/live": {"GET"},
@@ -95,7 +96,17 @@ async def test_a_method_that_a_path_does_not_have_is_refused(client: httpx.Async
         response = await client.request(method, url)
 
         assert_problem(response, 405, "method-not-allowed")
-        assert set(response.headers["Allow"].split(", ")) - {"HEAD"} == ALLOWED[path]
+        assert response.headers["Allow"].split(", ") == sorted({*ALLOWED[path], "HEAD", "OPTIONS"})
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+async def test_options_tells_the_methods_of_a_path(client: httpx.AsyncClient, alice: UUID, path: str) -> None:
+    response = await client.options(await _url(path, client, alice))
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["Allow"].split(", ") == sorted({*ALLOWED[path], "HEAD", "OPTIONS"})
+    assert "Content-Type" not in response.headers
+    assert "Content-Length" not in response.headers
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
@@ -206,13 +217,10 @@ async def test_what_does_not_exist_is_not_found(client: httpx.AsyncClient, alice
     assert_problem(await client.post(f"{uuid4()}/tasks", json={"title": "x"}), 404, "user-not-found")
 
 
-async def test_what_exists_already_is_a_conflict(
-    client: httpx.AsyncClient, alice: UUID, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_exists_already_is_a_conflict(client: httpx.AsyncClient, alice: UUID, bob: UUID) -> None:
     task = await make_task(client, alice)
-    monkeypatch.setattr(tasks, "uuid4", lambda: UUID(task["id"]))
 
-    assert_problem(await client.post(f"{alice}/tasks", json={"title": "x"}), 409, "conflict")
+    assert_problem(await client.post(f"{bob}/tasks", json={"title": "x", "id": task["id"]}), 409, "conflict")
 
 
 REFUSED_BY_THE_DATABASE: dict[str, Json] = {

@@ -61,12 +61,12 @@ async def test_requests_at_the_same_time_do_not_mix_up_their_ids(
     listener = Listener()
     logger = logging.getLogger("todos.api")
 
-    async def page(_database: object, user_id: UUID, *_: object) -> list[object]:
+    async def page(_database: object, user_id: UUID, *_: object, **__: object) -> list[object]:
         await asyncio.sleep(0.01)
         logger.warning("%s", user_id)
         return []
 
-    monkeypatch.setattr("todos.api.tasks.page", page)
+    monkeypatch.setattr("todos.api.task_lists.page", page)
     logger.addHandler(listener)
     try:
         users = [uuid4() for _ in range(20)]

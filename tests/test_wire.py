@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -16,6 +17,7 @@ from persistence.dsn import Dsn
 from persistence.models import User
 from persistence.options import DatabaseOptions, PoolLimits
 from tests.conftest import client_of
+from tests.helpers import Json, make_task
 
 UNPREPARED = 5
 """psycopg prepares a statement when it runs for the sixth time on a connection."""
@@ -135,38 +137,84 @@ async def watched(dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Asyn
             yield database
 
 
-type Operation = Callable[[httpx.AsyncClient, UUID, str], Awaitable[httpx.Response]]
+type Operation = Callable[[httpx.AsyncClient, UUID, Json], Awaitable[httpx.Response]]
 
 
-async def _create(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
+async def _create(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
     return await client.post(f"{user}/tasks", json={"title": "Another", "tags": ["home"], "completed": True})
 
 
-async def _get(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
-    return await client.get(f"{user}/tasks/{task}")
+async def _get(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.get(f"{user}/tasks/{task['id']}")
 
 
-async def _list_first_page(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
+async def _list_first_page(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
     return await client.get(f"{user}/tasks", params={"limit": 1})
 
 
-async def _put(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
-    return await client.put(f"{user}/tasks/{task}", json={"title": "Replaced", "priority": "high"})
+async def _list_with_every_filter(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    moments = {f"{name}_before": "2999-01-01T00:00:00Z" for name in ("due", "created", "updated")}
+    query = {"status": "pending", "priority": ["low", "high"], "tag": ["a", "b"], "overdue": "true", "q": "milk bread"}
+    return await client.get(f"{user}/tasks", params={"sort": "due_date", "has_due_date": "true", **query, **moments})
 
 
-async def _patch(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
-    return await client.patch(f"{user}/tasks/{task}", json={"completed": True, "due_date": None})
+async def _count(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.get(f"{user}/tasks/summary")
 
 
-async def _patch_nothing(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
-    return await client.patch(f"{user}/tasks/{task}", json={})
+async def _create_with_a_key(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.post(f"{user}/tasks", json={"title": "Another"}, headers={"Idempotency-Key": task["id"]})
 
 
-async def _delete(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
-    return await client.delete(f"{user}/tasks/{task}")
+async def _create_again(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.post(f"{user}/tasks", json={"title": "Another", "id": task["id"]})
 
 
-async def _health(client: httpx.AsyncClient, user: UUID, task: str) -> httpx.Response:
+async def _create_again_after_the_due_date(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    late = {"title": "Another", "id": task["id"], "due_date": "2000-01-01T00:00:00Z"}
+    return await client.post(f"{user}/tasks", json=late)
+
+
+async def _get_if_changed(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.get(f"{user}/tasks/{task['id']}", headers={"If-None-Match": '"1"'})
+
+
+async def _put_if_unchanged(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await _if_unchanged(client, "PUT", user, task, {"title": "Replaced"})
+
+
+async def _patch_if_unchanged(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await _if_unchanged(client, "PATCH", user, task, {"title": "Changed"})
+
+
+async def _delete_if_unchanged(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await _if_unchanged(client, "DELETE", user, task)
+
+
+async def _if_unchanged(
+    client: httpx.AsyncClient, method: str, user: UUID, task: Json, body: Any = None
+) -> httpx.Response:
+    condition = {"If-Match": f'"1", "{task["version"]}"'}
+    return await client.request(method, f"{user}/tasks/{task['id']}", json=body, headers=condition)
+
+
+async def _put(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.put(f"{user}/tasks/{task['id']}", json={"title": "Replaced", "priority": "high"})
+
+
+async def _patch(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.patch(f"{user}/tasks/{task['id']}", json={"completed": True, "due_date": None})
+
+
+async def _patch_nothing(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.patch(f"{user}/tasks/{task['id']}", json={})
+
+
+async def _delete(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
+    return await client.delete(f"{user}/tasks/{task['id']}")
+
+
+async def _health(client: httpx.AsyncClient, user: UUID, task: Json) -> httpx.Response:
     return await client.get("v1/health")
 
 
@@ -196,7 +244,25 @@ def assert_one_round_trip_each(runs: list[Run]) -> None:
 
 @pytest.mark.parametrize(
     "operation",
-    [_create, _get, _list_first_page, _put, _patch, _patch_nothing, _delete, _health],
+    [
+        _create,
+        _create_with_a_key,
+        _create_again,
+        _create_again_after_the_due_date,
+        _get,
+        _get_if_changed,
+        _list_first_page,
+        _list_with_every_filter,
+        _count,
+        _put,
+        _put_if_unchanged,
+        _patch,
+        _patch_if_unchanged,
+        _patch_nothing,
+        _delete,
+        _delete_if_unchanged,
+        _health,
+    ],
     ids=lambda operation: operation.__name__.strip("_"),
 )
 async def test_each_operation_is_one_round_trip(
@@ -205,7 +271,7 @@ async def test_each_operation_is_one_round_trip(
     runs = []
     async with client_of(watched) as watched_client:
         for number in range(RUNS):
-            task = (await client.post(f"{alice}/tasks", json={"title": f"Task {number}"})).json()["id"]
+            task = await make_task(client, alice, title=f"Task {number}")
             runs.append(await _watch(wire, operation(watched_client, alice, task)))
 
     assert_one_round_trip_each(runs)
@@ -228,13 +294,25 @@ async def test_the_next_page_is_one_round_trip(
 async def test_a_task_that_is_missing_or_refused_is_one_round_trip_too(
     watched: Database, wire: Wire, client: httpx.AsyncClient, alice: UUID, bob: UUID
 ) -> None:
-    bobs = (await client.post(f"{bob}/tasks", json={"title": "Bob's"})).json()["id"]
+    bobs = await make_task(client, bob)
     nobody = UUID(int=0)
     async with client_of(watched) as watched_client:
         for operation, user in ((_get, alice), (_put, alice), (_patch, alice), (_delete, alice), (_create, nobody)):
             run = await _watch(wire, operation(watched_client, user, bobs))
 
             assert (run.status, run.round_trips) == (404, 1)
+
+
+async def test_a_second_round_trip_only_explains_why_a_write_was_not_done(
+    watched: Database, wire: Wire, client: httpx.AsyncClient, alice: UUID
+) -> None:
+    async with client_of(watched) as watched_client:
+        for operation in (_put_if_unchanged, _patch_if_unchanged, _delete_if_unchanged):
+            task = await make_task(client, alice)
+            wire.reset()
+            response = await operation(watched_client, alice, task | {"version": 2})
+
+            assert (response.status_code, wire.round_trips, len(wire.statements)) == (412, 2, 2)
 
 
 async def test_invalid_input_and_live_never_reach_the_database(watched: Database, wire: Wire, alice: UUID) -> None:

@@ -1,82 +1,152 @@
 """The task endpoints: parse, one statement, answer."""
 
 from typing import Annotated
+from uuid import UUID, uuid5
 
-from django.http import HttpResponse
-from ninja import Query, Router
+from django.http import HttpResponse, HttpResponseNotModified
+from ninja import Header, Query, Router
 
-from persistence import tasks
+from persistence import task_lists, tasks
+from persistence.errors import UniqueViolated
 from persistence.tasks import TaskRow
-from todos import cursors
-from todos.errors import TaskNotFound, UserNotFound
+from todos import contract, cursors
+from todos.errors import Conflict, InvalidInput, TaskNotFound, UserNotFound
+from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
+from todos.queries import TaskQuery, next_link, strict_query
 from todos.requests import Request
 from todos.responses import json_response
-from todos.schemas import NewTask, ProblemOut, TaskChanges, TaskOut, TaskPage, TaskReplacement
-from todos.types import Id
+from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary
+from todos.types import Id, IdempotencyKey
 
 router = Router(tags=["tasks"])
+router.add_decorator(strict_query, mode="view")
 
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 500
+_TASKS = "/{segment:user_id}/tasks"
+_TASK = "/{segment:user_id}/tasks/{segment:task_id}"
 
-_PROBLEMS = {400: ProblemOut, 500: ProblemOut, 503: ProblemOut}
-_BODY_PROBLEMS = _PROBLEMS | {408: ProblemOut, 413: ProblemOut, 415: ProblemOut}
+IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", description=contract.IF_MATCH)]
 
 
-@router.get("/{segment:user_id}/tasks", response={200: TaskPage, **_PROBLEMS})
-async def list_tasks(
-    request: Request,
-    user_id: Id,
-    limit: Annotated[int, Query(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)],
-    cursor: Annotated[str | None, Query(None)] = None,
-) -> HttpResponse:
-    """The user's tasks, newest first. An unknown user has none."""
-    after = cursors.decode(cursor) if cursor is not None else None
+@router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
+async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, Query(...)]) -> HttpResponse:
+    """The user's tasks that meet all filters, a page at a time, newest first. An unknown user has none."""
+    filters = query.filters()
+    tasks_list = cursors.List(user_id, filters, query.sort_key, descending=query.descending)
+    after = None if query.cursor is None else tasks_list.decode(query.cursor)
     # One more than asked for tells whether there is a next page.
-    rows = await tasks.page(request.database, user_id, limit + 1, after)
-    items = rows[:limit]
-    last = items[-1] if len(rows) > limit else None
-    return json_response(
-        {"items": items, "next_cursor": cursors.encode(last["created_at"], last["id"]) if last else None}
+    rows = await task_lists.page(
+        request.database, user_id, query.limit + 1, filters, query.sort_key, descending=query.descending, after=after
     )
-
-
-@router.post("/{segment:user_id}/tasks", response={201: TaskOut, **_BODY_PROBLEMS, 404: ProblemOut, 409: ProblemOut})
-async def create_task(request: Request, user_id: Id, task: NewTask) -> HttpResponse:
-    """Creates a task for the user."""
-    row = await tasks.create(request.database, user_id, task.values())
-    if row is None:
-        raise UserNotFound
-    response = json_response(row, status=201)
-    response["Location"] = f"/api/{user_id}/tasks/{row['id']}"
+    items = rows[: query.limit]
+    cursor = None
+    if len(rows) > query.limit:
+        last = items[-1]
+        cursor = tasks_list.encode((last[query.sort_key], last["id"]))
+    response = json_response({"items": items, "next_cursor": cursor})
+    if cursor is not None:
+        response["Link"] = next_link(request, cursor)
     return response
 
 
-@router.get("/{segment:user_id}/tasks/{segment:task_id}", response={200: TaskOut, **_PROBLEMS, 404: ProblemOut})
-async def get_task(request: Request, user_id: Id, task_id: Id) -> HttpResponse:
+@router.post(_TASKS, response={201: TaskOut, 200: TaskOut}, **contract.CREATE_TASK)
+async def create_task(
+    request: Request,
+    user_id: Id,
+    task: NewTask,
+    idempotency_key: Annotated[
+        IdempotencyKey | None, Header(None, alias="Idempotency-Key", description=contract.IDEMPOTENCY_KEY)
+    ],
+) -> HttpResponse:
+    """Creates a task for the user: once, however often it is sent, if it names a key or an id."""
+    task_id = _chosen_id(user_id, task, idempotency_key)
+    if task.is_late:
+        # A repeat may come when the due date of what it repeats has passed.
+        there = await tasks.get(request.database, user_id, task_id) if task_id else None
+        if there is None:
+            raise InvalidInput.of({"field": "due_date", "detail": "The due date of a new task cannot be in the past"})
+        return _created(there, replayed=True)
+    try:
+        row = await tasks.create(request.database, user_id, task.values(), task_id)
+    except UniqueViolated:
+        raise Conflict("This id is taken; make another one.") from None
+    if row is None:
+        raise UserNotFound
+    replayed = row.pop("replayed")  # type: ignore[misc] # the rest is what clients see
+    return _created(row, replayed=replayed)
+
+
+@router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
+async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
+    """How many tasks the user has, in all and of each kind. An unknown user has none."""
+    return json_response(await task_lists.summary(request.database, user_id))
+
+
+@router.get(_TASK, response={200: TaskOut}, **contract.GET_TASK)
+async def get_task(
+    request: Request,
+    user_id: Id,
+    task_id: Id,
+    if_none_match: Annotated[
+        IfNoneMatch | None, Header(None, alias="If-None-Match", description=contract.IF_NONE_MATCH)
+    ],
+) -> HttpResponse:
     """One task of the user."""
-    return _found(await tasks.get(request.database, user_id, task_id))
+    row = await tasks.get(request.database, user_id, task_id)
+    if row is None:
+        raise TaskNotFound
+    response = HttpResponseNotModified() if is_fresh(row["version"], if_none_match) else json_response(row)
+    response["ETag"] = etag(row["version"])
+    # A client may keep it, and asks whether it is still good before using it again.
+    response["Cache-Control"] = "private, no-cache"
+    return response
 
 
-@router.put("/{segment:user_id}/tasks/{segment:task_id}", response={200: TaskOut, **_BODY_PROBLEMS, 404: ProblemOut})
-async def replace_task(request: Request, user_id: Id, task_id: Id, task: TaskReplacement) -> HttpResponse:
+@router.put(_TASK, response={200: TaskOut}, **contract.REPLACE_TASK)
+async def replace_task(
+    request: Request, user_id: Id, task_id: Id, task: TaskReplacement, if_match: IfMatchHeader
+) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
-    return _found(await tasks.replace(request.database, user_id, task_id, task.values()))
+    return _written(await tasks.replace(request.database, user_id, task_id, task.values(), expected(if_match)))
 
 
-@router.patch("/{segment:user_id}/tasks/{segment:task_id}", response={200: TaskOut, **_BODY_PROBLEMS, 404: ProblemOut})
-async def change_task(request: Request, user_id: Id, task_id: Id, task: TaskChanges) -> HttpResponse:
+@router.patch(_TASK, response={200: TaskOut}, **contract.CHANGE_TASK)
+async def change_task(
+    request: Request, user_id: Id, task_id: Id, task: TaskChanges, if_match: IfMatchHeader
+) -> HttpResponse:
     """Changes what is sent and leaves the rest."""
-    return _found(await tasks.patch(request.database, user_id, task_id, task.values()))
+    return _written(await tasks.patch(request.database, user_id, task_id, task.values(), expected(if_match)))
 
 
-@router.delete("/{segment:user_id}/tasks/{segment:task_id}", response={200: TaskOut, **_PROBLEMS, 404: ProblemOut})
-async def delete_task(request: Request, user_id: Id, task_id: Id) -> HttpResponse:
+@router.delete(_TASK, response={200: TaskOut}, **contract.DELETE_TASK)
+async def delete_task(request: Request, user_id: Id, task_id: Id, if_match: IfMatchHeader) -> HttpResponse:
     """Deletes the task and answers with it as it was, so that a client can offer undo."""
-    return _found(await tasks.remove(request.database, user_id, task_id))
-
-
-def _found(row: TaskRow | None) -> HttpResponse:
+    row = await tasks.remove(request.database, user_id, task_id, expected(if_match))
     if row is None:
         raise TaskNotFound
     return json_response(row)
+
+
+def _chosen_id(user_id: UUID, task: NewTask, idempotency_key: str | None) -> UUID | None:
+    """The id that a repeat would have as well: the client's own, or the one that owner and key make."""
+    if idempotency_key is None:
+        return task.chosen_id
+    if task.chosen_id is not None:
+        raise InvalidInput.of({"field": "Idempotency-Key", "detail": "Send this or an `id` in the body, not both"})
+    return uuid5(user_id, idempotency_key)
+
+
+def _created(row: TaskRow, *, replayed: bool) -> HttpResponse:
+    response = json_response(row, status=200 if replayed else 201)
+    response["Location"] = f"/api/{row['user_id']}/tasks/{row['id']}"
+    response["ETag"] = etag(row["version"])
+    if replayed:
+        response["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _written(row: TaskRow | None) -> HttpResponse:
+    if row is None:
+        raise TaskNotFound
+    response = json_response(row)
+    response["ETag"] = etag(row["version"])
+    return response

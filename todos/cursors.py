@@ -1,28 +1,79 @@
-"""The opaque `cursor` of a list: where the page before it ended."""
+"""The opaque `cursor` of a list: where the page before it ended, sealed with the list that it belongs to.
 
-import struct
-from base64 import b64decode, urlsafe_b64encode
+The seal needs no secret. A cursor carries no authority, as the statement names the owner whatever it says; the seal
+only makes sure that one which was cut off, altered or taken to another list is refused rather than misread
+(docs/decisions/0012-cursors.md).
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
 from uuid import UUID
 
+import orjson
+
+from persistence.task_lists import SortKey
 from todos.errors import InvalidInput
 
-_FORM = struct.Struct(">q16s")
+MAX_LENGTH = 1100
+"""Characters. A title of 200 four-byte characters is the longest sort value."""
+
+PATTERN = "^[A-Za-z0-9_-]+$"
+
+_SEAL_BYTES = 8
+_ID_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-
-def encode(created_at: datetime, task_id: UUID) -> str:
-    """32 characters that need no escaping in a URL."""
-    return urlsafe_b64encode(_FORM.pack((created_at - _EPOCH) // _MICROSECOND, task_id.bytes)).decode()
+type Position = tuple[Any, UUID]
+"""The sort value and the id of the last task of a page."""
 
 
-def decode(cursor: str) -> tuple[datetime, UUID]:
-    """The creation time and id that `encode` was given. Raises `InvalidInput` for anything else."""
-    try:
-        microseconds, task_id = _FORM.unpack(b64decode(cursor, altchars=b"-_", validate=True))
-        return _EPOCH + microseconds * _MICROSECOND, UUID(bytes=task_id)
-    except (ValueError, struct.error, OverflowError):
+class List:
+    """One list of one user: its filters and its order. A page of it has a cursor only for the same list."""
+
+    def __init__(self, user_id: UUID, filters: Mapping[str, Any], sort: SortKey, *, descending: bool) -> None:
+        self._sort = sort
+        self._identity = orjson.dumps([user_id, sort, descending, filters], option=orjson.OPT_SORT_KEYS)
+
+    def encode(self, position: Position) -> str:
+        """At most `MAX_LENGTH` characters that need no escaping in a URL."""
+        value, task_id = position
+        place = task_id.bytes + self._to_bytes(value)
+        return urlsafe_b64encode(self._seal(place) + place).rstrip(b"=").decode()
+
+    def decode(self, cursor: str) -> Position:
+        """What `encode` was given. Raises `InvalidInput` for anything else."""
+        try:
+            raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            seal, place = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
+            position = self._from_bytes(place[_ID_BYTES:]), UUID(bytes=place[:_ID_BYTES])
+            if seal == self._seal(place) and self.encode(position) == cursor:
+                return position
+        except (ValueError, OverflowError):
+            pass
         raise InvalidInput.of(
-            {"field": "cursor", "detail": "This is no cursor; send `next_cursor` of the page before, unchanged"}
-        ) from None
+            {
+                "field": "cursor",
+                "detail": "This is no cursor of this list; send `next_cursor` of the page before, unchanged, and with "
+                "the same filters and the same sort",
+            }
+        )
+
+    def _seal(self, place: bytes) -> bytes:
+        return blake2b(place + self._identity, digest_size=_SEAL_BYTES).digest()
+
+    def _to_bytes(self, value: Any) -> bytes:
+        match value:
+            case None:
+                return b""
+            case datetime():
+                return ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+        return str(value).encode()
+
+    def _from_bytes(self, raw: bytes) -> Any:
+        if self._sort in ("priority", "title"):
+            return raw.decode()
+        return _EPOCH + int.from_bytes(raw, signed=True) * _MICROSECOND if raw else None

@@ -4,7 +4,11 @@ Each has a `kind` that clients may rely on: it becomes the `type` of the problem
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
+
+TYPE_PREFIX = "urn:problem:todo:"
+ERRORS_SHOWN = 50
+"""So that a body made of mistakes does not get an answer many times its size."""
 
 
 class FieldError(TypedDict):
@@ -28,6 +32,19 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The problem document, for JSON."""
+        document: dict[str, Any] = {
+            "type": TYPE_PREFIX + self.kind,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = self.errors[:ERRORS_SHOWN]
+        return document
 
 
 class InvalidInput(Problem):
@@ -70,7 +87,7 @@ class MethodNotAllowed(Problem):
     status, kind, title = 405, "method-not-allowed", "The resource does not have this method"
 
     def __init__(self, methods: Collection[str]) -> None:
-        allowed = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+        allowed = ", ".join(methods)
         super().__init__(f"Use one of: {allowed}.", headers={"Allow": allowed})
 
 
@@ -80,6 +97,17 @@ class RequestTimedOut(Problem):
 
 class Conflict(Problem):
     status, kind, title = 409, "conflict", "The request conflicts with what is stored"
+
+
+class PreconditionFailed(Problem):
+    status, kind, title = 412, "precondition-failed", "The task has changed"
+
+    def __init__(self, current: str) -> None:
+        super().__init__(
+            f"The task is not, or no longer, in a version that If-Match names: its entity tag is {current}. Get it, "
+            "decide what to do about the change, and send this with the new entity tag.",
+            headers={"ETag": current},
+        )
 
 
 class ContentTooLarge(Problem):
@@ -92,9 +120,12 @@ class ContentTooLarge(Problem):
 class UnsupportedMediaType(Problem):
     status, kind, title = 415, "unsupported-media-type", "The body has another type than JSON"
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, accepted: Collection[str] = ("application/json",)) -> None:
         said = f"not {content_type}" if content_type else "which is missing"
-        super().__init__(f"Send JSON with the header Content-Type: application/json, {said}.")
+        super().__init__(
+            f"Send JSON with the header Content-Type: {' or '.join(accepted)}, {said}.",
+            headers={"Accept": ", ".join(accepted)},
+        )
 
 
 class InternalError(Problem):

@@ -7,6 +7,7 @@ from ninja import Router
 
 from persistence import migrations
 from persistence.errors import Unavailable
+from todos import contract
 from todos.requests import Request
 from todos.responses import json_response
 from todos.schemas import Health, Liveness
@@ -18,7 +19,7 @@ DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
 
-@router.get("/health", response={200: Health, 503: Health})
+@router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
 async def health(request: Request) -> HttpResponse:
     """Whether the service can work: the database answers, and whether its schema is the code's."""
     try:
@@ -29,7 +30,7 @@ async def health(request: Request) -> HttpResponse:
     return _answer(200, "The service is healthy.", "healthy", "connected", migrations.state(revision))
 
 
-@router.get("/live", response={200: Liveness})
+@router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja knows it by this name
     """Whether the process answers; never touches the database."""
     return json_response({"status": "alive"})

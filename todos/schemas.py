@@ -3,19 +3,16 @@
 They are plain pydantic, because Ninja's own `Schema` would also take objects apart by their attributes.
 """
 
-from datetime import datetime
-from typing import Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import MISSING, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from persistence.models import Priority, Status
-from persistence.tasks import TaskPatch, TaskValues
-from todos.types import Completed, Description, DueDate, NewDueDate, Tags, Title
-
-type StatusName = Literal["pending", "completed"]
-type PriorityName = Literal["low", "medium", "high"]
+from persistence.tasks import PriorityName, StatusName, TaskPatch, TaskValues
+from todos.types import Completed, Description, DueDate, Id, Tags, Title
 
 # A factory, because Ninja cannot write MISSING itself into the OpenAPI document as a default.
 _OMITTED = Field(default_factory=lambda: MISSING)
@@ -35,8 +32,18 @@ def _said_status(status: StatusName | MISSING, completed: bool | MISSING) -> Sta
     return said
 
 
+def _says(status: StatusName, *, completed: bool) -> dict[str, Any]:
+    properties = {"status": {"const": status}, "completed": {"const": completed}}
+    return {"required": ["status", "completed"], "properties": properties}
+
+
 class _TaskInput(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "not": {"anyOf": [_says("pending", completed=True), _says("completed", completed=False)]},
+        },
+    )
 
     status: StatusName | MISSING = _OMITTED
     completed: Completed | MISSING = _OMITTED
@@ -69,9 +76,17 @@ class TaskReplacement(_TaskInput):
 
 
 class NewTask(TaskReplacement):
-    """The body of POST."""
+    """The body of POST; the due date may not be past (D8), except in a repeat of what was created in time."""
 
-    due_date: NewDueDate | None = None
+    id: Id | MISSING = _OMITTED
+
+    @property
+    def chosen_id(self) -> UUID | None:
+        return None if self.id is MISSING else self.id
+
+    @property
+    def is_late(self) -> bool:
+        return self.due_date is not None and self.due_date < datetime.now(UTC)
 
 
 class TaskChanges(_TaskInput):
@@ -108,6 +123,7 @@ class TaskOut(BaseModel):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+    version: Annotated[int, Field(json_schema_extra={"format": "int64", "minimum": 1})]
 
 
 class TaskPage(BaseModel):
@@ -115,6 +131,30 @@ class TaskPage(BaseModel):
 
     items: list[TaskOut]
     next_cursor: str | None
+
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class StatusCounts(BaseModel):
+    pending: _Count
+    completed: _Count
+
+
+class PriorityCounts(BaseModel):
+    low: _Count
+    medium: _Count
+    high: _Count
+
+
+class TaskSummary(BaseModel):
+    """How many tasks a user has, in all and of each kind."""
+
+    total: _Count
+    status: StatusCounts
+    priority: PriorityCounts
+    tags: Annotated[dict[str, _Count], Field(description="Every tag that occurs, the most frequent first.")]
+    overdue: Annotated[_Count, Field(description="Pending tasks whose due date has passed.")]
 
 
 class HealthData(BaseModel):
@@ -134,15 +174,25 @@ class Liveness(BaseModel):
 
 
 class FieldErrorOut(BaseModel):
-    field: str
-    detail: str
+    """What is wrong with one value."""
+
+    field: Annotated[
+        str,
+        Field(
+            description="The path of the value in the body (`tags.1` is the second tag), the name of a parameter or "
+            "header, or `body` for all of it."
+        ),
+    ]
+    detail: Annotated[str, Field(description="What is wrong and how to mend it, for people.")]
 
 
 class ProblemOut(BaseModel):
     """A problem document (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldErrorOut] | MISSING = _OMITTED
+    type: Annotated[str, Field(description="Which problem this is, the one member to decide by in code.")]
+    title: Annotated[str, Field(description="The same for every problem of this type.")]
+    status: Annotated[int, Field(description="The status code again.")]
+    detail: Annotated[str, Field(description="What happened this time, for people.")]
+    errors: Annotated[
+        list[FieldErrorOut] | MISSING, Field(description="Only for invalid values: what is wrong with each.")
+    ] = _OMITTED

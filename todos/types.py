@@ -1,17 +1,27 @@
-"""What the values of a task mean, each rule once: the schemas of input, patch and output are made of these."""
+"""What values mean, each rule once: the schemas of input, patch, output and query are made of these.
+
+A rule that JSON Schema can express stands in the contract too (`WithJsonSchema`); lengths count characters there, in
+Python and in PostgreSQL alike.
+"""
 
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, StrictBool, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_RFC_3339_UNESCAPED = re.compile(r"(.+) (\d\d:\d\d)", re.ASCII)
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
+_VISIBLE_ASCII = re.compile(r"[!-~]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+SEARCH_MAX_LENGTH = 200
+IDEMPOTENCY_KEY_MAX_LENGTH = 255
+
 _DATE_EXAMPLE = "2030-12-31T17:00:00Z or 2030-12-31T18:00:00+01:00"
 
 
@@ -24,6 +34,18 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError:
         raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is no character") from None
     return text
+
+
+def _title(text: str) -> str:
+    """Trimmed, which is what its length is measured on (D4)."""
+    title = _storable(text).strip()
+    if not 1 <= len(title) <= TITLE_MAX_LENGTH:
+        raise PydanticCustomError(
+            "title_length",
+            "A title has 1 to {most} characters, not counting space around it",
+            {"most": TITLE_MAX_LENGTH},
+        )
+    return title
 
 
 def _tag(text: str) -> str:
@@ -58,10 +80,45 @@ def _timestamp(value: Any) -> datetime:
         raise PydanticCustomError("timestamp_range", "There is no such date or time") from None
 
 
-def _not_past(moment: datetime) -> datetime:
-    if moment < datetime.now(UTC):
-        raise PydanticCustomError("due_date_past", "The due date of a new task cannot be in the past")
-    return moment
+def _query_timestamp(value: Any) -> datetime:
+    """As in a body, but a `+` that was not escaped has become a space on its way."""
+    if isinstance(value, str) and (match := _RFC_3339_UNESCAPED.fullmatch(value)) and "T" in match[1].upper():
+        raise PydanticCustomError("timestamp_plus", "In a URL the + of an offset is written %2B, or use Z")
+    return _timestamp(value)
+
+
+def _flag(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise PydanticCustomError("flag", "Input should be true or false")
+    return bool(value == "true")
+
+
+def whole_number(value: Any) -> int:
+    if not isinstance(value, str) or not _INTEGER.fullmatch(value):
+        raise PydanticCustomError("whole_number", "Input should be a whole number")
+    return int(value)
+
+
+def _words(text: str) -> list[str]:
+    words = list(dict.fromkeys(_storable(text).split()))
+    if not words or len(text) > SEARCH_MAX_LENGTH:
+        raise PydanticCustomError(
+            "search_words",
+            "Input should have at least one word and at most {most} characters",
+            {"most": SEARCH_MAX_LENGTH},
+        )
+    return words
+
+
+def _idempotency_key(value: Any) -> str:
+    key = str(value)
+    if not _VISIBLE_ASCII.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_MAX_LENGTH:
+        raise PydanticCustomError(
+            "idempotency_key",
+            "A key has 1 to {most} letters, digits and signs of ASCII, without space",
+            {"most": IDEMPOTENCY_KEY_MAX_LENGTH},
+        )
+    return key
 
 
 def _uuid(value: Any) -> Any:
@@ -71,17 +128,46 @@ def _uuid(value: Any) -> Any:
     return value
 
 
+# Text without NUL and with at least one character that strip() leaves; `\s` of JSON Schema is another set.
+_VISIBLE = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"
+_DATE_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})
+
 Title = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_MAX_LENGTH),
+    AfterValidator(_title),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TITLE_MAX_LENGTH, "pattern": _VISIBLE}),
+]
+Description = Annotated[
+    str,
+    Field(max_length=DESCRIPTION_MAX_LENGTH),
     AfterValidator(_storable),
+    WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX_LENGTH, "pattern": r"^[^\u0000]*$"}),
 ]
-Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_MAX_LENGTH), AfterValidator(_storable)]
 Tag = Annotated[
-    str, AfterValidator(_tag), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH})
+    str,
+    AfterValidator(_tag),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH, "pattern": _VISIBLE}),
 ]
-Tags = Annotated[list[Tag], AfterValidator(_tags)]
+Tags = Annotated[
+    list[Tag],
+    AfterValidator(_tags),
+    # Repeated tags are dropped before they are counted, which a schema cannot say.
+    Field(json_schema_extra={"maxItems": TAGS_MAX_COUNT}),
+]
 Completed = StrictBool
-DueDate = Annotated[datetime, BeforeValidator(_timestamp)]
-NewDueDate = Annotated[DueDate, AfterValidator(_not_past)]
+DueDate = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
 Id = Annotated[UUID, BeforeValidator(_uuid)]
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Moment = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
+Words = Annotated[
+    list[str],
+    BeforeValidator(_words),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": SEARCH_MAX_LENGTH, "pattern": _VISIBLE}),
+]
+"""Words to search for, each once."""
+IdempotencyKey = Annotated[
+    str,
+    BeforeValidator(_idempotency_key),
+    WithJsonSchema({"type": "string", "pattern": f"^[!-~]{{1,{IDEMPOTENCY_KEY_MAX_LENGTH}}}$"}),
+]

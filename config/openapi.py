@@ -1,0 +1,111 @@
+"""The OpenAPI document: what Ninja reads from the endpoints, completed and cleaned for those who make clients of it."""
+
+from collections.abc import Mapping
+from typing import Any, override
+
+from ninja import NinjaAPI
+from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
+from ninja.types import DictStrAny
+from pydantic import TypeAdapter
+
+from todos.contract import FIELDS, HEADERS, LINKS, PATH_PARAMETERS, SCHEMAS, SENT_FIELDS
+from todos.schemas import ProblemOut
+
+DESCRIPTION = """\
+Tasks of many users.
+
+- **Errors** are problem documents (RFC 9457): decide by `type`, show `detail`.
+- **Bodies** are strict JSON (RFC 8259) in UTF-8 with `Content-Type: application/json`; PATCH takes \
+`application/merge-patch+json` as well. Unknown members and unknown query parameters are refused.
+- **HEAD** answers as GET does, without the body. **OPTIONS** and a 405 name the methods of a path in `Allow`.
+- **X-Request-ID**: send your own and find it in the server's log and in the answer.
+- There is no sign-in yet: whoever knows a user's id can read and change that user's tasks.
+"""
+TAGS = [
+    {"name": "tasks", "description": "The tasks of one user. Nobody else's can be seen or reached."},
+    {"name": "health", "description": "For whoever runs the service."},
+]
+
+_BODIES = ("NewTask", "TaskReplacement", "TaskChanges")
+
+
+class TodoAPI(NinjaAPI):
+    """A Ninja API with our document; made anew each time, as only a developer's browser and tests ask for it."""
+
+    @override
+    def get_openapi_schema(
+        self, *, path_prefix: str | None = None, path_params: DictStrAny | None = None
+    ) -> OpenAPISchema:
+        if path_prefix is None:
+            path_prefix = self.get_root_path(path_params or {})
+        return _complete(OpenAPISchema(self, path_prefix))
+
+
+def _complete(document: OpenAPISchema) -> OpenAPISchema:
+    schemas = document["components"]["schemas"]
+    schemas |= _problem_schemas()
+    # Its members are parameters, each for itself.
+    del schemas["TaskQuery"]
+    document["components"] |= {"headers": HEADERS, "links": LINKS}
+    document["tags"] = TAGS
+    document["servers"] = [{"url": "/"}]
+    for path in document["paths"].values():
+        for operation in path.values():
+            for parameter in operation["parameters"]:
+                _complete_parameter(parameter)
+            answers = operation["responses"]
+            operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
+    enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
+    components = {name: _tidied(schemas[name], enums, top=True) for name in sorted(schemas, key=_public)}
+    for name, schema in components.items():
+        schema["description"] = SCHEMAS[_public(name)]
+    for name in ("TaskOut", *_BODIES):
+        for field, schema in components[name]["properties"].items():
+            schema["description"] = (SENT_FIELDS if name in _BODIES else {}).get(field) or FIELDS[field]
+            # Generators take a member with a default for one that is always there; its description names the default.
+            schema.pop("default", None)
+    document["components"]["schemas"] = {_public(name): schema for name, schema in components.items()}
+    document["paths"] = _tidied(document["paths"], enums)
+    return document
+
+
+def _complete_parameter(parameter: dict[str, Any]) -> None:
+    schema = parameter["schema"]
+    schema.pop("description", None)
+    if parameter["in"] == "path":
+        parameter["description"], parameter["example"] = PATH_PARAMETERS[parameter["name"]]
+    if "anyOf" in schema:
+        # What is not sent is absent, never null.
+        [given] = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
+        schema |= given
+    if schema.get("default", ...) in (None, []):
+        del schema["default"]
+
+
+def _problem_schemas() -> dict[str, Any]:
+    schema = TypeAdapter(ProblemOut).json_schema(ref_template=REF_TEMPLATE)
+    return {**schema.pop("$defs"), "ProblemOut": schema}
+
+
+def _tidied(node: Any, enums: Mapping[tuple[Any, ...], str], *, top: bool = False) -> Any:
+    """Every enum by its name, and without pydantic's titles: both become names of types in clients."""
+    if isinstance(node, list):
+        return [_tidied(item, enums) for item in node]
+    if not isinstance(node, dict):
+        return _public(node) if isinstance(node, str) and node.startswith("#/components/schemas/") else node
+    tidy = {
+        key: value if key in ("example", "examples") else _tidied(value, enums)
+        for key, value in node.items()
+        if key != "title" or not isinstance(value, str)
+    }
+    if len(tidy.get("allOf", ())) == 1:
+        tidy |= tidy.pop("allOf")[0]
+    if not top and (name := enums.get(tuple(tidy.get("enum", ())))):
+        del tidy["enum"], tidy["type"]
+        tidy["$ref"] = _public(REF_TEMPLATE.format(model=name))
+    return tidy
+
+
+def _public(name: str) -> str:
+    """A schema as clients know it: `Out` and `Name` only keep ours apart from tables and enums."""
+    return name.removesuffix("Out").removesuffix("Name")

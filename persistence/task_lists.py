@@ -1,0 +1,182 @@
+"""All SQL about many tasks of one user: pages of a list, filtered and sorted, and counts.
+
+A list has a shape: which filters it uses, how it is sorted, and whether it goes on from an earlier page. There is one
+statement for each shape, built when it is first asked for and then kept.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import col
+
+from persistence.database import Database
+from persistence.models import Priority, Status, Task
+from persistence.statement import Statement
+from persistence.tasks import COLUMNS, MINE, PENDING, TABLE, TaskRow
+
+type SortKey = Literal["created_at", "updated_at", "due_date", "priority", "title"]
+type Start = Literal["first", "after", "after-null"]
+type Filters = Mapping[str, Any]
+"""Names of `CONDITIONS`, each with what it binds, or None."""
+
+SHAPES_KEPT = 1000
+"""Of more than 100,000 that are possible; building one takes about as long as running it."""
+
+
+def _bound(name: str, column: str) -> ColumnElement[Any]:
+    return bindparam(name, type_=TABLE.c[column].type)
+
+
+_TEXT = func.lower(
+    col(Task.title) + literal_column("E'\\n'") + func.coalesce(col(Task.description), literal_column("''"))
+)
+_WORD = func.unnest(cast(bindparam("words"), ARRAY(Text()))).column_valued("word")
+_OVERDUE = and_(col(Task.due_date) < func.now(), col(Task.status) == PENDING)
+
+CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "nothing": false(),
+    "status": col(Task.status) == cast(bindparam("status"), TABLE.c.status.type),
+    "priorities": col(Task.priority) == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
+    "tags": TABLE.c.tags.contains(cast(bindparam("tags"), ARRAY(Text()))),
+    "due_before": col(Task.due_date) < _bound("due_before", "due_date"),
+    "due_after": col(Task.due_date) > _bound("due_after", "due_date"),
+    "overdue": _OVERDUE,
+    # Without a due date it is neither true nor false that the date has passed.
+    "not_overdue": not_(func.coalesce(_OVERDUE, false())),
+    "with_due_date": col(Task.due_date).is_not(None),
+    "without_due_date": col(Task.due_date).is_(None),
+    "created_before": col(Task.created_at) < _bound("created_before", "created_at"),
+    "created_after": col(Task.created_at) > _bound("created_after", "created_at"),
+    "updated_before": col(Task.updated_at) < _bound("updated_before", "updated_at"),
+    "updated_after": col(Task.updated_at) > _bound("updated_after", "updated_at"),
+    "words": ~select(_WORD).where(func.strpos(_TEXT, func.lower(_WORD)) == literal_column("0")).exists(),
+}
+"""Each filter by name; one that needs a value binds it under the same name."""
+
+_KEYS: dict[SortKey, ColumnElement[Any]] = {
+    "created_at": TABLE.c.created_at,
+    "updated_at": TABLE.c.updated_at,
+    "due_date": TABLE.c.due_date,
+    "priority": TABLE.c.priority,
+    # By code points, so that the order is the same in every database and a cursor stays good.
+    "title": func.lower(TABLE.c.title).collate("C"),
+}
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement[TaskRow]:
+    """Of one shape. Tasks without a due date come last in both directions; the id makes every order total."""
+    key, task_id = _KEYS[sort], TABLE.c.id
+    clause = select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
+    if start != "first":
+        clause = clause.where(_after(sort, descending=descending, null=start == "after-null"))
+    order = key.desc() if descending else key.asc()
+    if sort == "due_date":
+        order = order.nulls_last()
+    clause = clause.order_by(order, task_id.desc() if descending else task_id.asc())
+    return Statement(clause.limit(bindparam("limit")), TaskRow)
+
+
+def _after(sort: SortKey, *, descending: bool, null: bool) -> ColumnElement[bool]:
+    """What comes after the last row of the page before, whose sort value is bound as `after` and id as `after_id`."""
+    key, task_id = _KEYS[sort], TABLE.c.id
+    last_id = bindparam("after_id", type_=Uuid())
+    if null:
+        return and_(key.is_(None), task_id < last_id if descending else task_id > last_id)
+    last: ColumnElement[Any] = cast(bindparam("after"), TABLE.c[sort].type)
+    if sort == "title":
+        last = func.lower(last).collate("C")
+    here, there = tuple_(key, task_id), tuple_(last, last_id)
+    beyond = here < there if descending else here > there
+    return or_(beyond, key.is_(None)) if sort == "due_date" else beyond
+
+
+async def page(
+    database: Database,
+    user_id: UUID,
+    limit: int,
+    filters: Filters | None = None,
+    sort: SortKey = "created_at",
+    *,
+    descending: bool = True,
+    after: tuple[Any, UUID] | None = None,
+) -> list[TaskRow]:
+    """At most `limit` tasks that meet all filters, from the one `after` this sort value and id. One round trip."""
+    values: dict[str, Any] = {"user_id": user_id, "limit": limit, **(filters or {})}
+    start: Start = "first"
+    if after is not None:
+        values["after"], values["after_id"] = after
+        start = "after-null" if after[0] is None else "after"
+    shape = statement(frozenset(filters or ()), sort, descending=descending, start=start)
+    return await database.rows(shape, values)
+
+
+class SummaryRow(TypedDict):
+    """How many tasks a user has, of each kind; `tags` has only those that occur, the most frequent first."""
+
+    total: int
+    status: dict[str, int]
+    priority: dict[str, int]
+    tags: dict[str, int]
+    overdue: int
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
+    return func.count().filter(condition)
+
+
+def _counts(column: ColumnElement[Any], values: type[StrEnum]) -> ColumnElement[Any]:
+    """A JSON object with the number of rows for each value of an enum."""
+    literals: list[ColumnElement[Any]] = [literal_column(f"'{value}'") for value in values]
+    return func.json_build_object(*(part for value in literals for part in (value, _count(column == value))))
+
+
+_TASKS = select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
+_TAGGED = select(func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
+_USES = select(_TAGGED.c.tag, func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
+_TAGS = select(
+    func.coalesce(
+        func.json_object_agg(_USES.c.tag, _USES.c.uses).aggregate_order_by(
+            _USES.c.uses.desc(), _USES.c.tag.collate("C")
+        ),
+        literal_column("'{}'"),
+    )
+).scalar_subquery()
+
+SUMMARY = Statement(
+    select(
+        func.count().label("total"),
+        _counts(_TASKS.c.status, Status).label("status"),
+        _counts(_TASKS.c.priority, Priority).label("priority"),
+        _TAGS.label("tags"),
+        _count(_TASKS.c.overdue).label("overdue"),
+    ).select_from(_TASKS),
+    SummaryRow,
+)
+
+
+async def summary(database: Database, user_id: UUID) -> SummaryRow:
+    """The counts of all the user's tasks, of one moment. One round trip, which reads all of them."""
+    row = await database.row(SUMMARY, {"user_id": user_id})
+    assert row
+    return row

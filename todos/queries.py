@@ -1,0 +1,148 @@
+"""The query of a list, read as strictly as a body."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+
+from persistence.task_lists import SortKey
+from persistence.tasks import PriorityName, StatusName
+from todos import cursors
+from todos.errors import FieldError, InvalidInput
+from todos.types import Flag, Moment, Tags, Words, whole_number
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 500
+
+type Sort = Literal[
+    "created_at", "-created_at", "updated_at", "-updated_at", "due_date", "-due_date",
+    "priority", "-priority", "title", "-title",
+]  # fmt: skip
+
+
+class TaskQuery(BaseModel):
+    """Which tasks, in which order, and how many. All filters must be met."""
+
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MAX_LIMIT, description="How many tasks a page has at most."),
+        BeforeValidator(whole_number),
+    ] = DEFAULT_LIMIT
+    cursor: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "maxLength": cursors.MAX_LENGTH, "pattern": cursors.PATTERN}),
+        Field(description="`next_cursor` of the page before, unchanged, with the same filters and the same `sort`."),
+    ] = None
+    sort: Annotated[
+        Sort,
+        Field(
+            description="The order; `-` reverses it. Tasks without a due date are last in both directions; titles are "
+            "compared in lower case, by code points; priorities are low, medium, high."
+        ),
+    ] = "-created_at"
+    status: Annotated[StatusName | None, Field(description="Only tasks of this status.")] = None
+    completed: Annotated[Flag | None, Field(description="Another way to say `status`.")] = None
+    priority: Annotated[
+        list[PriorityName], Field(max_length=3, description="Only tasks of this priority; repeated: of one of these.")
+    ] = []
+    tag: Annotated[Tags, Field(description="Only tasks with this tag; repeated: with all of these.")] = []
+    due_before: Annotated[Moment | None, Field(description="Only tasks due before this moment, not at it.")] = None
+    due_after: Annotated[Moment | None, Field(description="Only tasks due after this moment, not at it.")] = None
+    overdue: Annotated[
+        Flag | None,
+        Field(description="`true`: only pending tasks whose due date has passed; `false`: only all others."),
+    ] = None
+    has_due_date: Annotated[
+        Flag | None, Field(description="Only tasks with a due date (`true`) or without one (`false`).")
+    ] = None
+    created_before: Annotated[Moment | None, Field(description="Only tasks created before this moment.")] = None
+    created_after: Annotated[Moment | None, Field(description="Only tasks created after this moment.")] = None
+    updated_before: Annotated[Moment | None, Field(description="Only tasks last changed before this moment.")] = None
+    updated_after: Annotated[Moment | None, Field(description="Only tasks last changed after this moment.")] = None
+    q: Annotated[
+        Words | None,
+        Field(
+            description="Words to look for in title and description. Each must occur, also as a part of a longer word; "
+            "case makes no difference."
+        ),
+    ] = None
+
+    @property
+    def sort_key(self) -> SortKey:
+        return cast("SortKey", self.sort.removeprefix("-"))
+
+    @property
+    def descending(self) -> bool:
+        return self.sort.startswith("-")
+
+    def filters(self) -> dict[str, Any]:
+        """For `persistence.task_lists`, each list in one order."""
+        filters: dict[str, Any] = {
+            "status": self.status,
+            "priorities": sorted(set(self.priority)) or None,
+            "tags": sorted(self.tag) or None,
+            "due_before": self.due_before,
+            "due_after": self.due_after,
+            "created_before": self.created_before,
+            "created_after": self.created_after,
+            "updated_before": self.updated_before,
+            "updated_after": self.updated_after,
+            "words": self.q,
+        }
+        filters = {name: value for name, value in filters.items() if value is not None}
+        if self.completed is not None:
+            said = "completed" if self.completed else "pending"
+            # No task is both; a filter that nothing can meet is no mistake.
+            filters |= {"status": said} if self.status in (None, said) else {"nothing": None}
+        if self.overdue is not None:
+            filters["overdue" if self.overdue else "not_overdue"] = None
+        if self.has_due_date is not None:
+            filters["with_due_date" if self.has_due_date else "without_due_date"] = None
+        return filters
+
+
+def next_link(request: HttpRequest, cursor: str) -> str:
+    """The value of a Link header (RFC 8288): the same request for the next page."""
+    query = [(name, value) for name, values in request.GET.lists() if name != "cursor" for value in values]
+    return f'<{request.path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
+
+
+type _Run = Callable[..., Awaitable[HttpResponse]]
+
+
+def strict_query(run: _Run) -> _Run:
+    """Refuses query parameters that an operation does not have, and repeats of those that have one value.
+
+    A decorator for Ninja operations in the mode "view": Ninja ignores the first and takes the last of the others.
+    """
+    operation: Any = getattr(run, "__self__")  # noqa: B009 - a bound method; the type checker knows only a callable
+    names: Mapping[str, bool] = {
+        name: name in model.__ninja_collection_fields__
+        for model in operation.models
+        if model.__ninja_param_source__ == "query"
+        for name in model.__ninja_flatten_map__
+    }
+
+    @wraps(run)
+    async def wrapper(request: HttpRequest, **values: Any) -> HttpResponse:
+        if request.META["QUERY_STRING"]:
+            faults = [
+                fault for name, given in request.GET.lists() if (fault := _fault(name, len(given), names)) is not None
+            ]
+            if faults:
+                raise InvalidInput.of(*faults)
+        return await run(request, **values)
+
+    return wrapper
+
+
+def _fault(name: str, count: int, names: Mapping[str, bool]) -> FieldError | None:
+    if name not in names:
+        known = f"there are {', '.join(names)}" if names else "there are none here"
+        return {"field": name, "detail": f"There is no such parameter; {known}"}
+    if count > 1 and not names[name]:
+        return {"field": name, "detail": "This may be given only once"}
+    return None
