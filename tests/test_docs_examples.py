@@ -6,6 +6,7 @@
 import os
 import re
 import shutil
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def test_every_example_prints_what_the_page_shows(name: str, empty_dsn: Dsn, tmp
 
     if os.environ.get("UPDATE_EXAMPLES"):
         (ROOT / name).write_text(now, encoding="utf-8")
-    assert comparable(now) == comparable(page)
+    shown_now, shown_before = comparable(now).splitlines(), comparable(page).splitlines()
+    difference = "\n".join(unified_diff(shown_before, shown_now, "the page", "the server", n=0, lineterm=""))
+    assert not difference, difference
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -55,10 +55,15 @@ def replayed(page: str, replacements: Mapping[str, str], folder: Path) -> str:
 
 
 def comparable(page: str) -> str:
-    """The page with a number, counted from the first, for each thing that a server makes up."""
+    """The page with a number, counted from the first, for each thing that a server makes up.
+
+    The seconds of a `Date` are not told apart: how many of them a session takes is up to the machine.
+    """
     names: dict[str, str] = {}
 
     def name(match: re.Match[str]) -> str:
+        if match.lastgroup == "date":
+            return "<date>"
         return names.setdefault(match[0], f"<{match.lastgroup} {len(names)}>")
 
     return _MADE_UP.sub(name, page)
