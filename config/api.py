@@ -14,9 +14,7 @@ from todos import strict_json
 from todos.api import router as tasks
 from todos.errors import UnsupportedMediaType
 from todos.health import router as health
-
-JSON_TYPES = ("application/json",)
-PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")
+from todos.requests import JSON_TYPES, PATCH_TYPES
 
 
 class Segment:
@@ -38,6 +36,8 @@ class StrictParser(Parser):
     def parse_body(self, request: HttpRequest) -> Any:
         accepted = PATCH_TYPES if request.method == "PATCH" else JSON_TYPES
         charset = (request.content_params or {}).get("charset", "utf-8").lower()
+        if coding := request.headers.get("Content-Encoding"):
+            raise UnsupportedMediaType(f"Content-Encoding: {coding}", accepted)
         if request.content_type not in accepted or charset not in ("utf-8", "us-ascii"):
             raise UnsupportedMediaType(request.headers.get("Content-Type", ""), accepted)
         return strict_json.parse(request.body)

@@ -33,7 +33,7 @@ from todos.errors import (
     RequestTimedOut,
     UnsupportedMediaType,
 )
-from todos.requests import Request
+from todos.requests import PATCH_TYPES, Request
 
 type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
@@ -105,7 +105,10 @@ async def _call_view(request: Request) -> HttpResponseBase:
     if isinstance(response, HttpResponseNotAllowed):
         allowed = _allowed(response["Allow"].split(", "))
         if request.method == "OPTIONS":
-            return HttpResponse(status=204, headers={"Allow": ", ".join(allowed)})
+            headers = {"Allow": ", ".join(allowed)}
+            if "PATCH" in allowed:
+                headers["Accept-Patch"] = ", ".join(PATCH_TYPES)
+            return HttpResponse(status=204, headers=headers)
         return render(MethodNotAllowed(allowed))
     assert isinstance(response, HttpResponseBase)
     return response

@@ -54,5 +54,9 @@ def configuration(env: Env) -> dict[str, Any]:
             "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
         },
         "root": {"handlers": ["console"], "level": "WARNING"},
-        "loggers": {name: {"level": env.level} for name in ("config", "persistence", "todos")},
+        "loggers": {
+            **{name: {"level": env.level} for name in ("config", "persistence", "todos")},
+            # Django warns of every 405.
+            "django.request": {"level": "ERROR"},
+        },
     }

@@ -16,7 +16,7 @@ Tasks of many users.
 
 - **Errors** are problem documents (RFC 9457): decide by `type`, show `detail`.
 - **Bodies** are strict JSON (RFC 8259) in UTF-8 with `Content-Type: application/json`; PATCH takes \
-`application/merge-patch+json` as well. Unknown members and unknown query parameters are refused.
+`application/merge-patch+json` as well. Unknown members are refused, and so are unknown query parameters of tasks.
 - **HEAD** answers as GET does, without the body. **OPTIONS** and a 405 name the methods of a path in `Allow`.
 - **X-Request-ID**: send your own and find it in the server's log and in the answer.
 - There is no sign-in yet: whoever knows a user's id can read and change that user's tasks.
@@ -30,15 +30,17 @@ _BODIES = ("NewTask", "TaskReplacement", "TaskChanges")
 
 
 class TodoAPI(NinjaAPI):
-    """A Ninja API with our document; made anew each time, as only a developer's browser and tests ask for it."""
+    """A Ninja API with our document, which is made once: it takes long enough to hold up everybody else."""
+
+    _document: OpenAPISchema | None = None
 
     @override
     def get_openapi_schema(
         self, *, path_prefix: str | None = None, path_params: DictStrAny | None = None
     ) -> OpenAPISchema:
-        if path_prefix is None:
-            path_prefix = self.get_root_path(path_params or {})
-        return _complete(OpenAPISchema(self, path_prefix))
+        if self._document is None:
+            self._document = _complete(OpenAPISchema(self, path_prefix or self.get_root_path(path_params or {})))
+        return self._document
 
 
 def _complete(document: OpenAPISchema) -> OpenAPISchema:

@@ -10,7 +10,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from persistence.errors import ConstraintViolated, InvalidValue, Unavailable, UniqueViolated
-from persistence.tasks import TaskValues, VersionChanged
+from persistence.tasks import TaskRow, TaskValues, VersionChanged
 from todos.errors import (
     Conflict,
     FieldError,
@@ -27,9 +27,14 @@ from todos.requests import Request
 
 logger = logging.getLogger(__name__)
 
+FIELD_SHOWN = 200
+"""Characters of the name of a field."""
+
 _PLAINER = {
     "missing": "This is required",
     "extra_forbidden": "There is no such field; check its spelling",
+    "model_attributes_type": "A JSON object is expected",
+    "model_type": "A JSON object is expected",
     "string_unicode": "The text has a lone surrogate, which is no character",
 }
 """pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
@@ -104,7 +109,9 @@ def _field_error(fault: dict[str, Any]) -> FieldError:
         place = place[1:]
     elif len(place) > 1:
         place = place[1:2]
-    return {
-        "field": ".".join(str(part) for part in place) or "body",
-        "detail": _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),
-    }
+    field = ".".join(str(part) for part in place) or "body"
+    detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden" and field in TaskRow.__annotations__:
+        detail = "The server decides about this; leave it out"
+    # A client's own name for a field may be as long as the body.
+    return {"field": field[:FIELD_SHOWN], "detail": detail}

@@ -2,9 +2,13 @@
 
 from typing import override
 
+from gunicorn.asgi import protocol
 from gunicorn.workers.gasgi import ASGIWorker
 
 from config.env import env
+
+# gunicorn would say "Unknown".
+protocol._REASON_PHRASES.setdefault(412, "Precondition Failed")  # noqa: SLF001 - it offers no other way
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types

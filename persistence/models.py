@@ -54,7 +54,11 @@ def _enum(values: type[StrEnum], name: str) -> Enum:
 
 _UTC_TIMESTAMP = DateTime(timezone=True)
 _NOW: dict[str, Any] = {"server_default": func.now()}
-_TOUCHED: dict[str, Any] = {"server_default": func.now(), "onupdate": func.now()}
+# A statement that had to wait for another one began before it, and yet its change is the later one.
+_TOUCHED: dict[str, Any] = {
+    "server_default": func.now(),
+    "onupdate": text("greatest(now(), updated_at + interval '1 microsecond')"),
+}
 # A version starts at the microsecond of the insert, so that a task that is made again under a deleted one's id does not
 # repeat a version that some client still holds (docs/decisions/0011-versions-and-etags.md).
 _COUNTED: dict[str, Any] = {

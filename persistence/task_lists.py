@@ -132,12 +132,12 @@ async def page(
 
 
 class SummaryRow(TypedDict):
-    """How many tasks a user has, of each kind; `tags` has only those that occur, the most frequent first."""
+    """How many tasks a user has, of each kind; `tags` is JSON text with those that occur, the most frequent first."""
 
     total: int
     status: dict[str, int]
     priority: dict[str, int]
-    tags: dict[str, int]
+    tags: str
     overdue: int
 
 
@@ -154,12 +154,14 @@ def _counts(column: ColumnElement[Any], values: type[StrEnum]) -> ColumnElement[
 _TASKS = select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
 _TAGGED = select(func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _USES = select(_TAGGED.c.tag, func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
+_MEMBER = cast(func.to_json(_USES.c.tag), Text()) + literal_column("':'") + cast(_USES.c.uses, Text())
 _TAGS = select(
-    func.coalesce(
-        func.json_object_agg(_USES.c.tag, _USES.c.uses).aggregate_order_by(
+    func.concat(
+        literal_column("'{'"),
+        func.string_agg(_MEMBER, literal_column("','")).aggregate_order_by(
             _USES.c.uses.desc(), _USES.c.tag.collate("C")
         ),
-        literal_column("'{}'"),
+        literal_column("'}'"),
     )
 ).scalar_subquery()
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlmodel import col
 
+from persistence import users
 from persistence.database import Database
 from persistence.errors import ForeignKeyViolated, UniqueViolated
 from persistence.models import Task
@@ -177,13 +178,14 @@ async def create(
 ) -> CreatedRow | None:
     """The new task, or the user's own that has this `task_id` already, untouched; None when there is no such user.
 
-    Any number of repeats at once make one task. Raises `UniqueViolated` when the id is somebody else's.
+    Any number of repeats at once make one task. Raises `UniqueViolated` in a second round trip when the id is somebody
+    else's.
     """
     try:
         row = await database.row(CREATE, {**values, "id": task_id or uuid4(), "user_id": user_id})
     except ForeignKeyViolated:
         return None
-    if row is None:
+    if row is None and await users.exists(database, user_id):
         raise UniqueViolated("pk_tasks")
     return row
 

@@ -26,6 +26,8 @@ CREATE = Statement(
 )
 FIND = Statement(select(col(User.id)).where(col(User.email) == _EMAIL), UserId)
 
+EXISTS = Statement(select(col(User.id)).where(col(User.id) == bindparam("user_id")), UserId)
+
 
 async def create(
     database: Database, email: str, name: str | None = None, password_hash: str = UNUSABLE_PASSWORD
@@ -46,3 +48,8 @@ async def find(database: Database, email: str) -> UUID | None:
     """The id of the user with this address, in whatever case. One round trip."""
     row = await database.row(FIND, {"email": email})
     return row["id"] if row else None
+
+
+async def exists(database: Database, user_id: UUID) -> bool:
+    """Whether there is a user with this id. One round trip."""
+    return await database.row(EXISTS, {"user_id": user_id}) is not None

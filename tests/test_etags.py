@@ -188,6 +188,27 @@ async def test_a_malformed_condition_is_refused_and_says_how_to_write_it(
     assert await get_task(client, task) == task
 
 
+async def test_a_condition_that_is_not_looked_at_is_refused_and_never_ignored(
+    client: httpx.AsyncClient, alice: UUID
+) -> None:
+    task = await make_task(client, alice)
+    for condition in ("*", tag(task), '"1"'):
+        for method, body in WRITES:
+            response = await client.request(
+                method, address(task), json=body, headers={"If-None-Match": condition, "If-Match": "*"}
+            )
+            assert_problem(response, 400, "invalid-input", "If-None-Match")
+        if_match = {"If-Match": condition}
+        for url in (address(task), f"{alice}/tasks", f"{alice}/tasks/summary"):
+            assert_problem(await client.get(url, headers=if_match), 400, "invalid-input", "If-Match")
+        for name in ("If-Match", "If-None-Match"):
+            created = await client.post(f"{alice}/tasks", json={"title": "x"}, headers={name: condition})
+            assert_problem(created, 400, "invalid-input", name)
+    assert await get_task(client, task) == task
+    # Where there is no entity tag, none can be the same.
+    assert (await client.get(f"{alice}/tasks", headers={"If-None-Match": '"1"'})).status_code == 200
+
+
 async def test_a_condition_of_any_length_is_read_in_no_time(client: httpx.AsyncClient, alice: UUID) -> None:
     task = await make_task(client, alice)
     many = ",".join(f'"{number}"' for number in range(5000))
@@ -232,6 +253,18 @@ async def test_writers_who_get_the_task_again_when_they_lose_all_have_their_turn
         words = (await get_task(client, task))["description"].split()
 
     assert sorted(words) == [f"w{number}" for number in range(10)]
+
+
+async def test_the_later_write_is_never_dated_before_the_earlier_one(database: Database, alice: UUID) -> None:
+    async with client_of(database) as client:
+        task = await make_task(client, alice)
+        answers = await asyncio.gather(
+            *(client.patch(address(task), json={"title": f"Writer {number}"}) for number in range(40))
+        )
+    changes = sorted((answer.json() for answer in answers), key=lambda change: change["version"])
+
+    moments = [change["updated_at"] for change in changes]
+    assert moments == sorted(set(moments))
 
 
 def test_a_version_can_be_read_by_javascript() -> None:

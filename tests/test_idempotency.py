@@ -125,7 +125,22 @@ async def test_a_key_and_an_id_together_are_refused(client: httpx.AsyncClient, a
     assert await count(client, alice) == 0
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "a\tb", "x" * 256, "caf\xe9", "\x7f", "\x01"])
+async def test_a_taken_id_tells_a_user_who_does_not_exist_nothing(client: httpx.AsyncClient, alice: UUID) -> None:
+    task = await make_task(client, alice)
+    taken, free = await create(client, uuid4(), id=task["id"]), await create(client, uuid4(), id=str(uuid4()))
+
+    assert_problem(taken, 404, "user-not-found")
+    assert taken.content == free.content
+
+
+async def test_two_keys_are_none(client: httpx.AsyncClient, alice: UUID) -> None:
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    response = await client.post(f"{alice}/tasks", json=BODY, headers=headers)
+
+    assert_problem(response, 400, "invalid-input", "Idempotency-Key")
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "a,b", "a\tb", "x" * 256, "caf\xe9", "\x7f", "\x01"])
 async def test_it_refuses_what_is_no_key(client: httpx.AsyncClient, alice: UUID, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     response = await client.post(f"{alice}/tasks", json=BODY, headers=headers)

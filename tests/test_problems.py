@@ -77,6 +77,28 @@ BODIES: list[tuple[bytes, str, tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.parametrize("field", ["user_id", "created_at", "updated_at", "completed_at", "version"])
+async def test_what_the_server_decides_is_told_from_what_does_not_exist(
+    client: httpx.AsyncClient, alice: UUID, field: str
+) -> None:
+    task = await make_task(client, alice)
+    body = {"title": "x", field: task[field], "colour": 1}
+    for response in (
+        await client.post(f"{alice}/tasks", json=body),
+        await client.put(address(task), json=body),
+        await client.patch(address(task), json=body),
+    ):
+        document = assert_problem(response, 400, "invalid-input", field, "colour")
+        assert [error["detail"][:10] for error in document["errors"]] == ["The server", "There is n"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity", "x"])
+async def test_a_body_that_is_encoded_is_refused(client: httpx.AsyncClient, alice: UUID, coding: str) -> None:
+    response = await client.post(f"{alice}/tasks", json={"title": "x"}, headers={"Content-Encoding": coding})
+
+    assert_problem(response, 415, "unsupported-media-type")
+
+
 async def _url(template: str, client: httpx.AsyncClient, user: UUID) -> str:
     task = await make_task(client, user)
     return "http://test" + template.format(user=user, task=task["id"])
@@ -105,6 +127,9 @@ async def test_options_tells_the_methods_of_a_path(client: httpx.AsyncClient, al
 
     assert (response.status_code, response.content) == (204, b"")
     assert response.headers["Allow"].split(", ") == sorted({*ALLOWED[path], "HEAD", "OPTIONS"})
+    # RFC 5789, section 3.1.
+    patch_types = "application/json, application/merge-patch+json" if "PATCH" in ALLOWED[path] else None
+    assert response.headers.get("Accept-Patch") == patch_types
     assert "Content-Type" not in response.headers
     assert "Content-Length" not in response.headers
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 from uuid import UUID, uuid5
 
+import orjson
 from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
@@ -12,14 +13,15 @@ from persistence.tasks import TaskRow
 from todos import contract, cursors
 from todos.errors import Conflict, InvalidInput, TaskNotFound, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
-from todos.queries import TaskQuery, next_link, strict_query
+from todos.queries import TaskQuery, next_link
 from todos.requests import Request
 from todos.responses import json_response
 from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary
+from todos.strictness import strict
 from todos.types import Id, IdempotencyKey
 
 router = Router(tags=["tasks"])
-router.add_decorator(strict_query, mode="view")
+router.add_decorator(strict, mode="view")
 
 _TASKS = "/{segment:user_id}/tasks"
 _TASK = "/{segment:user_id}/tasks/{segment:task_id}"
@@ -68,7 +70,7 @@ async def create_task(
     try:
         row = await tasks.create(request.database, user_id, task.values(), task_id)
     except UniqueViolated:
-        raise Conflict("This id is taken; make another one.") from None
+        raise Conflict("This id, or the one that is made from this key, is taken; use another one.") from None
     if row is None:
         raise UserNotFound
     replayed = row.pop("replayed")  # type: ignore[misc] # the rest is what clients see
@@ -78,7 +80,9 @@ async def create_task(
 @router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
 async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
     """How many tasks the user has, in all and of each kind. An unknown user has none."""
-    return json_response(await task_lists.summary(request.database, user_id))
+    row = await task_lists.summary(request.database, user_id)
+    # There may be any number of tags, so PostgreSQL writes them as JSON, and nobody reads them in between.
+    return json_response({**row, "tags": orjson.Fragment(row["tags"])})
 
 
 @router.get(_TASK, response={200: TaskOut}, **contract.GET_TASK)

@@ -33,8 +33,9 @@ IF_MATCH = (
 IF_NONE_MATCH = "The entity tag of the task as you know it. If it is still current, the answer is 304 without a body."
 IDEMPOTENCY_KEY = (
     "Any text of your own that is new for each new task, such as a UUID. Send the same one when you send the same "
-    "request again: the task is created once, and the answer to every repeat is 200 with the task as it is then. "
-    "Cannot be combined with `id` in the body."
+    "request again: the task is created once, and as long as it is there, the answer to every repeat is 200 with the "
+    "task as it is then, whatever the body. 1 to 255 visible characters of ASCII but the comma. Cannot be combined "
+    "with `id` in the body."
 )
 
 USER_ID = "055fcdb6-2179-4226-9200-60ebedb11f2c"
@@ -196,7 +197,7 @@ _EXAMPLES: tuple[Problem, ...] = (
     UserNotFound(),
     PathNotFound(),
     RequestTimedOut("The body did not arrive within 10 seconds."),
-    Conflict("This id is taken; make another one."),
+    Conflict("This id, or the one that is made from this key, is taken; use another one."),
     PreconditionFailed('"1795320897069275"'),
     ContentTooLarge(65536),
     UnsupportedMediaType("text/plain"),
@@ -285,8 +286,7 @@ GET_TASK_SUMMARY = _operation(
     "Count tasks",
     {
         200: _answer(
-            "The counts. `tags` has every tag that occurs, the most frequent first; `overdue` are pending tasks whose "
-            "due date has passed.",
+            "The counts. `tags` has every tag that occurs; `overdue` are pending tasks whose due date has passed.",
             {
                 "total": 3,
                 "status": {"pending": 2, "completed": 1},

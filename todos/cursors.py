@@ -50,7 +50,7 @@ class List:
             raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
             seal, place = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
             position = self._from_bytes(place[_ID_BYTES:]), UUID(bytes=place[:_ID_BYTES])
-            if seal == self._seal(place) and self.encode(position) == cursor:
+            if len(cursor) <= MAX_LENGTH and seal == self._seal(place) and self.encode(position) == cursor:
                 return position
         except (ValueError, OverflowError):
             pass

@@ -1,17 +1,14 @@
 """The query of a list, read as strictly as a body."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import wraps
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from persistence.task_lists import SortKey
 from persistence.tasks import PriorityName, StatusName
 from todos import cursors
-from todos.errors import FieldError, InvalidInput
 from todos.types import Flag, Moment, Tags, Words, whole_number
 
 DEFAULT_LIMIT = 100
@@ -108,41 +105,3 @@ def next_link(request: HttpRequest, cursor: str) -> str:
     """The value of a Link header (RFC 8288): the same request for the next page."""
     query = [(name, value) for name, values in request.GET.lists() if name != "cursor" for value in values]
     return f'<{request.path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
-
-
-type _Run = Callable[..., Awaitable[HttpResponse]]
-
-
-def strict_query(run: _Run) -> _Run:
-    """Refuses query parameters that an operation does not have, and repeats of those that have one value.
-
-    A decorator for Ninja operations in the mode "view": Ninja ignores the first and takes the last of the others.
-    """
-    operation: Any = getattr(run, "__self__")  # noqa: B009 - a bound method; the type checker knows only a callable
-    names: Mapping[str, bool] = {
-        name: name in model.__ninja_collection_fields__
-        for model in operation.models
-        if model.__ninja_param_source__ == "query"
-        for name in model.__ninja_flatten_map__
-    }
-
-    @wraps(run)
-    async def wrapper(request: HttpRequest, **values: Any) -> HttpResponse:
-        if request.META["QUERY_STRING"]:
-            faults = [
-                fault for name, given in request.GET.lists() if (fault := _fault(name, len(given), names)) is not None
-            ]
-            if faults:
-                raise InvalidInput.of(*faults)
-        return await run(request, **values)
-
-    return wrapper
-
-
-def _fault(name: str, count: int, names: Mapping[str, bool]) -> FieldError | None:
-    if name not in names:
-        known = f"there are {', '.join(names)}" if names else "there are none here"
-        return {"field": name, "detail": f"There is no such parameter; {known}"}
-    if count > 1 and not names[name]:
-        return {"field": name, "detail": "This may be given only once"}
-    return None

@@ -10,6 +10,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.database import Database
 
+JSON_TYPES = ("application/json",)
+PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")
+"""The content types of a body, and of one that PATCH takes (RFC 7396)."""
+
 
 class Request(ASGIRequest):
     """Django's request with the database that the server opened at its start."""

@@ -153,7 +153,7 @@ class TaskSummary(BaseModel):
     total: _Count
     status: StatusCounts
     priority: PriorityCounts
-    tags: Annotated[dict[str, _Count], Field(description="Every tag that occurs, the most frequent first.")]
+    tags: Annotated[dict[str, _Count], Field(description="Every tag that occurs.")]
     overdue: Annotated[_Count, Field(description="Pending tasks whose due date has passed.")]
 
 

@@ -24,7 +24,7 @@ def parse(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not UTF-8: byte {error.start} cannot be decoded.") from None
     except json.JSONDecodeError as error:
-        raise MalformedJson(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+        raise MalformedJson(f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
 

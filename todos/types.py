@@ -14,12 +14,16 @@ from pydantic_core import PydanticCustomError
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
 
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_TIME = r"([01]\d|2[0-3]):[0-5]\d"
+_RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}:[0-5]\d(\.\d{{1,6}})?(?P<offset>[Zz]|[+-]{_TIME})?", re.ASCII)
 _RFC_3339_UNESCAPED = re.compile(r"(.+) (\d\d:\d\d)", re.ASCII)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
-_VISIBLE_ASCII = re.compile(r"[!-~]+", re.ASCII)
+# Without the comma, which would join what is sent in two headers.
+_KEY = re.compile(r"[!-+\--~]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-SEARCH_MAX_LENGTH = 200
+SEARCH_MAX_LENGTH = 100
+SEARCH_MAX_WORDS = 10
+"""Each word is looked for in each text, so both bound what one request can cost."""
 IDEMPOTENCY_KEY_MAX_LENGTH = 255
 
 _DATE_EXAMPLE = "2030-12-31T17:00:00Z or 2030-12-31T18:00:00+01:00"
@@ -70,7 +74,7 @@ def _timestamp(value: Any) -> datetime:
     """An RFC 3339 timestamp; seconds since 1970 and other forms that pydantic would guess at are refused."""
     if not isinstance(value, str) or not (match := _RFC_3339.fullmatch(value)):
         raise PydanticCustomError("timestamp_form", "Write a date and time like {example}", {"example": _DATE_EXAMPLE})
-    if not match[2]:
+    if not match["offset"]:
         raise PydanticCustomError(
             "timestamp_offset", "The offset from UTC is missing; write it like {example}", {"example": _DATE_EXAMPLE}
         )
@@ -101,21 +105,21 @@ def whole_number(value: Any) -> int:
 
 def _words(text: str) -> list[str]:
     words = list(dict.fromkeys(_storable(text).split()))
-    if not words or len(text) > SEARCH_MAX_LENGTH:
+    if not 1 <= len(words) <= SEARCH_MAX_WORDS or len(text) > SEARCH_MAX_LENGTH:
         raise PydanticCustomError(
             "search_words",
-            "Input should have at least one word and at most {most} characters",
-            {"most": SEARCH_MAX_LENGTH},
+            "Input should have 1 to {words} words, and at most {most} characters",
+            {"words": SEARCH_MAX_WORDS, "most": SEARCH_MAX_LENGTH},
         )
     return words
 
 
 def _idempotency_key(value: Any) -> str:
     key = str(value)
-    if not _VISIBLE_ASCII.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_MAX_LENGTH:
+    if not _KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_MAX_LENGTH:
         raise PydanticCustomError(
             "idempotency_key",
-            "A key has 1 to {most} letters, digits and signs of ASCII, without space",
+            "A key has 1 to {most} letters, digits and signs of ASCII, without space and comma",
             {"most": IDEMPOTENCY_KEY_MAX_LENGTH},
         )
     return key
@@ -169,5 +173,5 @@ Words = Annotated[
 IdempotencyKey = Annotated[
     str,
     BeforeValidator(_idempotency_key),
-    WithJsonSchema({"type": "string", "pattern": f"^[!-~]{{1,{IDEMPOTENCY_KEY_MAX_LENGTH}}}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^[!-+\\--~]{{1,{IDEMPOTENCY_KEY_MAX_LENGTH}}}$"}),
 ]

@@ -1,0 +1,61 @@
+"""Refuses what an operation would otherwise ignore: a client that sends it expects something of it."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from django.http import HttpRequest, HttpResponse
+
+from todos.errors import FieldError, InvalidInput
+
+type _Run = Callable[..., Awaitable[HttpResponse]]
+
+
+def strict(run: _Run) -> _Run:
+    """Refuses unknown query parameters, repeats of those that have one value, and conditions that are not looked at.
+
+    A decorator for Ninja operations in the mode "view". Ninja ignores the first and the last, and takes the last one
+    of repeated values.
+    """
+    operation: Any = getattr(run, "__self__")  # noqa: B009 - a bound method; the type checker knows only a callable
+    names: dict[str, dict[str, bool]] = {"query": {}, "header": {}}
+    for model in operation.models:
+        if model.__ninja_param_source__ in names:
+            repeatable = model.__ninja_collection_fields__
+            names[model.__ninja_param_source__] |= {name: name in repeatable for name in model.__ninja_flatten_map__}
+    # That If-None-Match is not looked at where there is no entity tag is what it means (RFC 9110, section 13.1.2).
+    conditions = {"If-Match"} | (set() if operation.methods == ["GET"] else {"If-None-Match"})
+    ignored = sorted(conditions - names["header"].keys())
+
+    @wraps(run)
+    async def wrapper(request: HttpRequest, **values: Any) -> HttpResponse:
+        faults = [*_in_query(request, names["query"]), *_in_headers(request, ignored)]
+        if faults:
+            raise InvalidInput.of(*faults)
+        return await run(request, **values)
+
+    return wrapper
+
+
+def _in_query(request: HttpRequest, names: Mapping[str, bool]) -> Iterator[FieldError]:
+    query = request.META["QUERY_STRING"]
+    if not query:
+        return
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        yield {"field": "query", "detail": "The query string is not UTF-8"}
+        return
+    for name, given in request.GET.lists():
+        if name not in names:
+            known = f"there are {', '.join(names)}" if names else "there are none here"
+            yield {"field": name, "detail": f"There is no such parameter; {known}"}
+        elif len(given) > 1 and not names[name]:
+            yield {"field": name, "detail": "This may be given only once"}
+
+
+def _in_headers(request: HttpRequest, ignored: list[str]) -> Iterator[FieldError]:
+    for name in ignored:
+        if name in request.headers:
+            yield {"field": name, "detail": "This request cannot be made conditional in this way; leave it out"}
