@@ -32,9 +32,11 @@ def thoughtless_server() -> Iterator[str]:
     with make_server("127.0.0.1", 0, answer) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("phases", [("examples", "coverage"), ("fuzzing",), ("stateful",)], ids=", ".join)

@@ -1,0 +1,1 @@
+"""Requests that the contract allows and forbids, by Schemathesis, against a real server: `python -m tests.fuzz`."""

@@ -1,0 +1,195 @@
+"""What exists on the server under attack, and what a schema cannot say about a request that makes sense there."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from unicodedata import category
+from uuid import UUID
+
+import psycopg
+import schemathesis
+from schemathesis import Response
+from schemathesis.generation.meta import TestPhase
+
+from persistence.dsn import Dsn
+
+type Case = schemathesis.Case[Any]
+
+_CONDITION = re.compile(r'\*|(W/)?"[!#-~\x80-\xff]*"([ \t]*,[ \t]*(W/)?"[!#-~\x80-\xff]*")*', re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII)
+_MOST_WORDS = 10
+_LEAP_YEARS = range(2400, 10_000, 400)
+
+
+class World:
+    """Learns from answers and makes requests fit.
+
+    It draws nothing itself, and what it does to a story depends on this story only: Hypothesis gives up, without a
+    word, when the same choices lead elsewhere the next time.
+    """
+
+    def __init__(self, dsn: Dsn, seed: str) -> None:
+        self._dsn = dsn
+        self._random = Random(seed)  # noqa: S311 - it is to be predictable
+        self._tags: dict[str, dict[str, str]] = {}
+        """The entity tag of each task that exists, by user."""
+        self._owners: dict[str, str] = {}
+        """The user of each task that ever was."""
+        self._pages: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        """The user and the query that each cursor came from."""
+        self._cast = [self._new_user() for _ in range(3)]
+
+    def _new_id(self) -> str:
+        return str(UUID(int=self._random.getrandbits(128), version=4))
+
+    def _new_user(self) -> str:
+        """Somebody with three tasks."""
+        user = self._new_id()
+        with psycopg.connect(self._dsn.conninfo) as connection:
+            connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", (user, f"{user}@example.com"))
+            rows = connection.execute(
+                "INSERT INTO tasks (id, user_id, title) SELECT gen_random_uuid(), %s, 'Task ' || n"
+                " FROM generate_series(1, 3) AS n RETURNING id::text, version",
+                (user,),
+            )
+            self._tags[user] = {task: f'"{version}"' for task, version in rows}
+        self._owners |= dict.fromkeys(self._tags[user], user)
+        return user
+
+    def learn(self, case: Case, response: Response) -> None:
+        user, task = case.path_parameters.get("user_id"), case.path_parameters.get("task_id")
+        if user not in self._tags or not 200 <= response.status_code < 300:
+            return
+        if case.method == "DELETE":
+            self._tags[user].pop(str(task), None)
+        elif etag := response.headers.get("etag"):
+            task = response.json()["id"]
+            self._owners[task] = user
+            self._tags[user][task] = etag[0]
+        elif case.method == "GET" and case.path.endswith("/tasks") and (cursor := response.json()["next_cursor"]):
+            self._pages[cursor] = user, {name: value for name, value in case.query.items() if name != "cursor"}
+
+    def fit(self, case: Case) -> Case:
+        """The same request about users and tasks that mostly exist, and free of faults that it is not about."""
+        topics, is_valid = _topics(case), _is_valid(case)
+        self._fit_path(case)
+        self._fit_headers(case, topics)
+        self._fit_query(case, topics)
+        if isinstance(case.body, dict):
+            self._fit_body(case, case.body)
+            _fit_texts(case.body, is_valid=is_valid)
+        _fit_texts(case.query, is_valid=is_valid)
+        return case
+
+    def _fit_path(self, case: Case) -> None:
+        """Seven of eight made-up ids become real ones; links bring real ones, of deleted tasks as well."""
+        path = case.path_parameters
+        number = _number(path.get("user_id"))
+        if number and number % 8 and path["user_id"] not in self._tags:
+            path["user_id"] = self._new_user() if _is_story(case) else self._cast[number % len(self._cast)]
+        number = _number(path.get("task_id"))
+        tasks = list(self._tags.get(path.get("user_id", ""), ()))
+        if number and number % 8 and path["task_id"] not in self._owners and tasks:
+            path["task_id"] = tasks[number % len(tasks)]
+
+    def _fit_headers(self, case: Case, topics: set[str]) -> None:
+        """In the coverage phase, Schemathesis knows only letters and digits for headers, and one key for all tasks."""
+        etag = self._tags.get(case.path_parameters.get("user_id", ""), {}).get(case.path_parameters.get("task_id", ""))
+        for name in {"If-Match", "If-None-Match"} & set(case.headers) - topics:
+            if not _CONDITION.fullmatch(case.headers[name]):
+                case.headers[name] = "*"
+            elif etag and len(case.headers[name]) % 2:
+                case.headers[name] = etag
+        if case.meta and case.meta.phase.name is TestPhase.COVERAGE and "Idempotency-Key" not in topics:
+            case.headers.pop("Idempotency-Key", None)
+
+    def _fit_query(self, case: Case, topics: set[str]) -> None:
+        """A cursor goes only with the user and the query that it came from, and small pages make more of them."""
+        for name, value in case.query.items():
+            case.query[name] = _representable(value)
+        cursor, limit = case.query.get("cursor"), case.query.get("limit")
+        user, query = self._pages.get(str(cursor), ("", {}))
+        if user and user == case.path_parameters["user_id"]:
+            case.query = {**query, "cursor": cursor}
+        elif "cursor" not in topics or _is_valid(case):
+            case.query.pop("cursor", None)
+        if isinstance(limit, int) and limit % 2 and "limit" not in topics:
+            case.query["limit"] = 1 + limit % 5
+
+    def _fit_body(self, case: Case, body: dict[str, Any]) -> None:
+        """A new task is not due in the past, and is told from others either by its id or by a key."""
+        is_new = case.operation.method == "post"
+        if "due_date" in body:
+            body["due_date"] = _representable(
+                body["due_date"], datetime.now(UTC) + timedelta(days=1) if is_new else None
+            )
+        number = _number(body.get("id"))
+        if is_new and number:
+            case.headers.pop("Idempotency-Key", None)
+            user = case.path_parameters["user_id"]
+            tasks = [task for task, owner in self._owners.items() if owner == user or not _is_story(case)]
+            body["id"] = self._new_id() if number % 4 or not tasks else tasks[number % len(tasks)]
+
+
+def _fit_texts(values: dict[str, Any], *, is_valid: bool) -> None:
+    """The server drops space around texts and repeated tags before it measures, which would excuse what is too long.
+
+    It also counts the words of a search, which no pattern could do in a readable way.
+    """
+    for name in {"title", "q", "tag", "tags"} & values.keys():
+        value = values[name]
+        if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
+            tags = [_settled(tag) for tag in value]
+            values[name] = tags if is_valid else list({tag.strip().lower(): tag.strip() for tag in tags}.values())
+        elif isinstance(value, str):
+            values[name] = value if is_valid else value.strip()
+    if is_valid and len(words := str(values.get("q", "")).split()) > _MOST_WORDS:
+        values["q"] = " ".join(words[:_MOST_WORDS])
+
+
+def _settled(tag: str) -> str:
+    """Without letters that grow in lower case, or that PostgreSQL 18 (Unicode 16) knows and Python 3.13 does not."""
+    return "".join(
+        "x" if char == "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}" or category(char) == "Cn" else char for char in tag
+    )
+
+
+def _topics(case: Case) -> set[str]:
+    """The parameters that a request is about, mostly because they are wrong."""
+    if case.meta is None:
+        return set()
+    data = case.meta.phase.data
+    return {str(name) for name in (data.parameter, *(mutation.parameter for mutation in data.mutations)) if name}
+
+
+def _is_valid(case: Case) -> bool:
+    return case.meta is not None and case.meta.generation.mode.is_positive
+
+
+def _is_story(case: Case) -> bool:
+    return case.meta is not None and case.meta.phase.name is TestPhase.STATEFUL
+
+
+def _number(value: object) -> int | None:
+    """What decides about an id, so that the same one is always treated alike; None for what is no id."""
+    try:
+        return UUID(value).int if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _representable(value: object, earliest: datetime | None = None) -> object:
+    """A time in a leap year ahead instead of one that is too early, or before year 1 or after 9999 in UTC."""
+    if not isinstance(value, str) or not _MOMENT.match(value):
+        return value
+    try:
+        moment = datetime.fromisoformat(value).astimezone(UTC)
+    except ValueError:
+        return value
+    except OverflowError:
+        moment = None
+    if moment and (earliest is None or moment >= earliest):
+        return value
+    return f"{_LEAP_YEARS[int(value[:4]) % len(_LEAP_YEARS)]}{value[4:]}"
