@@ -1,6 +1,5 @@
 """Entity tags: reading only what has changed, and writing only what has not (RFC 9110, section 13)."""
 
-import asyncio
 import re
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,8 +7,6 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from persistence.database import Database
-from tests.conftest import client_of
 from tests.helpers import Json, address, assert_problem, get_task, make_task
 
 WRITES: list[tuple[str, Any]] = [
@@ -215,56 +212,6 @@ async def test_a_condition_of_any_length_is_read_in_no_time(client: httpx.AsyncC
 
     assert (await write(client, task, "PATCH", {}, f"{many}, {tag(task)}")).status_code == 200
     assert (await write(client, task, "PATCH", {}, " ," * 20_000)).status_code == 400
-
-
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_of_ten_writers_at_once_with_the_same_entity_tag_exactly_one_wins(
-    database: Database, alice: UUID, method: str
-) -> None:
-    async with client_of(database) as client:
-        for _ in range(5):
-            task = await make_task(client, alice)
-            bodies = [None if method == "DELETE" else {"title": f"Writer {number}"} for number in range(10)]
-            answers = await asyncio.gather(*(write(client, task, method, body, tag(task)) for body in bodies))
-
-            [winner] = [answer for answer in answers if answer.status_code == 200]
-            losers = [answer for answer in answers if answer is not winner]
-            assert {loser.status_code for loser in losers} == ({404} if method == "DELETE" else {412})
-            if method != "DELETE":
-                assert {loser.headers["ETag"] for loser in losers} == {winner.headers["ETag"]}
-                assert await get_task(client, task) == winner.json()
-
-
-async def test_writers_who_get_the_task_again_when_they_lose_all_have_their_turn(
-    database: Database, alice: UUID
-) -> None:
-    async with client_of(database) as client:
-        task = await make_task(client, alice, description="")
-
-        async def add(word: str) -> None:
-            for _ in range(100):
-                now = await get_task(client, task)
-                body = {"description": f"{now['description']} {word}"}
-                if (await write(client, task, "PATCH", body, tag(now))).status_code == 200:
-                    return
-            raise AssertionError("never had a turn")
-
-        await asyncio.gather(*(add(f"w{number}") for number in range(10)))
-        words = (await get_task(client, task))["description"].split()
-
-    assert sorted(words) == [f"w{number}" for number in range(10)]
-
-
-async def test_the_later_write_is_never_dated_before_the_earlier_one(database: Database, alice: UUID) -> None:
-    async with client_of(database) as client:
-        task = await make_task(client, alice)
-        answers = await asyncio.gather(
-            *(client.patch(address(task), json={"title": f"Writer {number}"}) for number in range(40))
-        )
-    changes = sorted((answer.json() for answer in answers), key=lambda change: change["version"])
-
-    moments = [change["updated_at"] for change in changes]
-    assert moments == sorted(set(moments))
 
 
 def test_a_version_can_be_read_by_javascript() -> None:

@@ -8,8 +8,6 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from persistence.database import Database
-from tests.conftest import client_of
 from tests.helpers import Json, address, assert_problem, make_task
 
 BODY: Json = {"title": "Buy milk", "tags": ["home"], "priority": "high"}
@@ -173,32 +171,3 @@ async def test_a_repeat_that_comes_after_the_due_date_is_a_repeat_all_the_same(
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
     assert_problem(another, 400, "invalid-input", "due_date")
-
-
-@pytest.mark.parametrize("by", ["key", "id"])
-async def test_any_number_of_repeats_at_once_create_one_task(database: Database, alice: UUID, by: str) -> None:
-    async with client_of(database) as client:
-        for round_number in range(5):
-            key = f"key-{round_number}" if by == "key" else None
-            values = {} if by == "key" else {"id": str(uuid4())}
-            answers = await asyncio.gather(*(create(client, alice, key, **values) for _ in range(20)))
-
-            assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
-            assert len({answer.content for answer in answers}) == 1
-            replayed = [answer for answer in answers if answer.headers.get("Idempotency-Replayed") == "true"]
-            assert {answer.status_code for answer in replayed} == {200}
-            assert await count(client, alice) == round_number + 1
-
-
-async def test_of_many_users_who_want_the_same_id_at_once_one_gets_it(
-    database: Database, alice: UUID, bob: UUID
-) -> None:
-    async with client_of(database) as client:
-        for _ in range(5):
-            task_id = str(uuid4())
-            answers = await asyncio.gather(
-                *(create(client, user, id=task_id) for user in (alice, bob) for _ in range(10))
-            )
-            statuses = sorted(answer.status_code for answer in answers)
-
-            assert statuses == [200] * 9 + [201] + [409] * 10
