@@ -18,7 +18,7 @@ EXAMPLES = 30
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
     """That of pytest-randomly, so that `--randomly-seed` repeats a run."""
-    return int(pytestconfig.getoption("randomly_seed"))
+    return int(pytestconfig.getoption("randomly_seed", 1))
 
 
 @contextmanager

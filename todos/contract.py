@@ -70,8 +70,8 @@ FIELDS = {
     "status": "Whether it is done. `pending` when left out of a new or replaced task.",
     "completed": "Another way to say `status`; both may be sent if they agree.",
     "priority": "How urgent it is. `medium` when left out of a new or replaced task.",
-    "due_date": "When it is due: a date and time with its offset from UTC, or null. Answers are in UTC. That of a new "
-    "task must not be in the past.",
+    "due_date": "When it is due: a date and time with its offset from UTC and at most 6 decimals of a second, or null. "
+    "Answers are in UTC. That of a new task must not be in the past.",
     "tags": "At most 20. Each is trimmed and lower-cased, then has 1 to 10 characters; repeated ones are dropped, the "
     "order stays.",
     "created_at": "When it was created.",

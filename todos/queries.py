@@ -62,8 +62,8 @@ class TaskQuery(BaseModel):
     q: Annotated[
         Words | None,
         Field(
-            description="Words to look for in title and description. Each must occur, also as a part of a longer word; "
-            "case makes no difference."
+            description="1 to 10 words to look for in title and description. Each must occur, also as a part of a "
+            "longer word; case makes no difference."
         ),
     ] = None
 
