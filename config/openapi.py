@@ -8,7 +8,8 @@ from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.types import DictStrAny
 from pydantic import TypeAdapter
 
-from todos.contract import FIELDS, HEADERS, LINKS, PATH_PARAMETERS, SCHEMAS, SENT_FIELDS
+from todos.contract import LINKS
+from todos.glossary import FIELDS, HEADERS, PATH_PARAMETERS, SCHEMAS, SENT_FIELDS
 from todos.schemas import ProblemOut
 
 DESCRIPTION = """\

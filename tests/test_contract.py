@@ -15,8 +15,8 @@ from config.api import api
 from tests.contract import DOCUMENT, FILE, check
 from tests.helpers import Json
 from tests.servers import command
-from todos.contract import SCHEMAS
 from todos.errors import TYPE_PREFIX, Problem
+from todos.glossary import SCHEMAS
 from todos.schemas import TaskOut
 
 OPERATIONS: dict[str, Json] = {

@@ -13,8 +13,8 @@ from config.api import api
 from config.env import Env
 from config.settings import CORS_EXPOSE_HEADERS
 from persistence.dsn import BadDatabaseUrl, Dsn
-from todos.contract import HEADERS
 from todos.errors import TYPE_PREFIX, Problem
+from todos.glossary import HEADERS
 from todos.queries import DEFAULT_LIMIT, MAX_LIMIT, TaskQuery
 from todos.schemas import TaskOut
 

@@ -10,7 +10,7 @@ from ninja import Header, Query, Router
 from persistence import task_lists, tasks
 from persistence.errors import UniqueViolated
 from persistence.tasks import TaskRow
-from todos import contract, cursors
+from todos import contract, cursors, glossary
 from todos.errors import Conflict, InvalidInput, TaskNotFound, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
@@ -26,7 +26,7 @@ router.add_decorator(strict, mode="view")
 _TASKS = "/{segment:user_id}/tasks"
 _TASK = "/{segment:user_id}/tasks/{segment:task_id}"
 
-IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", description=contract.IF_MATCH)]
+IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", description=glossary.IF_MATCH)]
 
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
@@ -56,7 +56,7 @@ async def create_task(
     user_id: Id,
     task: NewTask,
     idempotency_key: Annotated[
-        IdempotencyKey | None, Header(None, alias="Idempotency-Key", description=contract.IDEMPOTENCY_KEY)
+        IdempotencyKey | None, Header(None, alias="Idempotency-Key", description=glossary.IDEMPOTENCY_KEY)
     ],
 ) -> HttpResponse:
     """Creates a task for the user: once, however often it is sent, if it names a key or an id."""
@@ -91,7 +91,7 @@ async def get_task(
     user_id: Id,
     task_id: Id,
     if_none_match: Annotated[
-        IfNoneMatch | None, Header(None, alias="If-None-Match", description=contract.IF_NONE_MATCH)
+        IfNoneMatch | None, Header(None, alias="If-None-Match", description=glossary.IF_NONE_MATCH)
     ],
 ) -> HttpResponse:
     """One task of the user."""

@@ -1,6 +1,7 @@
 """What the OpenAPI document says of each operation beyond its signature: headers, examples, problems, links.
 
-`config/openapi.py` puts the document together; clients are generated from it, so names here are promises.
+`config/openapi.py` puts the document together, with the words of `todos/glossary.py`; clients are generated from it,
+so names here are promises.
 """
 
 from collections.abc import Mapping
@@ -21,25 +22,11 @@ from todos.errors import (
     UnsupportedMediaType,
     UserNotFound,
 )
+from todos.glossary import TASK_ID, USER_ID
 from todos.queries import TaskQuery
 
 type Json = dict[str, Any]
 
-IF_MATCH = (
-    "The entity tag of the task as you know it, as it came in `ETag`, or several with commas between. If the task has "
-    "another version now, nothing is done, and the answer is 412. `*` is any version. Without this header the last "
-    "write wins."
-)
-IF_NONE_MATCH = "The entity tag of the task as you know it. If it is still current, the answer is 304 without a body."
-IDEMPOTENCY_KEY = (
-    "Any text of your own that is new for each new task, such as a UUID. Send the same one when you send the same "
-    "request again: the task is created once, and as long as it is there, the answer to every repeat is 200 with the "
-    "task as it is then, whatever the body. 1 to 255 visible characters of ASCII but the comma. Cannot be combined "
-    "with `id` in the body."
-)
-
-USER_ID = "055fcdb6-2179-4226-9200-60ebedb11f2c"
-TASK_ID = "ac3bdb50-75e6-4bc7-9c88-92b4dcf8593a"
 TASK: Json = {
     "id": TASK_ID,
     "user_id": USER_ID,
@@ -57,136 +44,33 @@ TASK: Json = {
 }
 _CURSOR = "5c8dR0YcC2isO9tQdeZLx5yIkrTc-Fk6AAZghUCDRiM"
 
-PATH_PARAMETERS = {
-    "user_id": ("The user whose tasks these are.", USER_ID),
-    "task_id": ("The task.", TASK_ID),
+
+def _link(operation: str, description: str, parameters: Mapping[str, str]) -> Json:
+    return {"operationId": operation, "description": description, "parameters": parameters}
+
+
+_OWNER = {"path.user_id": "$response.body#/user_id"}
+_THIS = _OWNER | {"path.task_id": "$response.body#/id"}
+_IF_CHANGED = _THIS | {"header.If-None-Match": "$response.header.ETag"}
+_IF_UNCHANGED = _THIS | {"header.If-Match": "$response.header.ETag"}
+_SAME_KEY = _OWNER | {"header.Idempotency-Key": "$request.header.Idempotency-Key"}
+_NEXT_PAGE = {
+    "path.user_id": "$request.path.user_id",
+    "query.cursor": "$response.body#/next_cursor",
+    **{f"query.{name}": f"$request.query.{name}" for name in TaskQuery.model_fields if name != "cursor"},
 }
-
-FIELDS = {
-    "id": "The task's id.",
-    "user_id": "The owner.",
-    "title": "What is to be done: 1 to 200 characters, not counting space around it, which is dropped.",
-    "description": "More about it, at most 1000 characters, or null.",
-    "status": "Whether it is done. `pending` when left out of a new or replaced task.",
-    "completed": "Another way to say `status`; both may be sent if they agree.",
-    "priority": "How urgent it is. `medium` when left out of a new or replaced task.",
-    "due_date": "When it is due: a date and time with its offset from UTC and at most 6 decimals of a second, or null. "
-    "Answers are in UTC. That of a new task must not be in the past.",
-    "tags": "At most 20. Each is trimmed and lower-cased, then has 1 to 10 characters; repeated ones are dropped, the "
-    "order stays.",
-    "created_at": "When it was created.",
-    "updated_at": "When it was last changed.",
-    "completed_at": "When it was completed; null while it is pending.",
-    "version": "Grows with every change. In double quotes it is the entity tag of the task, for If-Match.",
-}
-"""What the members of a task mean, wherever they stand."""
-
-SENT_FIELDS = {"id": "An id of your own making, so that sending the task again does not create it twice."}
-"""What else is to be said of members that a client sends."""
-
-SCHEMAS = {
-    "Task": "A task. Times are in UTC.",
-    "TaskPage": "Tasks in the order asked for; `next_cursor` is the `cursor` of the next page, null on the last one.",
-    "TaskSummary": "How many tasks a user has, in all and of each kind.",
-    "NewTask": "A task to create. Only `title` is required; what is left out gets its default.",
-    "TaskReplacement": "All values of a task. What is left out goes to its default, as in a new task.",
-    "TaskChanges": "What to change of a task. What is left out stays; null clears `description` or `due_date`.",
-    "Status": "Whether a task is done.",
-    "Priority": "How urgent a task is.",
-    "Sort": "An order of tasks; `-` reverses it.",
-    "StatusCounts": "How many tasks have each status.",
-    "PriorityCounts": "How many tasks have each priority.",
-    "Problem": "What went wrong: a problem document (RFC 9457).",
-    "FieldError": "What is wrong with one value.",
-    "Health": "Whether the service can work.",
-    "HealthData": "The state of the parts.",
-    "Liveness": "That the process answers.",
-}
-
-HEADERS: Mapping[str, Json] = {
-    "X-Request-ID": {
-        "description": "The id of the request in the server's log: the one you sent, or one that was made up.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
-    },
-    "ETag": {
-        "description": "The entity tag of the task, for If-Match and If-None-Match: its version in double quotes.",
-        "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
-    },
-    "Location": {
-        "description": "The path of the task.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^/api/[0-9a-f-]{36}/tasks/[0-9a-f-]{36}$"},
-    },
-    "Idempotency-Replayed": {
-        "description": "The task was there already, from an earlier request with the same key or id.",
-        "required": True,
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-    "Link": {
-        "description": 'The next page, as `<path and query>; rel="next"` (RFC 8288); absent on the last page.',
-        "schema": {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'},
-    },
-    "Retry-After": {
-        "description": "Seconds after which to try again.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "Accept": {
-        "description": "The content types that may be sent.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-    "Cache-Control": {
-        "description": "You may keep the answer, and ask with If-None-Match whether it is still current.",
-        "required": True,
-        "schema": {"type": "string", "enum": ["private, no-cache"]},
-    },
-}
-
-
-def _link(operation: str, description: str, **parameters: str) -> Json:
-    return {
-        "operationId": operation,
-        "description": description,
-        "parameters": {name.replace("__", "."): expression for name, expression in parameters.items()},
-    }
-
-
-_OWNER = {"path__user_id": "$response.body#/user_id"}
-_THIS = {**_OWNER, "path__task_id": "$response.body#/id"}
-_VERSION = {**_THIS, "header__If-Match": "$response.header.ETag"}
-_SAME_LIST = {f"query__{name}": f"$request.query.{name}" for name in TaskQuery.model_fields if name != "cursor"}
+_FIRST_TASK = {"path.user_id": "$response.body#/items/0/user_id", "path.task_id": "$response.body#/items/0/id"}
 LINKS: Mapping[str, Json] = {
-    "GetTask": _link("get_task", "Get the task.", **_THIS),
-    "GetTaskIfChanged": _link(
-        "get_task", "Get the task if it has changed.", **_THIS, **{"header__If-None-Match": "$response.header.ETag"}
-    ),
-    "ReplaceTask": _link("replace_task", "Replace the task unless it has changed.", **_VERSION),
-    "ChangeTask": _link("change_task", "Change the task unless it has changed.", **_VERSION),
-    "DeleteTask": _link("delete_task", "Delete the task unless it has changed.", **_VERSION),
-    "ListTasks": _link("list_tasks", "Find it among the others.", **_OWNER),
-    "CountTasks": _link("get_task_summary", "Count it among the others.", **_OWNER),
-    "CreateAgain": _link(
-        "create_task",
-        "Send it again, which changes nothing.",
-        **_OWNER,
-        **{"header__Idempotency-Key": "$request.header.Idempotency-Key"},
-    ),
-    "NextPage": _link(
-        "list_tasks",
-        "The next page, with the same filters and sort.",
-        path__user_id="$request.path.user_id",
-        query__cursor="$response.body#/next_cursor",
-        **_SAME_LIST,
-    ),
-    "FirstTask": _link(
-        "get_task",
-        "Get the first task of the page.",
-        path__user_id="$response.body#/items/0/user_id",
-        path__task_id="$response.body#/items/0/id",
-    ),
+    "GetTask": _link("get_task", "Get the task.", _THIS),
+    "GetTaskIfChanged": _link("get_task", "Get the task if it has changed.", _IF_CHANGED),
+    "ReplaceTask": _link("replace_task", "Replace the task unless it has changed.", _IF_UNCHANGED),
+    "ChangeTask": _link("change_task", "Change the task unless it has changed.", _IF_UNCHANGED),
+    "DeleteTask": _link("delete_task", "Delete the task unless it has changed.", _IF_UNCHANGED),
+    "ListTasks": _link("list_tasks", "Find it among the others.", _OWNER),
+    "CountTasks": _link("get_task_summary", "Count it among the others.", _OWNER),
+    "CreateAgain": _link("create_task", "Send it again, which changes nothing.", _SAME_KEY),
+    "NextPage": _link("list_tasks", "The next page, with the same filters and sort.", _NEXT_PAGE),
+    "FirstTask": _link("get_task", "Get the first task of the page.", _FIRST_TASK),
 }
 _FROM_TASK = ("GetTask", "GetTaskIfChanged", "ReplaceTask", "ChangeTask", "DeleteTask", "ListTasks", "CountTasks")
 
