@@ -7,6 +7,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^```(sh|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _END = "\x01"
 # What the server makes up, each kind told from the others by its form.
 _MADE_UP = re.compile(
@@ -20,11 +21,11 @@ _MADE_UP = re.compile(
 
 
 def replayed(page: str, replacements: Mapping[str, str], folder: Path) -> str:
-    """The page with what its sessions print now; all of them run in one shell, one after the other.
+    """The page with what its curl sessions print now; all run in one shell, after the variables that the page sets.
 
     `replacements` turn what the page says into what is meant here, such as the address of a server, and back again.
     """
-    blocks = [block for block in _BLOCK.finditer(page) if block[1] == "sh" or "$ curl" in block[2]]
+    blocks = [block for block in _BLOCK.finditer(page) if "$ curl" in block[2] or _ASSIGNMENT.match(block[2])]
     commands = [_commands(block) for block in blocks]
     script = "".join(f"{command}\nprintf '{_END}'\n" for group in commands for command in group)
     shell = subprocess.run(
