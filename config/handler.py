@@ -99,7 +99,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
     except ClientGone:
         raise
     except Resolver404:
-        return render(PathNotFound())
+        return render(PathNotFound(request.path_info))
     except Exception as error:  # noqa: BLE001 - as above
         return render(translate(error, request.request_id))
     if isinstance(response, HttpResponseNotAllowed):

@@ -31,7 +31,10 @@ _BODIES = ("NewTask", "TaskReplacement", "TaskChanges")
 
 
 class TodoAPI(NinjaAPI):
-    """A Ninja API with our document, which is made once: it takes long enough to hold up everybody else."""
+    """A Ninja API with our document, which is made once: that takes long enough to hold up everybody else.
+
+    There is one prefix, so the first one asked for is the one.
+    """
 
     _document: OpenAPISchema | None = None
 
@@ -45,31 +48,37 @@ class TodoAPI(NinjaAPI):
 
 
 def _complete(document: OpenAPISchema) -> OpenAPISchema:
-    schemas = document["components"]["schemas"]
-    schemas |= _problem_schemas()
+    schemas = document["components"]["schemas"] | _problem_schemas()
     # Its members are parameters, each for itself.
     del schemas["TaskQuery"]
-    document["components"] |= {"headers": HEADERS, "links": LINKS}
-    document["tags"] = TAGS
-    document["servers"] = [{"url": "/"}]
+    enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for path in document["paths"].values():
         for operation in path.values():
             for parameter in operation["parameters"]:
                 _complete_parameter(parameter)
             answers = operation["responses"]
             operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
-    enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
-    components = {name: _tidied(schemas[name], enums, top=True) for name in sorted(schemas, key=_public)}
-    for name, schema in components.items():
-        schema["description"] = SCHEMAS[_public(name)]
-    for name in ("TaskOut", *_BODIES):
-        for field, schema in components[name]["properties"].items():
+    document |= {
+        "paths": _tidied(document["paths"], enums),
+        "components": {"schemas": _complete_schemas(schemas, enums), "headers": HEADERS, "links": LINKS},
+        "tags": TAGS,
+        "servers": [{"url": "/"}],
+    }
+    return document
+
+
+def _complete_schemas(schemas: Mapping[str, Any], enums: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
+    """By their public names, in alphabetical order, described for strangers."""
+    complete = {_public(name): _tidied(schemas[name], enums, top=True) for name in sorted(schemas, key=_public)}
+    assert len(complete) == len(schemas), "two schemas have one public name"
+    for name, schema in complete.items():
+        schema["description"] = SCHEMAS[name]
+    for name in ("Task", *_BODIES):
+        for field, schema in complete[name]["properties"].items():
             schema["description"] = (SENT_FIELDS if name in _BODIES else {}).get(field) or FIELDS[field]
             # Generators take a member with a default for one that is always there; its description names the default.
             schema.pop("default", None)
-    document["components"]["schemas"] = {_public(name): schema for name, schema in components.items()}
-    document["paths"] = _tidied(document["paths"], enums)
-    return document
+    return complete
 
 
 def _complete_parameter(parameter: dict[str, Any]) -> None:
@@ -81,8 +90,9 @@ def _complete_parameter(parameter: dict[str, Any]) -> None:
         # What is not sent is absent, never null.
         [given] = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
         schema |= given
-    if schema.get("default", ...) in (None, []):
-        del schema["default"]
+    if not schema.get("default"):
+        # None and [] stand for what was not sent.
+        schema.pop("default", None)
 
 
 def _problem_schemas() -> dict[str, Any]:

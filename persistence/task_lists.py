@@ -36,6 +36,8 @@ from persistence.tasks import COLUMNS, MINE, PENDING, TABLE, TaskRow
 
 type SortKey = Literal["created_at", "updated_at", "due_date", "priority", "title"]
 type Start = Literal["first", "after", "after-null"]
+"""At the beginning, or after a row with a sort value, or after one without: the last one seen had no due date."""
+
 type Filters = Mapping[str, Any]
 """Names of `CONDITIONS`, each with what it binds, or None."""
 
@@ -84,7 +86,7 @@ _KEYS: dict[SortKey, ColumnElement[Any]] = {
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement[TaskRow]:
+def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement[TaskRow]:
     """Of one shape. Tasks without a due date come last in both directions; the id makes every order total."""
     key, task_id = _KEYS[sort], TABLE.c.id
     clause = select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
@@ -127,7 +129,7 @@ async def page(
     if after is not None:
         values["after"], values["after_id"] = after
         start = "after-null" if after[0] is None else "after"
-    shape = statement(frozenset(filters or ()), sort, descending=descending, start=start)
+    shape = list_statement(frozenset(filters or ()), sort, descending=descending, start=start)
     return await database.rows(shape, values)
 
 
@@ -154,6 +156,7 @@ def _counts(column: ColumnElement[Any], values: type[StrEnum]) -> ColumnElement[
 _TASKS = select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
 _TAGGED = select(func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _USES = select(_TAGGED.c.tag, func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
+# Written by hand, because `json_object_agg` puts space around everything, and the text goes out as it is.
 _MEMBER = cast(func.to_json(_USES.c.tag), Text()) + literal_column("':'") + cast(_USES.c.uses, Text())
 _TAGS = select(
     func.concat(

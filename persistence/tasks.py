@@ -128,6 +128,7 @@ def _value(name: str, prefix: str = "") -> ColumnElement[Any]:
 
 # SQLAlchemy keeps the bare column names for itself in SET, hence the prefix.
 _NEW = {name: _value(name, "new_") for name in _VALUES}
+_UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
 
 
 def _completed_at(status: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -199,7 +200,7 @@ async def replace(
     database: Database, user_id: UUID, task_id: UUID, values: TaskValues, versions: Versions = None
 ) -> TaskRow | None:
     """The task with all its values replaced, or None. Raises `VersionChanged` in a second round trip."""
-    return await _write(database, REPLACE, _this(user_id, task_id, versions) | _new(values))
+    return await _write(database, REPLACE, _bind_this(user_id, task_id, versions) | _bind_new(values))
 
 
 async def patch(
@@ -211,7 +212,9 @@ async def patch(
     """
     if changes:
         sends = {f"sends_{name}": name in changes for name in _NULLABLE}
-        return await _write(database, PATCH, _this(user_id, task_id, versions) | _UNCHANGED | _new(changes) | sends)
+        return await _write(
+            database, PATCH, _bind_this(user_id, task_id, versions) | _UNCHANGED | _bind_new(changes) | sends
+        )
     row = await get(database, user_id, task_id)
     if row and versions is not None and row["version"] not in versions:
         raise VersionChanged(row["version"])
@@ -220,7 +223,7 @@ async def patch(
 
 async def remove(database: Database, user_id: UUID, task_id: UUID, versions: Versions = None) -> TaskRow | None:
     """The task as it was, now deleted, or None. Raises `VersionChanged` in a second round trip."""
-    return await _write(database, DELETE, _this(user_id, task_id, versions))
+    return await _write(database, DELETE, _bind_this(user_id, task_id, versions))
 
 
 async def _write(database: Database, statement: Statement[TaskRow], values: dict[str, Any]) -> TaskRow | None:
@@ -233,12 +236,9 @@ async def _write(database: Database, statement: Statement[TaskRow], values: dict
     return row
 
 
-def _this(user_id: UUID, task_id: UUID, versions: Versions) -> dict[str, Any]:
+def _bind_this(user_id: UUID, task_id: UUID, versions: Versions) -> dict[str, Any]:
     return {"user_id": user_id, "task_id": task_id, "versions": None if versions is None else list(versions)}
 
 
-_UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
-
-
-def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+def _bind_new(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in values.items()}

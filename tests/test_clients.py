@@ -84,7 +84,7 @@ def test_curl_does_a_days_work(examples: Path, exported: dict[str, str]) -> None
 def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
     generate = commands("Python").partition("mypy")[0]
 
-    run(generate, examples, {})
+    run(f"{generate})", examples, {})
 
     assert (examples / "python/todo_client/api/tasks/create_task.py").exists()
 

@@ -15,11 +15,11 @@ ALICE, ID = UUID("055fcdb6-2179-4226-9200-60ebedb11f2c"), UUID("3fa85f64-5717-45
 NOW = datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC)
 
 
-def a_list(sort: SortKey = "created_at", *, descending: bool = True, **filters: Any) -> cursors.List:
-    return cursors.List(ALICE, filters, sort, descending=descending)
+def a_list(sort: SortKey = "created_at", *, descending: bool = True, **filters: Any) -> cursors.ListCursors:
+    return cursors.ListCursors(ALICE, filters, sort, descending=descending)
 
 
-def assert_refused(where: cursors.List, cursor: str) -> None:
+def assert_refused(where: cursors.ListCursors, cursor: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         where.decode(cursor)
     [error] = refusal.value.errors
@@ -69,7 +69,7 @@ def test_two_tasks_of_one_moment_have_different_cursors() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        cursors.List(uuid4(), {}, "created_at", descending=True),
+        cursors.ListCursors(uuid4(), {}, "created_at", descending=True),
         a_list(descending=False),
         a_list("updated_at"),
         a_list("due_date"),
@@ -81,7 +81,7 @@ def test_two_tasks_of_one_moment_have_different_cursors() -> None:
         a_list(due_before=NOW),
     ],
 )
-def test_it_is_good_for_one_list_only(other: cursors.List) -> None:
+def test_it_is_good_for_one_list_only(other: cursors.ListCursors) -> None:
     assert_refused(other, a_list().encode((NOW, ID)))
 
 

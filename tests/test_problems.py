@@ -47,6 +47,7 @@ UNKNOWN = [
     "/api/{user}",
     "/api/{user}/",
     "/api/{user}/Tasks",
+    "/api/{user}/tasks/",
     "/api/{user}/tasks/{task}/",
     "/api/{user}/tasks/{task}/tags",
     "/api///tasks",
@@ -109,6 +110,13 @@ async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient, alice: UU
     url = await _url(path, client, alice)
     for method in ("GET", "POST", "DELETE", "OPTIONS"):
         assert_problem(await client.request(method, url), 404, "path-not-found")
+
+
+@pytest.mark.parametrize("path", ["/api/{user}/tasks/", "/api/{user}/tasks/?q=x", "/api/{user}/tasks/{task}/"])
+async def test_a_slash_too_many_is_pointed_out(client: httpx.AsyncClient, alice: UUID, path: str) -> None:
+    for method in ("GET", "POST", "PATCH"):
+        document = assert_problem(await client.request(method, await _url(path, client, alice)), 404, "path-not-found")
+        assert "slash at its end" in document["detail"]
 
 
 @pytest.mark.parametrize("path", ALLOWED)

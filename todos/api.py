@@ -24,7 +24,7 @@ router = Router(tags=["tasks"])
 router.add_decorator(strict, mode="view")
 
 _TASKS = "/{segment:user_id}/tasks"
-_TASK = "/{segment:user_id}/tasks/{segment:task_id}"
+_TASK = "/{segment:user_id}/tasks/{str:task_id}"
 
 IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", description=glossary.IF_MATCH)]
 
@@ -33,8 +33,8 @@ IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", descrip
 async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, Query(...)]) -> HttpResponse:
     """The user's tasks that meet all filters, a page at a time, newest first. An unknown user has none."""
     filters = query.filters()
-    tasks_list = cursors.List(user_id, filters, query.sort_key, descending=query.descending)
-    after = None if query.cursor is None else tasks_list.decode(query.cursor)
+    this_list = cursors.ListCursors(user_id, filters, query.sort_key, descending=query.descending)
+    after = None if query.cursor is None else this_list.decode(query.cursor)
     # One more than asked for tells whether there is a next page.
     rows = await task_lists.page(
         request.database, user_id, query.limit + 1, filters, query.sort_key, descending=query.descending, after=after
@@ -43,7 +43,7 @@ async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, 
     cursor = None
     if len(rows) > query.limit:
         last = items[-1]
-        cursor = tasks_list.encode((last[query.sort_key], last["id"]))
+        cursor = this_list.encode((last[query.sort_key], last["id"]))
     response = json_response({"items": items, "next_cursor": cursor})
     if cursor is not None:
         response["Link"] = next_link(request, cursor)

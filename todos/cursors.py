@@ -31,8 +31,8 @@ type Position = tuple[Any, UUID]
 """The sort value and the id of the last task of a page."""
 
 
-class List:
-    """One list of one user: its filters and its order. A page of it has a cursor only for the same list."""
+class ListCursors:
+    """The cursors of one list of one user, with its filters and its order; they are good for no other list."""
 
     def __init__(self, user_id: UUID, filters: Mapping[str, Any], sort: SortKey, *, descending: bool) -> None:
         self._sort = sort

@@ -79,8 +79,9 @@ class UserNotFound(Problem):
 class PathNotFound(Problem):
     status, kind, title = 404, "path-not-found", "There is nothing at this path"
 
-    def __init__(self) -> None:
-        super().__init__("No resource has this path; /api/docs lists them all.")
+    def __init__(self, path: str = "") -> None:
+        hint = "leave out the slash at its end" if len(path) > 1 and path.endswith("/") else "/api/docs lists them all"
+        super().__init__(f"No resource has this path; {hint}.")
 
 
 class MethodNotAllowed(Problem):

@@ -12,9 +12,9 @@ IF_MATCH = (
 )
 IF_NONE_MATCH = "The entity tag of the task as you know it. If it is still current, the answer is 304 without a body."
 IDEMPOTENCY_KEY = (
-    "Any text of your own that is new for each new task, such as a UUID. Send the same one when you send the same "
-    "request again: the task is created once, and as long as it is there, the answer to every repeat is 200 with the "
-    "task as it is then, whatever the body. 1 to 255 visible characters of ASCII but the comma. Cannot be combined "
+    "Any text of your own that is new for each new task, such as a UUID: 1 to 255 visible ASCII characters, without "
+    "space and comma. Send the same one when you send the same request again: the task is created once, and as long as "
+    "it is there, the answer to every repeat is 200 with the task as it is then, whatever the body. Cannot be combined "
     "with `id` in the body."
 )
 

@@ -87,7 +87,7 @@ class TaskQuery(BaseModel):
             "created_after": self.created_after,
             "updated_before": self.updated_before,
             "updated_after": self.updated_after,
-            "words": self.q,
+            "words": sorted(self.q) if self.q else None,
         }
         filters = {name: value for name, value in filters.items() if value is not None}
         if self.completed is not None:

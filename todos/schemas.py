@@ -127,7 +127,7 @@ class TaskOut(BaseModel):
 
 
 class TaskPage(BaseModel):
-    """Newest first; `next_cursor` is what to send as `cursor` for the next page, null on the last one (D24)."""
+    """`next_cursor` is what to send as `cursor` for the next page, null on the last one (D24)."""
 
     items: list[TaskOut]
     next_cursor: str | None

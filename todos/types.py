@@ -73,7 +73,11 @@ def _tags(tags: list[str]) -> list[str]:
 def _timestamp(value: Any) -> datetime:
     """An RFC 3339 timestamp; seconds since 1970 and other forms that pydantic would guess at are refused."""
     if not isinstance(value, str) or not (match := _RFC_3339.fullmatch(value)):
-        raise PydanticCustomError("timestamp_form", "Write a date and time like {example}", {"example": _DATE_EXAMPLE})
+        raise PydanticCustomError(
+            "timestamp_form",
+            "Write a date, a time with seconds (and at most 6 decimals of them) and an offset, like {example}",
+            {"example": _DATE_EXAMPLE},
+        )
     if not match["offset"]:
         raise PydanticCustomError(
             "timestamp_offset", "The offset from UTC is missing; write it like {example}", {"example": _DATE_EXAMPLE}
@@ -119,7 +123,7 @@ def _idempotency_key(value: Any) -> str:
     if not _KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_MAX_LENGTH:
         raise PydanticCustomError(
             "idempotency_key",
-            "A key has 1 to {most} letters, digits and signs of ASCII, without space and comma",
+            "A key has 1 to {most} visible ASCII characters, without space and comma",
             {"most": IDEMPOTENCY_KEY_MAX_LENGTH},
         )
     return key
@@ -128,7 +132,9 @@ def _idempotency_key(value: Any) -> str:
 def _uuid(value: Any) -> Any:
     """Only the usual form with hyphens, so that a resource has one address."""
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise PydanticCustomError("uuid_form", "An id is a UUID, such as 3fa85f64-5717-4562-b3fc-2c963f66afa6")
+        raise PydanticCustomError(
+            "uuid_form", "An id is a UUID with hyphens, such as 3fa85f64-5717-4562-b3fc-2c963f66afa6"
+        )
     return value
 
 
