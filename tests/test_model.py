@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import (
@@ -626,6 +626,8 @@ def test_the_api_and_its_model_never_disagree(dsn: Dsn, hypothesis_home: None) -
                     deadline=None,
                     database=None,
                     print_blob=True,
+                    # Explaining takes minutes, and the shortest run says enough.
+                    phases=[Phase.generate, Phase.shrink],
                     # They complain of slow and large examples, which these are meant to be.
                     suppress_health_check=list(HealthCheck),
                 ),

@@ -31,7 +31,10 @@ IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", descrip
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
 async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, Query(...)]) -> HttpResponse:
-    """The user's tasks that meet all filters, a page at a time, newest first. An unknown user has none."""
+    """The user's tasks that meet all filters, a page at a time, newest first unless told otherwise.
+
+    An unknown user has none.
+    """
     filters = query.filters()
     this_list = cursors.ListCursors(user_id, filters, query.sort_key, descending=query.descending)
     after = None if query.cursor is None else this_list.decode(query.cursor)
