@@ -52,3 +52,9 @@ def test_a_wrong_status_or_a_member_too_many_is_noticed() -> None:
     assert comparable(shown) == comparable(other)
     assert comparable(shown) != comparable(other.replace("}", ',"more":1}'))
     assert comparable(shown + shown) != comparable(shown + other)
+
+
+def test_a_cursor_is_recognised_whatever_it_begins_and_ends_with() -> None:
+    plain, odd = "a" * 43, "-" + "a" * 41 + "-"
+
+    assert comparable(f"limit=3&cursor={odd}>") == comparable(f"limit=3&cursor={plain}>")

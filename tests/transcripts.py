@@ -16,7 +16,7 @@ _MADE_UP = re.compile(
     r"|(?P<date>\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT)"
     r"|(?P<request>\b[0-9a-f]{32}\b)"
     r"|(?P<version>\b1\d{15}\b)"
-    r"|(?P<cursor>\b[\w-]{43,}\b)"
+    r"|(?P<cursor>(?<![\w-])[\w-]{43,}(?![\w-]))"
 )
 
 
