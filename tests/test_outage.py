@@ -5,11 +5,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -111,8 +113,22 @@ def is_healthy(web: WebServer) -> bool:
 
 
 def all_workers_are_healthy(web: WebServer) -> bool:
-    """Connections are spread over the workers, so several answers in a row speak for all of them."""
-    return all(is_healthy(web) for _ in range(4 * WORKERS))
+    """The kernel picks who answers, so it asks until each worker has."""
+    workers = psutil.Process(web.process.pid).children()
+    yet_to_answer = {worker.pid for worker in workers}
+    while yet_to_answer:
+        with contextlib.closing(HTTPConnection("127.0.0.1", web.port, timeout=30)) as client:
+            client.request("GET", "/api/v1/health")
+            if client.getresponse().status != 200:
+                return False
+            _, port = client.sock.getsockname()
+            yet_to_answer -= {worker.pid for worker in workers if serves_port(worker, port)}
+    return True
+
+
+def serves_port(worker: psutil.Process, port: int) -> bool:
+    """Whether the connection of a client from this port ends in the worker."""
+    return any(connection.raddr[1:] == (port,) for connection in worker.net_connections("tcp"))
 
 
 def assert_tasks_work(web: WebServer, user_id: UUID) -> None:
