@@ -1,12 +1,15 @@
 """The ASGI application: opens the database when the server starts, closes it when the server stops."""
 
+import gc
 import logging
 import os
 from contextlib import AsyncExitStack
+from importlib import import_module
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import django
+from django.conf import settings
 
 from config.env import env
 from config.handler import Handler, Message, Receive, Send
@@ -14,6 +17,8 @@ from persistence.embedded import EmbeddedPostgresError
 from persistence.startup import StartupError, start
 
 django.setup(set_prefix=False)
+# Django would import the endpoints with the first request, which would have to wait for that.
+import_module(settings.ROOT_URLCONF)
 logger = logging.getLogger(__name__)
 handler = Handler()
 
@@ -41,6 +46,10 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.startup.failed", "message": "the database is not usable"})
             return
         scope["state"]["database"] = database
+        # What has been imported stays. Looking through it again and again for garbage stopped the worker for tens of
+        # milliseconds each time (docs/decisions/0017-event-loop-and-garbage.md).
+        gc.collect()
+        gc.freeze()
         await send({"type": "lifespan.startup.complete"})
         await receive()
     await send({"type": "lifespan.shutdown.complete"})

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from inspect import iscoroutinefunction
 from io import BytesIO
+from random import getrandbits
 from typing import Any
-from uuid import uuid4
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, get_resolver, set_script_prefix
+from django.urls import Resolver404, get_resolver
 from django.utils.module_loading import import_string
 
 from config import logs
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 BODY_TIMEOUT = 10.0
 """Seconds for a body to arrive whole."""
 
+_USUALLY_WITHOUT_BODY = ("GET", "DELETE", "OPTIONS")
 _LENGTH_DIGITS = 18
 """Digits of a Content-Length beyond which it need not be read: no limit is that large."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -78,7 +79,7 @@ class Handler:
             request = _request(scope)
             request.request_id = request_id
             request.database = scope["state"]["database"]
-            request.receive_body = partial(_read_body, headers, receive)
+            request.receive_body = partial(_read_body, scope["method"], headers, receive)
             response = await self._respond(request)
         except ClientGone:
             return
@@ -122,7 +123,8 @@ def _allowed(methods: list[str]) -> list[str]:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     """The caller's X-Request-ID when it is harmless in a log and a header, else a new one."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    # It is no secret, and an id from the system's source of randomness takes longer to make.
+    return given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
 def _request(scope: Message) -> Request:
@@ -133,12 +135,13 @@ def _request(scope: Message) -> Request:
     except BadRequest:
         # Django says so of a Content-Type that it cannot take apart.
         raise UnsupportedMediaType("one that cannot be read") from None
-    set_script_prefix("/")
     return request
 
 
-async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """The whole body, refused as soon as it is known to be too large or too slow."""
+    if method in _USUALLY_WITHOUT_BODY and b"content-length" not in headers and b"transfer-encoding" not in headers:
+        return b""
     declared = headers.get(b"content-length", b"0").lstrip(b"0")
     if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > env.body_max_bytes):
         raise ContentTooLarge(env.body_max_bytes)

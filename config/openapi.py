@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, override
 
+from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.types import DictStrAny
@@ -37,6 +38,15 @@ class TodoAPI(NinjaAPI):
     """
 
     _document: OpenAPISchema | None = None
+    _nothing = HttpResponse()
+
+    @override
+    def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
+        """What Ninja hands to endpoints that ask for a response to add headers to, and makes for all of them.
+
+        None here asks, and the one that nobody looks at need not be made again: a tenth of the time spent in Ninja.
+        """
+        return self._nothing
 
     @override
     def get_openapi_schema(

@@ -1,30 +1,28 @@
 """The door to the database: one statement in one round trip, or a session for work that needs more than one."""
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any, NoReturn, override
+from typing import Any, NoReturn
 
 import psycopg
-from psycopg.rows import dict_row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from persistence.connection import Connection
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, InvalidValue, translate
 from persistence.options import DatabaseOptions
-from persistence.pool import Connection, Pool, retirement
+from persistence.pool import Pool, retirement
+from persistence.sql_log import LoggingConnection
 from persistence.statement import Statement
 
 APPLICATION_NAME = "todo"
 """How our connections are called in `pg_stat_activity`."""
-
-sql_logger = logging.getLogger("persistence.sql")
 
 
 class Database:
@@ -47,9 +45,7 @@ class Database:
         connection = await self.pool.acquire(timeout)
         timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), self.pool.give_up, connection)
         try:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(statement.text, statement.bind(values))
-            return await cursor.fetchall()  # type: ignore[return-value] # the statement vouches for its row type
+            return await connection.fetch(statement, statement.bind(values))  # type: ignore[return-value] # it vouches
         except UnicodeEncodeError as error:
             raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
         except psycopg.Error as error:
@@ -104,16 +100,19 @@ async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> Asy
     # libpq sends this to the server as a start-up parameter, which every pooler lets through, as it does not `options`.
     os.environ["PGTZ"] = "UTC"
 
+    kind = LoggingConnection if options.log_sql else Connection
+
     async def connect() -> Connection:
-        connection = await Connection.connect(
+        connection = await kind.connect(
             dsn.conninfo,
             autocommit=True,
-            prepare_threshold=None if dsn.is_pooled or options.behind_pooler else 5,
-            cursor_factory=_LoggingCursor if options.log_sql else psycopg.AsyncCursor,
+            # A cursor that prepares, as in a session, drops all that is prepared when a transaction is rolled back.
+            prepare_threshold=None,
             connect_timeout=max(2, round(options.connect_timeout)),
             application_name=APPLICATION_NAME,
         )
         connection._pool = pool  # noqa: SLF001 - where psycopg looks for whom `close()` gives back to
+        connection.prepares = not (dsn.is_pooled or options.behind_pooler)
         connection.retire_at = retirement(options.limits)
         return connection
 
@@ -141,21 +140,3 @@ async def open_database(dsn: Dsn, options: DatabaseOptions | None = None) -> Asy
 def _raise_translated(error: psycopg.Error) -> NoReturn:
     translated = translate(error)
     raise translated from (None if translated is error else error)
-
-
-class _LoggingCursor(psycopg.AsyncCursor[Any]):
-    """Logs each statement with the time it took, whichever door it came through."""
-
-    @override
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        started = monotonic()
-        outcome = "cancelled"
-        try:
-            await super().execute(query, params, **options)
-            outcome = f"{self.rowcount} rows"
-        except psycopg.Error as error:
-            outcome = f"failed: {type(error).__name__}"
-            raise
-        finally:
-            sql_logger.debug("%.1f ms, %s: %s", (monotonic() - started) * 1000, outcome, " ".join(str(query).split()))
-        return self

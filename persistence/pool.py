@@ -11,10 +11,8 @@ and one task of the pool tries again a few times a second.
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import select
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -24,8 +22,8 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
 
+from persistence.connection import Connection
 from persistence.diagnosis import diagnose
 from persistence.errors import PoolTimeout, Unavailable
 from persistence.options import PoolLimits
@@ -48,25 +46,6 @@ FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.25
 LOST = "The database cannot be reached."
 BUSY = "All database connections are busy."
 CLOSED = "The server is shutting down."
-
-
-class Connection(psycopg.AsyncConnection[TupleRow]):
-    """A connection that remembers what the pool must know about it."""
-
-    retire_at = 0.0
-    idle_since = 0.0
-    doomed = False
-    """Set once its end has been ordered, because a connection may look whole until the order has its effect."""
-
-    def sever(self) -> None:
-        """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
-
-        A cancel request would need the server's help; shutting the socket down does not, and is all that helps
-        against a stalled server or network.
-        """
-        self.doomed = True
-        if self.pgconn.status == psycopg.pq.ConnStatus.OK:
-            _shut_down(self.pgconn.socket)
 
 
 @dataclass(frozen=True)
@@ -359,12 +338,6 @@ async def _cancel_and_sever(connection: Connection) -> None:
     with contextlib.suppress(psycopg.Error, OSError):
         await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
     connection.sever()
-
-
-def _shut_down(descriptor: int) -> None:
-    # The duplicate shares the connection, so shutting it down wakes psycopg, while closing it leaves libpq its own.
-    with socket.socket(fileno=os.dup(descriptor)) as duplicate, contextlib.suppress(OSError):
-        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _give_up(waiter: asyncio.Future[Connection]) -> None:

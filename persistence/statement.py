@@ -1,7 +1,7 @@
 """A SQL statement built from the models once, when its module is imported, and only run afterwards.
 
 Building and compiling a `select()` costs more than running it, so requests must not do that; and a text that never
-changes lets psycopg prepare it on each connection.
+changes can be prepared on each connection.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
-_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call] # SQLAlchemy has not annotated it
+# Parameters are numbered as in PostgreSQL's protocol, and each says its type, as the dialect casts them.
+_DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call] # SQLAlchemy has no types
 
 
 class Statement[Row: Mapping[str, Any]]:
@@ -23,13 +24,16 @@ class Statement[Row: Mapping[str, Any]]:
     nothing converts or checks it.
     """
 
-    __slots__ = ("constants", "text")
+    __slots__ = ("constants", "parameters", "query", "text")
 
     def __init__(self, clause: Executable, row: type[Row]) -> None:  # noqa: ARG002 - only the type checker uses it
         assert isinstance(clause, ClauseElement)
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
+        self.query = self.text.encode()
+        self.parameters = tuple(compiled.positiontup or ())
+        """The name of each numbered parameter."""
         self.constants = {name: value for name, value in compiled.params.items() if value is not None}
         for column in compiled.insert_prefetch:
             # A default of the model that the statement does not set; one that must be called has no place in a text.

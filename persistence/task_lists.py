@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Text,
     Uuid,
@@ -56,7 +57,8 @@ _WORD = func.unnest(cast(bindparam("words"), ARRAY(Text()))).column_valued("word
 _OVERDUE = and_(col(Task.due_date) < func.now(), col(Task.status) == PENDING)
 
 CONDITIONS: dict[str, ColumnElement[bool]] = {
-    "nothing": false(),
+    # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
+    "nothing": literal_column("false", Boolean()),
     "status": col(Task.status) == cast(bindparam("status"), TABLE.c.status.type),
     "priorities": col(Task.priority) == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
     "tags": TABLE.c.tags.contains(cast(bindparam("tags"), ARRAY(Text()))),

@@ -426,6 +426,19 @@ def test_a_stop_lets_requests_finish_and_gives_every_connection_back(site: Site)
     assert "Traceback" not in site.web.log
 
 
+def test_a_stop_may_come_while_workers_start(empty_dsn: Dsn, tmp_path: Path) -> None:
+    migrations.upgrade(empty_dsn)
+    web = production(empty_dsn, tmp_path)
+    web.start()
+    eventually(lambda: web.log.count("Booting worker") == WORKERS)
+    # They have forked and import the project, which takes them a while.
+    time.sleep(0.2)
+
+    assert web.stop() == 0
+    assert web.log.count("Worker exiting") == WORKERS
+    assert "Traceback" not in web.log
+
+
 def test_clients_that_say_nothing_do_not_turn_a_stop_into_a_kill(site: Site) -> None:
     kept_alive = b"GET /api/v1/live HTTP/1.1\r\nHost: test\r\n\r\n"
     with contextlib.ExitStack() as stack:

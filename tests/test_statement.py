@@ -1,7 +1,8 @@
 """A statement is compiled once, when its module is imported, and run as it stands."""
 
 import re
-from typing import Any, TypedDict
+from itertools import product
+from typing import Any, TypedDict, get_args
 from uuid import UUID, uuid4
 
 import pytest
@@ -36,8 +37,9 @@ def test_it_keeps_constants_apart_from_what_each_run_supplies() -> None:
 
 def test_it_never_writes_a_value_into_its_text() -> None:
     assert "Buy milk" not in BY_TITLE.text
-    assert "%(owner)s" in BY_TITLE.text
-    assert "%(title_1)s" in BY_TITLE.text
+    assert BY_TITLE.parameters == ("owner", "title_1")
+    assert "tasks.user_id = $1" in BY_TITLE.text
+    assert "tasks.title = $2" in BY_TITLE.text
 
 
 def test_it_has_nothing_to_add_when_it_has_no_constants() -> None:
@@ -97,9 +99,43 @@ def test_there_are_named_statements_for_every_operation() -> None:
     } <= NAMED_STATEMENTS.keys()
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NAMED_STATEMENTS if "tasks" in name))
-def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
-    assert "%(user_id)s" in NAMED_STATEMENTS[name].text
+def names_the_owner(statement: Statement[Any]) -> bool:
+    """Whether each time that it reads from tasks, it reads those of the user."""
+    owner = rf"\btasks\.user_id = \${statement.parameters.index('user_id') + 1}\b"
+    reads = len(re.findall(r"\b(?:FROM|UPDATE) tasks\b", statement.text))
+    return 0 < reads <= len(re.findall(owner, statement.text))
+
+
+@pytest.mark.parametrize("name", ["GET", "REPLACE", "PATCH", "DELETE"])
+def test_every_statement_on_one_task_names_the_owner(name: str) -> None:
+    assert names_the_owner(NAMED_STATEMENTS[f"persistence.tasks.{name}"])
+
+
+def test_the_summary_names_the_owner() -> None:
+    assert names_the_owner(task_lists.SUMMARY)
+
+
+def test_a_task_is_created_for_the_owner_and_leaves_other_peoples_alone() -> None:
+    owner = f"${tasks.CREATE.parameters.index('user_id') + 1}"
+    inserted = re.search(r"INSERT INTO tasks \((.*?)\) VALUES \((.*?)\)", tasks.CREATE.text)
+
+    assert inserted
+    places = [place.partition("::")[0] for place in inserted[2].split(", ")]
+    assert places[inserted[1].split(", ").index("user_id")] == owner
+    assert re.search(rf"ON CONFLICT .* WHERE tasks\.user_id = \{owner}\b", tasks.CREATE.text)
+
+
+@pytest.mark.parametrize("sort", get_args(task_lists.SortKey.__value__))
+def test_every_list_names_the_owner_and_has_nothing_but_parameters(sort: task_lists.SortKey) -> None:
+    for descending, start, condition in product(
+        (False, True), get_args(task_lists.Start.__value__), [None, *task_lists.CONDITIONS]
+    ):
+        filters = frozenset({condition} if condition else ())
+        statement = task_lists.list_statement.__wrapped__(filters, sort, descending=descending, start=start)
+
+        assert names_the_owner(statement), statement
+        assert statement.constants == {}
+        assert {"user_id", "limit"} <= set(statement.parameters)
 
 
 @pytest.mark.parametrize("name", sorted(NAMED_STATEMENTS))

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from django.http import HttpRequest, HttpResponse
+from django.http.request import HttpHeaders
 
 from todos.errors import FieldError, InvalidInput
 
@@ -26,7 +27,7 @@ def strict(run: _Run) -> _Run:
             names[model.__ninja_param_source__] |= {name: name in repeatable for name in model.__ninja_flatten_map__}
     # That If-None-Match is not looked at where there is no entity tag is what it means (RFC 9110, section 13.1.2).
     conditions = {"If-Match"} | (set() if operation.methods == ["GET"] else {"If-None-Match"})
-    ignored = sorted(conditions - names["header"].keys())
+    ignored = {HttpHeaders.to_wsgi_name(name): name for name in sorted(conditions - names["header"].keys())}
 
     @wraps(run)
     async def wrapper(request: HttpRequest, **values: Any) -> HttpResponse:
@@ -55,7 +56,7 @@ def _in_query(request: HttpRequest, names: Mapping[str, bool]) -> Iterator[Field
             yield {"field": name, "detail": "This may be given only once"}
 
 
-def _in_headers(request: HttpRequest, ignored: list[str]) -> Iterator[FieldError]:
-    for name in ignored:
-        if name in request.headers:
+def _in_headers(request: HttpRequest, ignored: Mapping[str, str]) -> Iterator[FieldError]:
+    for key, name in ignored.items():
+        if key in request.META:
             yield {"field": name, "detail": "This request cannot be made conditional in this way; leave it out"}

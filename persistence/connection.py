@@ -1,0 +1,142 @@
+"""A connection to PostgreSQL: psycopg's own, with a short way to run one statement.
+
+A cursor of psycopg takes every query as if it had never seen it, which costs more than everything else that a short
+statement costs here (docs/decisions/0016-statements-without-cursors.md). A `Statement` is ready for the protocol:
+`fetch` hands it to libpq, waits for the answer, and lets psycopg's adapters make the values.
+"""
+
+import asyncio
+import os
+import socket
+from asyncio import Future
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
+
+from persistence.statement import Statement
+
+PREPARE_AFTER = 5
+"""Uses of a statement on one connection before it is prepared there, which takes a round trip (psycopg's default)."""
+PREPARED_MAX = 100
+"""Statements that one connection keeps prepared; each takes memory in the server until the connection retires."""
+COUNTED_MAX = 1000
+"""Statements whose uses one connection counts; then it counts anew."""
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that remembers what the pool must know about it."""
+
+    retire_at = 0.0
+    idle_since = 0.0
+    doomed = False
+    """Set once its end has been ordered, because a connection may look whole until the order has its effect."""
+    prepares = True
+    """Whether statements are prepared that are used often: not behind a transaction pooler."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._names: dict[bytes, bytes] = {}
+        """Of prepared statements, by query."""
+        self._uses: Counter[bytes] = Counter()
+        # It keeps the adapters that it has looked up, which takes longer than using them.
+        self._transformer = Transformer(self)
+
+    async def fetch(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All rows of one statement, in one round trip.
+
+        Its use on this connection that comes after `PREPARE_AFTER` others takes a second one, to prepare it. For
+        whoever has the connection alone; when this is cancelled or fails, only `transaction_status` tells whether the
+        connection is still good.
+        """
+        transformer, query = self._transformer, statement.query
+        parameters = [values[name] for name in statement.parameters]
+        sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        if name := self._names.get(query) or await self._prepare_when_due(query):
+            self.pgconn.send_query_prepared(name, sent)
+        else:
+            self.pgconn.send_query_params(query, sent)
+        try:
+            result = await self._result()
+        except (FeatureNotSupported, InvalidSqlStatementName):
+            if not name:
+                raise
+            # A migration has changed a type of the result, or a pooler has taken us to another server. It has not run.
+            self.doomed = True
+            self.pgconn.send_query_params(query, sent)
+            result = await self._result()
+        transformer.set_pgresult(result)
+        columns = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
+        return transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - both are its
+
+    def sever(self) -> None:
+        """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
+
+        A cancel request would need the server's help; shutting the socket down does not, and is all that helps
+        against a stalled server or network.
+        """
+        self.doomed = True
+        if self.pgconn.status == ConnStatus.OK:
+            # The duplicate shares the connection, so shutting it down wakes who waits, while closing it leaves libpq
+            # its own.
+            with socket.socket(fileno=os.dup(self.pgconn.socket)) as duplicate, suppress(OSError):
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+    async def _prepare_when_due(self, query: bytes) -> bytes | None:
+        if not self.prepares or len(self._names) >= PREPARED_MAX:
+            return None
+        if self._uses[query] < PREPARE_AFTER:
+            if len(self._uses) >= COUNTED_MAX:
+                self._uses.clear()
+            self._uses[query] += 1
+            return None
+        name = b"statement_%d" % len(self._names)
+        self.pgconn.send_prepare(name, query)
+        await self._result()
+        self._names[query] = name
+        return name
+
+    async def _result(self) -> PGresult:
+        """The result of what was just sent. Raises what a cursor of psycopg would."""
+        while self.pgconn.flush():
+            await self._wait(for_room=True)
+        last: PGresult | None = None
+        # None ends the answer and makes the connection idle again.
+        while (result := await self._next_result()) is not None:
+            last = result
+        assert last
+        if last.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise error_from_result(last, encoding=self.info.encoding)
+        return last
+
+    async def _next_result(self) -> PGresult | None:
+        while self.pgconn.is_busy():
+            await self._wait()
+        return self.pgconn.get_result()
+
+    async def _wait(self, *, for_room: bool = False) -> None:
+        """Until the server has said something, or, if asked for, takes more."""
+        loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
+        waiter: Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _wake, waiter)
+        if for_room:
+            loop.add_writer(descriptor, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            loop.remove_reader(descriptor)
+            if for_room:
+                loop.remove_writer(descriptor)
+        self.pgconn.consume_input()
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
