@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import col, select
 
 from persistence import pool
@@ -242,29 +243,29 @@ def assert_one_round_trip_each(runs: list[Run]) -> None:
     assert [run.prepares for run in runs] == [False] * UNPREPARED + [True] + [False] * (RUNS - UNPREPARED - 1)
 
 
-@pytest.mark.parametrize(
-    "operation",
-    [
-        _create,
-        _create_with_a_key,
-        _create_again,
-        _create_again_after_the_due_date,
-        _get,
-        _get_if_changed,
-        _list_first_page,
-        _list_with_every_filter,
-        _count,
-        _put,
-        _put_if_unchanged,
-        _patch,
-        _patch_if_unchanged,
-        _patch_nothing,
-        _delete,
-        _delete_if_unchanged,
-        _health,
-    ],
-    ids=lambda operation: operation.__name__.strip("_"),
-)
+OPERATIONS = [
+    _create,
+    _create_with_a_key,
+    _create_again,
+    _create_again_after_the_due_date,
+    _get,
+    _get_if_changed,
+    _list_first_page,
+    _list_with_every_filter,
+    _count,
+    _put,
+    _put_if_unchanged,
+    _patch,
+    _patch_if_unchanged,
+    _patch_nothing,
+    _delete,
+    _delete_if_unchanged,
+    _health,
+]
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__.strip("_"))
+
+
+@each_operation
 async def test_each_operation_is_one_round_trip(
     operation: Operation, watched: Database, wire: Wire, client: httpx.AsyncClient, alice: UUID
 ) -> None:
@@ -276,6 +277,20 @@ async def test_each_operation_is_one_round_trip(
 
     assert_one_round_trip_each(runs)
     assert {run.status for run in runs} in ({200}, {201})
+
+
+@each_operation
+async def test_no_operation_builds_a_statement_that_it_has_had_before(
+    operation: Operation, client: httpx.AsyncClient, alice: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a statement was compiled")
+
+    await operation(client, alice, await make_task(client, alice))
+    monkeypatch.setattr(SQLCompiler, "__init__", refuse)
+    response = await operation(client, alice, await make_task(client, alice))
+
+    assert response.status_code in (200, 201)
 
 
 async def test_the_next_page_is_one_round_trip(
