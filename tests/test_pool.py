@@ -127,6 +127,20 @@ async def test_many_users_at_once_share_a_few_connections(empty_dsn: Dsn, watche
         assert database.pool.stats == pool.PoolStats(size=4, idle=4, in_use=0, waiting=0)
 
 
+@pytest.mark.parametrize("users", [16, 64, 256])
+async def test_steady_load_opens_no_connection(empty_dsn: Dsn, watcher: Watcher, users: int) -> None:
+    async def use() -> None:
+        for _ in range(10):
+            await database.rows(SLEEP, {"seconds": 0.0005})
+
+    async with opened(empty_dsn, least=5, most=20) as database:
+        await use_at_once(database, 20)
+        opened_at_first = watcher.pids()
+        await asyncio.gather(*(use() for _ in range(users)))
+
+        assert watcher.pids() == opened_at_first
+
+
 async def test_it_keeps_what_a_burst_opened_for_the_next(empty_dsn: Dsn) -> None:
     async with opened(empty_dsn, most=4) as database:
         assert await use_at_once(database, 4) == await use_at_once(database, 4)
