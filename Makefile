@@ -8,10 +8,10 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow fuzz coverage lint types format check lock clean
+.PHONY: help setup run test test-slow fuzz bench bench-quick bench-setup coverage lint types format check lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv hold what requirements/development.txt names
 	@scripts/setup
@@ -28,6 +28,16 @@ test-slow: setup ## Run the tests that take long: real servers, browsers, genera
 
 fuzz: setup ## Send 20,000 requests that the contract allows or forbids (CASES=1000 for another count, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz
+
+bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
+
+bench-quick: bench-setup ## The same in about three minutes, with rougher numbers
+	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
+
+bench-setup:
+	@VENV=.venv-production scripts/setup --production
+	@VENV=.venv-bench scripts/setup --benchmarks
 
 coverage: setup ## Run all tests, the slow ones too, and check how much of the code they reach
 	@.venv/bin/pytest -m '' --cov
@@ -53,10 +63,12 @@ lock: ## Write the lock files from pyproject.toml (ARGS=--upgrade for newer vers
 	$(COMPILE) --python-version 3.13 -o requirements/production.txt pyproject.toml; \
 	$(COMPILE) --python-version 3.13 -o requirements/development.txt pyproject.toml \
 		--group dev -c requirements/production.txt; \
+	$(COMPILE) --python-version 3.13 -o requirements/benchmarks.txt pyproject.toml \
+		--group bench -c requirements/production.txt; \
 	echo uv | $(COMPILE) --python-version 3.8 -o requirements/uv.txt -
 
-clean: ## Remove .venv, .uv and all caches, but never the database in .postgres
-	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove .venv and its like, .uv and all caches, but never the database in .postgres
+	@rm -rf .venv .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
 	@rm -rf examples/python/todo_client
