@@ -1,7 +1,8 @@
 """All SQL about many tasks of one user: pages of a list, filtered and sorted, and counts.
 
 A list has a shape: which filters it uses, how it is sorted, and whether it goes on from an earlier page. There is one
-statement for each shape, built when it is first asked for and then kept.
+statement for each shape, built when it is first asked for and then kept. Which index serves which shape, and what the
+others cost, is in docs/scaling.md; tests/test_plans.py holds PostgreSQL to it.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,11 @@ from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     ColumnElement,
+    CompoundSelect,
+    Select,
     Text,
     Uuid,
     and_,
@@ -23,9 +27,9 @@ from sqlalchemy import (
     func,
     literal_column,
     not_,
-    or_,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col
@@ -55,13 +59,23 @@ _TEXT = func.lower(
 )
 _WORD = func.unnest(cast(bindparam("words"), ARRAY(Text()))).column_valued("word")
 _OVERDUE = and_(col(Task.due_date) < func.now(), col(Task.status) == PENDING)
+# The keys find the user's tasks by the index, which has no tasks without tags; they are hashes, so the tags decide.
+_WANTED = cast(bindparam("tags"), ARRAY(Text()))
+_TAGGED_WITH = and_(
+    TABLE.c.tags != literal_column("'{}'"),
+    func.tag_keys(TABLE.c.user_id, TABLE.c.tags, type_=ARRAY(BigInteger())).contains(
+        func.tag_keys(_bound("user_id", "user_id"), _WANTED, type_=ARRAY(BigInteger()))
+    ),
+    TABLE.c.tags.contains(_WANTED),
+)
 
 CONDITIONS: dict[str, ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
     "nothing": literal_column("false", Boolean()),
     "status": col(Task.status) == cast(bindparam("status"), TABLE.c.status.type),
+    "priority": col(Task.priority) == cast(bindparam("priority"), TABLE.c.priority.type),
     "priorities": col(Task.priority) == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
-    "tags": TABLE.c.tags.contains(cast(bindparam("tags"), ARRAY(Text()))),
+    "tags": _TAGGED_WITH,
     "due_before": col(Task.due_date) < _bound("due_before", "due_date"),
     "due_after": col(Task.due_date) > _bound("due_after", "due_date"),
     "overdue": _OVERDUE,
@@ -86,33 +100,72 @@ _KEYS: dict[SortKey, ColumnElement[Any]] = {
     "title": func.lower(TABLE.c.title).collate("C"),
 }
 
+_RANGES: dict[SortKey, frozenset[str]] = {
+    "created_at": frozenset({"created_before", "created_after"}),
+    "due_date": frozenset({"due_before", "due_after", "with_due_date", "without_due_date"}),
+}
+"""The filters that only say where to begin and end in the index that has this order."""
+
+
+def has_one_plan(filters: frozenset[str], sort: SortKey) -> bool:
+    """Whether one plan is the best for all users and values: there is no filter, or the index of the order serves it.
+
+    Otherwise the best plan depends on how rare what the filters look for is.
+    """
+    others = filters - _RANGES.get(sort, frozenset())
+    return not others or (sort == "created_at" and others in ({"status"}, {"priority"}))
+
 
 @lru_cache(maxsize=SHAPES_KEPT)
 def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement[TaskRow]:
     """Of one shape. Tasks without a due date come last in both directions; the id makes every order total."""
-    key, task_id = _KEYS[sort], TABLE.c.id
+    limit: ColumnElement[Any] = bindparam("limit", type_=BigInteger())
+    if has_one_plan(filters, sort):
+        # Of a user who seems to have fewer tasks than the limit, PostgreSQL would read and sort all; and it knows no
+        # more than how many users have on average. When it cannot see the limit, it reads in order and stops.
+        limit = select(limit).scalar_subquery()
     clause = select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
-    if start != "first":
-        clause = clause.where(_after(sort, descending=descending, null=start == "after-null"))
-    order = key.desc() if descending else key.asc()
     if sort == "due_date":
-        order = order.nulls_last()
-    clause = clause.order_by(order, task_id.desc() if descending else task_id.asc())
-    return Statement(clause.limit(bindparam("limit")), TaskRow)
+        return Statement(_by_due_date(clause, limit, descending=descending, start=start), TaskRow)
+    if start != "first":
+        clause = clause.where(_after(sort, descending=descending))
+    return Statement(clause.order_by(*_order(sort, descending=descending)).limit(limit), TaskRow)
 
 
-def _after(sort: SortKey, *, descending: bool, null: bool) -> ColumnElement[bool]:
-    """What comes after the last row of the page before, whose sort value is bound as `after` and id as `after_id`."""
+def _by_due_date(
+    clause: Select[*tuple[Any, ...]], limit: ColumnElement[Any], *, descending: bool, start: Start
+) -> Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]:
+    """Those with a due date, then those without: two ranges of one index, read no further than the page needs."""
+    due_date, order = TABLE.c.due_date, _order("due_date", descending=descending)
+    undated = clause.where(due_date.is_(None)).order_by(*order)
+    if start == "after-null":
+        last_id, task_id = bindparam("after_id", type_=Uuid()), TABLE.c.id
+        return undated.where(task_id < last_id if descending else task_id > last_id).limit(limit)
+    dated = clause.where(due_date.is_not(None)).order_by(*order).limit(limit)
+    if start == "after":
+        dated = dated.where(_after("due_date", descending=descending))
+    first = dated.cte("dated")
+    rest = undated.limit(limit - select(func.count()).select_from(first).scalar_subquery()).cte("undated")
+    both = union_all(select(first), select(rest))
+    due_date, task_id = both.selected_columns.due_date, both.selected_columns.id
+    return both.order_by(
+        (due_date.desc() if descending else due_date.asc()).nulls_last(),
+        task_id.desc() if descending else task_id.asc(),
+    )
+
+
+def _order(sort: SortKey, *, descending: bool) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     key, task_id = _KEYS[sort], TABLE.c.id
-    last_id = bindparam("after_id", type_=Uuid())
-    if null:
-        return and_(key.is_(None), task_id < last_id if descending else task_id > last_id)
+    return (key.desc(), task_id.desc()) if descending else (key.asc(), task_id.asc())
+
+
+def _after(sort: SortKey, *, descending: bool) -> ColumnElement[bool]:
+    """What comes after the last row of the page before, whose sort value is bound as `after` and id as `after_id`."""
     last: ColumnElement[Any] = cast(bindparam("after"), TABLE.c[sort].type)
     if sort == "title":
         last = func.lower(last).collate("C")
-    here, there = tuple_(key, task_id), tuple_(last, last_id)
-    beyond = here < there if descending else here > there
-    return or_(beyond, key.is_(None)) if sort == "due_date" else beyond
+    here, there = tuple_(_KEYS[sort], TABLE.c.id), tuple_(last, bindparam("after_id", type_=Uuid()))
+    return here < there if descending else here > there
 
 
 async def page(
@@ -126,12 +179,16 @@ async def page(
     after: tuple[Any, UUID] | None = None,
 ) -> list[TaskRow]:
     """At most `limit` tasks that meet all filters, from the one `after` this sort value and id. One round trip."""
-    values: dict[str, Any] = {"user_id": user_id, "limit": limit, **(filters or {})}
+    filters = dict(filters or {})
+    if len(filters.get("priorities", ())) == 1:
+        # Of one priority an index has them in order, of a set of them it has not.
+        [filters["priority"]] = filters.pop("priorities")
+    values: dict[str, Any] = {"user_id": user_id, "limit": limit, **filters}
     start: Start = "first"
     if after is not None:
         values["after"], values["after_id"] = after
         start = "after-null" if after[0] is None else "after"
-    shape = list_statement(frozenset(filters or ()), sort, descending=descending, start=start)
+    shape = list_statement(frozenset(filters), sort, descending=descending, start=start)
     return await database.rows(shape, values)
 
 
