@@ -1,0 +1,92 @@
+"""Who is compared: this product, what people would pick instead, and the limit of what Python can do."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import data, load
+from benchmarks.postgres import address, free_port
+from benchmarks.processes import ROOT, Server
+
+POOL = 15
+"""Connections to the database that each server may have: FastAPI's documented 5 and 10 more."""
+
+PRODUCT_PYTHON = os.environ.get("BENCH_PRODUCT_PYTHON", str(ROOT / ".venv-production/bin/python"))
+"""Of an environment with exactly what is deployed: other packages could change how the product runs."""
+PEERS_PYTHON = os.environ.get("BENCH_PEERS_PYTHON", str(ROOT / ".venv-bench/bin/python"))
+
+type Command = Callable[[int], list[str]]
+"""What starts a server on a port."""
+
+
+def _gunicorn(python: str, *arguments: str) -> Command:
+    return lambda port: [python, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", *arguments]
+
+
+def _gunicorn_with_threads(application: str) -> Command:
+    # A thread that waits for the database lets another one run; each has a connection of its own.
+    return _gunicorn(
+        PEERS_PYTHON, "--worker-class", "gthread", "--threads", str(POOL), "--keep-alive", "65", application
+    )
+
+
+def _uvicorn(application: str) -> Command:
+    return lambda port: [
+        PEERS_PYTHON, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port),
+        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    title: str
+    command: Command
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def server(self, database_port: int, folder: Path) -> Server:
+        """One process that answers requests, with its data behind a port of 127.0.0.1."""
+        port = free_port()
+        environment = {**self.environment, "DATABASE_URL": address(database_port)}
+        return Server(self.command(port), environment, port, folder / f"{self.name}.log")
+
+
+PRODUCT = Contender(
+    "product",
+    "this product",
+    _gunicorn(PRODUCT_PYTHON, "-c", "python:config.gunicorn"),
+    {"ENVIRONMENT": "production", "LOG_LEVEL": "INFO", "DATABASE_POOL_MAX": str(POOL)},
+)
+FASTAPI = Contender("fastapi", "FastAPI + SQLModel", _uvicorn("benchmarks.peers.fastapi_sqlmodel:app"))
+NINJA = Contender("ninja", "Django Ninja + Django ORM", _gunicorn_with_threads("benchmarks.peers.ninja_orm.wsgi"))
+DRF = Contender("drf", "REST Framework + Django ORM", _gunicorn_with_threads("benchmarks.peers.drf_orm.wsgi"))
+LIMIT = Contender("limit", "the limit", _uvicorn("benchmarks.peers.bare:app"))
+BARE_LIMIT = Contender("bare_limit", "the limit, no resets", LIMIT.command, {"POOL_RESET": "no"})
+
+CONTENDERS = (PRODUCT, FASTAPI, NINJA, DRF, LIMIT, BARE_LIMIT)
+TITLES = {contender.name: contender.title for contender in CONTENDERS}
+
+
+def missing() -> list[str]:
+    """What has to be installed first, in words."""
+    pythons = [python for python in (PRODUCT_PYTHON, PEERS_PYTHON) if not shutil.which(python)]
+    return [f"{python} is missing: `make bench-setup` makes it" for python in pythons] + (
+        [] if load.WRK else [load.HOW_TO_GET_WRK]
+    )
+
+
+@contextmanager
+def serving(database_port: int) -> Iterator[dict[str, Server]]:
+    """All contenders, up and answering, by name. The database has been filled."""
+    with tempfile.TemporaryDirectory(prefix="todo-benchmark-logs-") as folder, ExitStack() as stack:
+        servers = {}
+        for contender in CONTENDERS:
+            servers[contender.name] = contender.server(database_port, Path(folder)).start()
+            stack.callback(servers[contender.name].stop)
+        for server in servers.values():
+            server.wait(f"/api/{data.user_id(1)}/tasks?limit=1")
+        yield servers

@@ -1,0 +1,174 @@
+"""The study of the database alone: what a statement takes as the data grows, of one big user, and with all indexes.
+
+The time is PostgreSQL's own, of a statement that is prepared on a connection, without network and commit. What it needs
+is in memory, as it is for users who are at work: everything runs once before it counts.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+from uuid import uuid4
+
+from benchmarks import data, index_cost, one_user, postgres
+from benchmarks.explain import Explainer, explainer
+from benchmarks.options import Options
+from benchmarks.samples import FILTERS, LIMIT, a_list, a_new_task
+from benchmarks.tables import Goal, markdown
+from persistence import task_lists, tasks, users
+from persistence.statement import Statement
+
+TASKS = 100
+"""Of each user."""
+SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000, 10_000_000), (10_000, 100_000)
+BIG, QUICK_BIG = (100, 10_000, 200_000), (100, 20_000)
+"""Tasks of one user among `CROWD` others."""
+CROWD, QUICK_CROWD = 10_000, 1_000
+FEW = 1_000
+"""Users for the cost of indexes: their pages are soon all in use, as on a server that has run for a while."""
+TURNS, QUICK_TURNS = 25, 3
+SAMPLE, AT_ONCE, REPEATS = 300, 20, 3
+"""Users for whom each statement runs, and how often; the best counts, as the others show what else was going on."""
+MEMORY = "shared_buffers=4GB"
+"""So that what the sample needs is in PostgreSQL's own memory; else the way from the system's would be measured."""
+FLAT, DEARER = 1.3, 1.6
+
+LISTS = {
+    "list 100": a_list(),
+    "list 20": a_list(),
+    "list, next page": a_list(start="after"),
+    "list by status": a_list("status"),
+    "list by priority": a_list("priority"),
+    "list by tag": a_list("tags"),
+    "list by status and tag": a_list("status", "tags"),
+    "list overdue": a_list("overdue"),
+    "list by word": a_list("words"),
+    "sort by due date": a_list(sort="due_date", descending=False),
+    "sort by title": a_list(sort="title", descending=False),
+    "summary": task_lists.SUMMARY,
+}
+
+
+def run(options: Options) -> dict[str, Any]:
+    sizes, big, crowd, turns = (
+        (QUICK_SIZES, QUICK_BIG, QUICK_CROWD, QUICK_TURNS) if options.quick else (SIZES, BIG, CROWD, TURNS)
+    )
+    with ExitStack() as stack:
+        servers = {size: stack.enter_context(postgres.temporary(MEMORY)) for size in sizes}
+        for size, server in servers.items():
+            data.fill(server.dsn, size // TASKS, TASKS)
+        growth = _medians({size: stack.enter_context(explainer(server.dsn)) for size, server in servers.items()})
+    with postgres.temporary(MEMORY) as server:
+        data.fill(server.dsn, FEW, TASKS)
+        cost = index_cost.measure(server.dsn, FEW, turns)
+    with postgres.temporary(MEMORY) as server:
+        data.fill(server.dsn, crowd, TASKS)
+        for number, count in enumerate(big[1:], crowd + 1):
+            data.fill(server.dsn, 1, count, first_user=number)
+        user = {str(count): one_user.measure(server.dsn, number, count) for number, count in enumerate(big, crowd)}
+    return {"growth": growth, "one user": user, "create": cost}
+
+
+def _medians(runners: Mapping[int, Explainer]) -> dict[str, dict[str, float]]:
+    """Microseconds of each statement by the number of tasks, for random users; in turns, a few users of each."""
+    dice = random.Random(0)  # noqa: S311 - no secret
+    best: dict[int, dict[str, list[float]]] = {size: {} for size in runners}
+    chosen = {size: dice.choices(range(1, size // TASKS + 1), k=SAMPLE) for size in runners}
+    for begin in range(0, SAMPLE, AT_ONCE):
+        for size, runner in runners.items():
+            for number in chosen[size][begin : begin + AT_ONCE]:
+                # The first time brings everything into memory.
+                times = [_all(runner, dice, number) for _ in range(REPEATS + 1)][1:]
+                for name in times[0]:
+                    best[size].setdefault(name, []).append(min(taken[name] for taken in times))
+    return {str(size): {name: median(taken) for name, taken in statements.items()} for size, statements in best.items()}
+
+
+def _all(runner: Explainer, dice: random.Random, number: int) -> dict[str, float]:
+    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(dice, number)}
+
+
+def _work(dice: random.Random, number: int) -> Iterator[tuple[str, Statement[Any], Mapping[str, Any]]]:
+    user_id, task_id, new_id = data.user_id(number), data.task_id(number, dice.randint(1, TASKS)), uuid4()
+    new = a_new_task(dice, user_id)
+    this = {"user_id": user_id, "task_id": task_id, "versions": None}
+    values = {f"new_{name}": value for name, value in new.items()} | this
+    nothing = dict.fromkeys(values) | this | {"sends_description": False, "sends_due_date": False}
+    yield "user exists", users.EXISTS, this
+    yield "get", tasks.GET, this
+    listed = {"user_id": user_id, "after": FILTERS["created_before"], "after_id": task_id, **FILTERS}
+    for name, statement in LISTS.items():
+        yield name, statement, listed | {"limit": 21 if name == "list 20" else LIMIT}
+    yield "create", tasks.CREATE, {**new, "id": new_id}
+    yield "patch", tasks.PATCH, nothing | {"new_title": new["title"]}
+    yield "replace", tasks.REPLACE, values
+    yield "delete", tasks.DELETE, this | {"task_id": new_id}
+
+
+def table(result: dict[str, Any]) -> str:
+    return "\n\n".join(
+        [_growth_table(result["growth"]), _user_table(result["one user"]), _create_table(result["create"])]
+    )
+
+
+def _growth_table(growth: Mapping[str, Mapping[str, float]]) -> str:
+    sizes = list(growth)
+    rows = [
+        [name, *(f"{growth[size][name]:.0f}" for size in sizes), f"{_rise(growth, name):.2f}"]
+        for name in growth[sizes[0]]
+    ]
+    return markdown(["PostgreSQL, µs", *(f"{int(size):,} tasks" for size in sizes), "last / first"], rows)
+
+
+def _user_table(user: Mapping[str, Mapping[str, Any]]) -> str:
+    *smaller, biggest = user
+    rows = []
+    for name, case in user[biggest].items():
+        others = [f"{user[size][name]['microseconds']:,.0f}" if name in user[size] else "" for size in smaller]
+        read = [f"{case[key]:,}" for key in ("returned", "read", "pages")]
+        rows.append([name, *others, f"{case['microseconds']:,.0f}", *read])
+    times = [f"µs of {int(size):,}" for size in user]
+    return markdown(["One user's list", *times, "returned", "read", "pages"], rows)
+
+
+def _create_table(cost: Mapping[str, Any]) -> str:
+    times = cost["microseconds"]
+    base = times["pk_tasks"]
+    rows = [["the table", "", "", f"{cost['bytes']['tasks']:.0f}"]]
+    rows += [
+        [
+            f"{'' if name == 'pk_tasks' else '+ '}`{name}`",
+            f"{taken:.0f}",
+            f"{taken / base:.2f}",
+            f"{cost['bytes'][name]:.0f}",
+        ]
+        for name, taken in times.items()
+    ]
+    return markdown(["Create with", "µs", "to the first", "bytes a task"], rows)
+
+
+def goals(result: dict[str, Any]) -> list[Goal]:
+    growth = result["growth"]
+    rises = {name: _rise(growth, name) for name in next(iter(growth.values()))}
+    worst = max(rises, key=lambda name: rises[name])
+    times = list(result["create"]["microseconds"].values())
+    ratio = times[-1] / times[0]
+    first, last = (f"{int(size):,}" for size in (min(growth, key=int), max(growth, key=int)))
+    return [
+        Goal(
+            f"database time from {first} to {last} tasks: within {FLAT} times",
+            f"{rises[worst]:.2f} at most ({worst})",
+            rises[worst] <= FLAT,
+        ),
+        Goal(
+            f"create with all indexes against the primary key only: at most {DEARER} times",
+            f"{ratio:.2f}",
+            ratio <= DEARER,
+        ),
+    ]
+
+
+def _rise(growth: Mapping[str, Mapping[str, float]], name: str) -> float:
+    sizes = list(growth)
+    return growth[sizes[-1]][name] / growth[sizes[0]][name]

@@ -1,0 +1,1 @@
+"""Django REST Framework on Django's ORM: a ModelSerializer, a viewset and cursor pagination."""

@@ -1,0 +1,5 @@
+from django.urls import path
+
+from benchmarks.peers.ninja_orm.api import api
+
+urlpatterns = [path("api/", api.urls)]

@@ -1,0 +1,29 @@
+"""Puts what was measured into `docs/benchmarks.md`, between markers, so that the words around it stay."""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.processes import ROOT
+from benchmarks.tables import Goal, markdown
+
+PAGE = ROOT / "docs/benchmarks.md"
+PLOT = "benchmarks.svg"
+
+
+def fill(page: str, sections: Mapping[str, str]) -> str:
+    """The page with each section between its `<!-- begin name -->` and `<!-- end name -->`; others stay as they are.
+
+    Raises `ValueError` for a section that has no place.
+    """
+    for name, text in sections.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, found, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"{PAGE.name} has no place for {name}: {begin}")
+        page = f"{before}{begin}\n{text}\n{end}{after}"
+    return page
+
+
+def goals_table(goals: Sequence[Goal]) -> str:
+    rows = [[goal.text, goal.measured, "yes" if goal.met else "**no**"] for goal in goals]
+    return markdown(["Goal", "Measured", "Met"], rows)
