@@ -2,6 +2,7 @@
 
 import signal
 from asyncio import BaseTransport
+from functools import partial
 from typing import override
 
 from gunicorn.asgi import protocol
@@ -61,6 +62,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # as above
     @override
     async def _serve(self) -> None:
         super().init_signals()
+        # gunicorn leaves its own setting out here, and with the default of 100 a crowd of clients waits for seconds.
+        self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
         await super()._serve()
 
     @override

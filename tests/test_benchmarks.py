@@ -243,7 +243,7 @@ def test_a_study_that_fails_loses_nothing_of_the_others(page: Path, capsys: pyte
     assert (
         "<!-- begin good -->\nseconds: 7.0\n<!-- end good -->\n<!-- begin bad -->\n<!-- end bad -->" in page.read_text()
     )
-    assert "    python -m benchmarks --seconds 7 --output" in page.read_text()
+    assert "    python -m benchmarks --seconds 7\n" in page.read_text()
 
 
 def test_a_quick_run_leaves_the_page_alone(page: Path) -> None:

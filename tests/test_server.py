@@ -401,6 +401,21 @@ def test_development_migrates_at_the_start(empty_dsn: Dsn, tmp_path: Path) -> No
         assert web.http.get("/v1/health").json()["data"]["migration"] == "up-to-date"
 
 
+def test_a_crowd_of_clients_finds_room_to_wait(site: Site) -> None:
+    workers = psutil.Process(site.web.process.pid).children()
+    for worker in workers:
+        worker.suspend()
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", site.web.port), timeout=5)) for _ in range(300)
+        ]
+        for worker in workers:
+            worker.resume()
+        for client in clients:
+            client.sendall(b"GET /api/v1/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
+
+
 # Stopping --------------------------------------------------------------------------------------------------------
 
 
