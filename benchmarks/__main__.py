@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit("\n".join(missing))
     found: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks", *arguments]),
+        "command": shlex.join(["python", "-m", "benchmarks", *_without_output(arguments)]),
         "machine": machine.describe(),
         "studies": {},
     }
@@ -110,6 +110,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown := set(given.studies) - set(STUDIES):
         parser.error(f"there is no study {', '.join(sorted(unknown))}")
     return given
+
+
+def _without_output(arguments: Sequence[str]) -> list[str]:
+    """Where the results went matters only here."""
+    words = list(arguments)
+    if "--output" in words:
+        at = words.index("--output")
+        del words[at : at + 2]
+    return words
 
 
 def _options(given: argparse.Namespace) -> Options:

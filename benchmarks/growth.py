@@ -78,19 +78,20 @@ def _medians(runners: Mapping[int, Explainer]) -> dict[str, dict[str, float]]:
     for begin in range(0, SAMPLE, AT_ONCE):
         for size, runner in runners.items():
             for number in chosen[size][begin : begin + AT_ONCE]:
+                task = dice.randint(1, TASKS)
                 # The first time brings everything into memory.
-                times = [_all(runner, dice, number) for _ in range(REPEATS + 1)][1:]
+                times = [_all(runner, dice, number, task) for _ in range(REPEATS + 1)][1:]
                 for name in times[0]:
                     best[size].setdefault(name, []).append(min(taken[name] for taken in times))
     return {str(size): {name: median(taken) for name, taken in statements.items()} for size, statements in best.items()}
 
 
-def _all(runner: Explainer, dice: random.Random, number: int) -> dict[str, float]:
-    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(dice, number)}
+def _all(runner: Explainer, dice: random.Random, number: int, task: int) -> dict[str, float]:
+    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(dice, number, task)}
 
 
-def _work(dice: random.Random, number: int) -> Iterator[tuple[str, Statement[Any], Mapping[str, Any]]]:
-    user_id, task_id, new_id = data.user_id(number), data.task_id(number, dice.randint(1, TASKS)), uuid4()
+def _work(dice: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement[Any], Mapping[str, Any]]]:
+    user_id, task_id, new_id = data.user_id(number), data.task_id(number, task), uuid4()
     new = a_new_task(dice, user_id)
     this = {"user_id": user_id, "task_id": task_id, "versions": None}
     values = {f"new_{name}": value for name, value in new.items()} | this
