@@ -17,7 +17,7 @@ JSON = [("Content-Type", "application/json")]
 NEW = b'{"title": "Buy milk", "description": "Two of them", "tags": ["home"]}'
 CALLS = {
     "live": 147,
-    "get": 315,
+    "get": 321,
     "list": 400,
     "filtered list": 465,
     "create": 384,
