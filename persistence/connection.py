@@ -74,7 +74,10 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             result = await self._result()
         transformer.set_pgresult(result)
         columns = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
-        return transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - both are its
+        rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
+        # The connection may rest now, without the answer.
+        transformer.set_pgresult(None)
+        return rows
 
     def sever(self) -> None:
         """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
