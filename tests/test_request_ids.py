@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from typing import override
 from uuid import UUID, uuid4
 
@@ -26,7 +27,7 @@ async def test_an_id_that_could_harm_a_log_is_replaced(client: httpx.AsyncClient
     headers = [(b"X-Request-ID", request_id.encode())]
     response = await client.get("v1/live", headers=headers)
 
-    assert UUID(hex=response.headers["X-Request-ID"]).version == 4
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-ID"])
 
 
 async def test_every_request_gets_an_id_of_its_own(client: httpx.AsyncClient) -> None:
