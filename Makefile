@@ -32,7 +32,7 @@ fuzz: setup ## Send 20,000 requests that the contract allows or forbids (CASES=1
 bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
-bench-quick: bench-setup ## The same in about three minutes, with rougher numbers
+bench-quick: bench-setup ## The same in about four minutes, with rougher numbers
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
 
 bench-setup:

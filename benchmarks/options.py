@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. `quick` asks for the same code in about three minutes, and for rougher numbers."""
+    """What the command line says. `quick` asks for the same code in about four minutes, and for rougher numbers."""
 
     quick: bool = False
     rounds: int = 5
