@@ -16,7 +16,7 @@ from benchmarks import contenders, machine, report
 from benchmarks.options import Options
 from benchmarks.processes import ROOT
 
-STUDIES = ("side_by_side", "delayed", "growth", "server")
+STUDIES = ("side_by_side", "delayed", "statements", "growth", "server")
 QUICK = {"rounds": 1, "seconds": 0.6, "delays": (20.0,)}
 
 

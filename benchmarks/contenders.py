@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import data, load
-from benchmarks.postgres import address, free_port
+from benchmarks.postgres import address
 from benchmarks.processes import ROOT, Server
+from tests.processes import free_port
 
 POOL = 15
 """Connections to the database that each server may have: FastAPI's documented 5 and 10 more."""

@@ -1,17 +1,14 @@
 """A PostgreSQL of the benchmark's own, on a port of 127.0.0.1, gone when it is done."""
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import override
-
-import psycopg
 
 from persistence import embedded, migrations
 from persistence.dsn import Dsn
+from tests.processes import TcpServer, free_port
 
 SETTINGS = (
     "max_connections=200",
@@ -45,7 +42,7 @@ def temporary(*settings: str) -> Iterator[Postgres]:
     """A server with our schema and no rows; `settings` are `name=value` beyond `SETTINGS`."""
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-") as folder:
         port = free_port()
-        server = _TcpServer(Path(folder).resolve() / "postgres", port, (*SETTINGS, *settings))
+        server = TcpServer(Path(folder).resolve() / "postgres", port, (*SETTINGS, *settings))
         server.folder.mkdir(mode=0o700)
         server.start()
         try:
@@ -55,22 +52,3 @@ def temporary(*settings: str) -> Iterator[Postgres]:
             yield postgres
         finally:
             server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class _TcpServer(embedded._Server):  # noqa: SLF001 - the development server, reached as any other is
-    def __init__(self, folder: Path, port: int, settings: tuple[str, ...]) -> None:
-        super().__init__(folder, ("listen_addresses=127.0.0.1", f"port={port}", *settings))
-        self._address = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
-
-    @override
-    def _create_database(self) -> None:
-        # The port is a part of the socket's name, too.
-        with psycopg.connect(self._address, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {embedded.DATABASE}")

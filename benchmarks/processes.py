@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,11 @@ from typing import Self
 
 import psutil
 
+from tests.processes import clean_environment
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
-
-_OURS = (
-    "AUTO_MIGRATE", "BODY_", "CORS_", "DATABASE_", "DJANGO_", "ENVIRONMENT", "GUNICORN_", "LOG_LEVEL", "PG", "REQUEST_",
-    "WEB_",
-)  # fmt: skip
 
 
 class Server:
@@ -33,7 +29,7 @@ class Server:
     def start(self) -> Self:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own commands
-                self._command, cwd=ROOT, env={**_clean_environment(), **self._environment}, stdout=log, stderr=log
+                self._command, cwd=ROOT, env={**clean_environment(), **self._environment}, stdout=log, stderr=log
             )
         return self
 
@@ -91,9 +87,3 @@ def memory_bytes(process_id: int) -> int:
 def _tree(process_id: int) -> list[psutil.Process]:
     process = psutil.Process(process_id)
     return [process, *process.children(recursive=True)]
-
-
-def _clean_environment() -> dict[str, str]:
-    """Without anything that would change how a server runs, and free to keep what Python compiles."""
-    names = os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}
-    return {name: os.environ[name] for name in names if not name.startswith(_OURS)}

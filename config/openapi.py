@@ -44,7 +44,7 @@ class TodoAPI(NinjaAPI):
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """What Ninja hands to endpoints that ask for a response to add headers to, and makes for all of them.
 
-        None here asks, and the one that nobody looks at need not be made again: a tenth of the time spent in Ninja.
+        None here asks, and the one that nobody looks at need not be made again.
         """
         return self._nothing
 

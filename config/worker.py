@@ -1,4 +1,4 @@
-"""gunicorn's ASGI worker, with a stop that silent clients cannot hold up."""
+"""gunicorn's ASGI worker on uvloop: room for a crowd to connect, and a stop that nothing holds up or loses."""
 
 import signal
 from asyncio import BaseTransport

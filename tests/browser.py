@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import httpx
 
-from tests.servers import eventually, free_port
+from tests.processes import free_port
+from tests.servers import eventually
 
 WAIT = 20
 """Seconds that an element may take to appear."""

@@ -5,39 +5,30 @@ import importlib
 import io
 import json
 import logging
-import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, override
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
 import psutil
-import psycopg
 import pytest
 
 from persistence import embedded
 from persistence.dsn import Dsn
 from tests import contract
+from tests.processes import TcpServer, clean_environment, free_port
 
 ROOT = Path(__file__).parent.parent
 STARTUP_TIMEOUT = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> float:
@@ -50,22 +41,6 @@ def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> float:
     return time.monotonic() - started
 
 
-class _TcpServer(embedded._Server):
-    """The embedded server, listening on a port of 127.0.0.1 as well, so that it can be reached as any other is."""
-
-    def __init__(self, folder: Path, port: int, settings: Sequence[str]) -> None:
-        super().__init__(folder, ("fsync=off", "listen_addresses=127.0.0.1", f"port={port}", *settings))
-        self._port = port
-
-    @override
-    def _create_database(self) -> None:
-        # The port is a part of the socket's name, too.
-        conninfo = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [embedded.DATABASE]).fetchone():
-                connection.execute(f"CREATE DATABASE {embedded.DATABASE}")
-
-
 class PostgresServer:
     """A PostgreSQL on 127.0.0.1 that may be mistreated; its address stays the same over restarts.
 
@@ -76,7 +51,7 @@ class PostgresServer:
     def __init__(self, folder: Path, *settings: str) -> None:
         self.port = free_port()
         self.folder = folder
-        self._server = _TcpServer(folder, self.port, settings)
+        self._server = TcpServer(folder, self.port, ("fsync=off", *settings))
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
@@ -283,14 +258,3 @@ def copy_project(folder: Path) -> Path:
     for name in ("manage.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     return folder
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment of this process without our settings, so that a test says them all."""
-    ours = (
-        "DATABASE_", "ENVIRONMENT", "CORS_", "LOG_LEVEL", "AUTO_MIGRATE", "REQUEST_", "BODY_", "WEB_", "PG",
-        "DJANGO_SETTINGS_MODULE",
-    )  # fmt: skip
-    # Each of many servers would compile the project anew where Python may not keep what it compiled.
-    names = os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}
-    return {name: os.environ[name] for name in names if not name.startswith(ours)}

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from persistence.dsn import Dsn
-from tests.servers import command, free_port, url_of
+from tests.processes import free_port
+from tests.servers import command, url_of
 
 
 def new_email() -> str:

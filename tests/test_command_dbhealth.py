@@ -12,7 +12,8 @@ import pytest
 
 from persistence import migrations
 from persistence.dsn import Dsn
-from tests.servers import PostgresServer, command, free_port, manage, url_of
+from tests.processes import free_port
+from tests.servers import PostgresServer, command, manage, url_of
 
 SECRET = "correct-horse"
 

@@ -10,7 +10,8 @@ import pytest
 
 from persistence import migrations
 from persistence.dsn import Dsn
-from tests.servers import ROOT, clean_environment, command, copy_project, free_port, manage, url_of
+from tests.processes import clean_environment, free_port
+from tests.servers import ROOT, command, copy_project, manage, url_of
 
 HEAD = migrations.head()
 REVISIONS = list(migrations.revisions())

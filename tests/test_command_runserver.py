@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from persistence.dsn import Dsn
-from tests.servers import ROOT, clean_environment, command, eventually, free_port, manage, url_of
+from tests.processes import clean_environment, free_port
+from tests.servers import ROOT, command, eventually, manage, url_of
 
 COMMANDS = sorted(path.stem for path in (ROOT / "todos/management/commands").glob("[a-z]*.py"))
 

@@ -9,7 +9,8 @@ import pytest
 
 from persistence.diagnosis import diagnose
 from persistence.dsn import Dsn
-from tests.servers import PostgresServer, free_port
+from tests.processes import free_port
+from tests.servers import PostgresServer
 
 HINTS = {
     "time": "Nothing answered in time",

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.env import EXAMPLES, Env, load
-from tests.servers import ROOT, clean_environment, copy_project
+from tests.processes import clean_environment
+from tests.servers import ROOT, copy_project
 
 SECRET = "correct-horse-battery"
 GOOD = {"DATABASE_URL": f"postgresql://app:{SECRET}@db.example.com/todo", "ENVIRONMENT": "production"}

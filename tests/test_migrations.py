@@ -20,7 +20,8 @@ from persistence import migrations
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.migrations import MigrationError, Step
-from tests.servers import ROOT, clean_environment
+from tests.processes import clean_environment
+from tests.servers import ROOT
 from tests.test_schema import Schema, describe
 
 REVISIONS = list(migrations.revisions())

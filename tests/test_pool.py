@@ -132,7 +132,8 @@ async def test_many_users_at_once_share_a_few_connections(empty_dsn: Dsn, watche
         watching.cancel()
 
         assert most_seen == 4
-        assert database.pool.stats == pool.PoolStats(size=4, idle=4, in_use=0, waiting=0)
+        # The last one may still be on its way, when the others were quick enough without it.
+        await eventually(lambda: database.pool.stats == pool.PoolStats(size=4, idle=4, in_use=0, waiting=0))
 
 
 @pytest.mark.parametrize("users", [16, 64, 256])

@@ -22,7 +22,8 @@ import pytest
 from persistence import migrations
 from persistence.dsn import Dsn
 from tests.conftest import _drop_database, _make_database
-from tests.servers import PostgresServer, WebServer, eventually, free_port, url_of
+from tests.processes import free_port
+from tests.servers import PostgresServer, WebServer, eventually, url_of
 
 WORKERS = 2
 POOL_MAX = 6

@@ -16,7 +16,7 @@ from persistence import migrations, startup
 from persistence.dsn import Dsn
 from persistence.options import DatabaseOptions, PoolLimits
 from persistence.startup import StartupError, start
-from tests.servers import free_port
+from tests.processes import free_port
 
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
 PATIENT: dict[str, Any] = {"options": OPTIONS, "patient": True, "migrate": False}
