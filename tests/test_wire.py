@@ -13,6 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import col, select
 
 from persistence import pool
+from persistence.connection import PREPARE_AFTER
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.models import User
@@ -20,8 +21,6 @@ from persistence.options import DatabaseOptions, PoolLimits
 from tests.conftest import client_of
 from tests.helpers import Json, make_task
 
-UNPREPARED = 5
-"""psycopg prepares a statement when it runs for the sixth time on a connection."""
 RUNS = 12
 
 
@@ -239,8 +238,8 @@ async def _watch(wire: Wire, request: Awaitable[httpx.Response]) -> Run:
 
 def assert_one_round_trip_each(runs: list[Run]) -> None:
     """One each, but for the single run in the life of a connection that prepares the statement: one more."""
-    assert [run.round_trips for run in runs] == [1] * UNPREPARED + [2] + [1] * (RUNS - UNPREPARED - 1)
-    assert [run.prepares for run in runs] == [False] * UNPREPARED + [True] + [False] * (RUNS - UNPREPARED - 1)
+    assert [run.round_trips for run in runs] == [1] * PREPARE_AFTER + [2] + [1] * (RUNS - PREPARE_AFTER - 1)
+    assert [run.prepares for run in runs] == [False] * PREPARE_AFTER + [True] + [False] * (RUNS - PREPARE_AFTER - 1)
 
 
 OPERATIONS = [
