@@ -39,7 +39,14 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
         try:
             dsn = stack.enter_context(env.located_database())
             database = await stack.enter_async_context(
-                start(dsn, env.database_options, patient=env.is_production, migrate=env.migrates_at_start)
+                start(
+                    dsn,
+                    env.database_options,
+                    patient=env.is_production,
+                    migrate=env.migrates_at_start,
+                    # Set by config/worker.py: the end of this process would be that of the whole server.
+                    replaces=env.is_production and scope["state"].get("replaces", False),
+                )
             )
         except (EmbeddedPostgresError, StartupError) as error:
             logger.critical("%s", error)

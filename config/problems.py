@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from persistence.errors import ConstraintViolated, InvalidValue, Unavailable, UniqueViolated
+from persistence.errors import ConstraintViolated, InvalidValue, OutcomeUnknown, Unavailable, UniqueViolated
 from persistence.tasks import TaskRow, TaskValues, VersionChanged
 from todos.errors import (
     Conflict,
@@ -21,6 +21,7 @@ from todos.errors import (
     PreconditionFailed,
     Problem,
     ServiceUnavailable,
+    WriteOutcomeUnknown,
 )
 from todos.etags import etag
 from todos.requests import Request
@@ -63,6 +64,9 @@ def translate(error: Exception, request_id: str) -> Problem:
             return error.__cause__
         case HttpError(status_code=400):
             return MalformedJson("The body cannot be read.")
+        case OutcomeUnknown():
+            logger.warning("Answering 503: %s", error)
+            return WriteOutcomeUnknown(str(error), error.retry_after)
         case Unavailable():
             logger.warning("Answering 503: %s", error)
             return ServiceUnavailable(str(error), error.retry_after)

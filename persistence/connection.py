@@ -12,15 +12,16 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol, override
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
+from persistence.errors import ENDED_BY_SERVER
 from persistence.statement import Statement
 
 PREPARE_AFTER = 5
@@ -30,22 +31,38 @@ PREPARED_MAX = 100
 COUNTED_MAX = 1000
 """Statements whose uses one connection counts; then it counts anew."""
 
+_FINE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+
+class Lender(Protocol):
+    """A pool, which stands above this module."""
+
+    async def take_back(self, connection: "Connection") -> None: ...
+
 
 class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection that remembers what the pool must know about it."""
 
     retire_at = 0.0
+    lent_at = 0.0
+    lender: Lender | None = None
+    """Who takes it back when a session closes it."""
+    cut_off: asyncio.TimerHandle | None = None
+    """Ends the session that has it."""
     idle_since = 0.0
     doomed = False
     """Set once its end has been ordered, because a connection may look whole until the order has its effect."""
-    prepares = True
-    """Whether statements are prepared that are used often: not behind a transaction pooler."""
+    opened_at = 0.0
+    behind_pooler = False
+    """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._names: dict[bytes, bytes] = {}
         """Of prepared statements, by query."""
         self._uses: Counter[bytes] = Counter()
+        self._has_executed = False
+        """Whether the server has said of the statement that failed last that it was done, if not yet committed."""
         # It keeps the adapters that it has looked up, which takes longer than using them.
         self._transformer = Transformer(self)
 
@@ -54,7 +71,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
         Its use on this connection that comes after `PREPARE_AFTER` others takes a second one, to prepare it. For
         whoever has the connection alone; when this is cancelled or fails, only `transaction_status` tells whether the
-        connection is still good.
+        connection is still good, and `has_rolled_back` whether the statement may have happened.
         """
         transformer, query = self._transformer, statement.query
         parameters = [values[name] for name in statement.parameters]
@@ -79,6 +96,28 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         transformer.set_pgresult(None)
         return rows
 
+    def has_rolled_back(self, error: psycopg.Error) -> bool:
+        """Whether the statement that `fetch` has just failed with cannot have happened.
+
+        It cannot if the server is ready for the next one. Nor if the server ended the connection in good order before
+        it was done with the statement, since it sends that it is done before it commits, and both in this order. What
+        a pooler says about its server is no such word.
+        """
+        return self.pgconn.transaction_status == TransactionStatus.IDLE or (
+            error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler
+        )
+
+    @override
+    async def close(self) -> None:
+        """Goes back to the pool, also when it is broken: psycopg would leave such a one counted as lent for ever."""
+        if self.cut_off:
+            self.cut_off.cancel()
+        if self.lender:
+            lender, self.lender = self.lender, None
+            await lender.take_back(self)
+        else:
+            await super().close()
+
     def sever(self) -> None:
         """Ends whatever runs on it, at once: whoever awaits an answer gets an `OperationalError`.
 
@@ -93,7 +132,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 duplicate.shutdown(socket.SHUT_RDWR)
 
     async def _prepare_when_due(self, query: bytes) -> bytes | None:
-        if not self.prepares or len(self._names) >= PREPARED_MAX:
+        if self.behind_pooler or len(self._names) >= PREPARED_MAX:
             return None
         if self._uses[query] < PREPARE_AFTER:
             if len(self._uses) >= COUNTED_MAX:
@@ -110,12 +149,18 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """The result of what was just sent. Raises what a cursor of psycopg would."""
         while self.pgconn.flush():
             await self._wait(for_room=True)
-        last: PGresult | None = None
-        # None ends the answer and makes the connection idle again.
-        while (result := await self._next_result()) is not None:
-            last = result
+        last = before = None
+        try:
+            # None ends the answer and makes the connection idle again.
+            while (result := await self._next_result()) is not None:
+                before, last = last, result
+        except psycopg.OperationalError:
+            if last is None or last.status in _FINE:
+                raise
+            # A server that ends the connection says why and makes nothing idle again.
         assert last
-        if last.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        if last.status not in _FINE:
+            self._has_executed = before is not None
             raise error_from_result(last, encoding=self.info.encoding)
         return last
 

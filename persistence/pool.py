@@ -5,7 +5,8 @@ caller cannot lose one half-open. Giving back is a plain function, so it cannot 
 back only when it is idle and outside a transaction; any other is closed.
 
 While the database cannot be reached, callers fail at once instead of queueing for a connection that will not come,
-and one task of the pool tries again a few times a second.
+and one task of the pool tries again a few times a second. They fail at once, too, when the line is so long that half of
+their time would pass in it: whoever is let in has the other half for his statement, so no work is done in vain.
 """
 
 import asyncio
@@ -40,7 +41,11 @@ SHRINK_AFTER_IDLE = 300.0
 """Seconds after which a connection beyond the minimum is closed when nobody needed it."""
 LIFETIME_JITTER = 0.1
 """Connections retire up to this fraction early, so that those opened together do not all go at once."""
-FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.25
+HOLD_WEIGHT = 0.1
+"""How much the latest loan counts in the mean time that connections are lent."""
+LINE_SHARE = 0.5
+"""Share of a caller's time that he may expect to spend in line."""
+FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 
 LOST = "The database cannot be reached."
@@ -61,9 +66,6 @@ class PoolStats:
 class Pool:
     """Lends connections; made and closed inside one event loop by `open_database`."""
 
-    # psycopg calls `putconn` instead of closing a connection whose pool says this; SQLAlchemy's sessions come back so.
-    close_returns = True
-
     def __init__(self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits) -> None:
         self.limits = limits
         self._connect = connect
@@ -71,6 +73,8 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection]] = deque()
         self._lent: set[Connection] = set()
         self._opening = 0
+        self._mean_hold = 0.0
+        """Seconds that a connection is lent, in the mean of late."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._closed = False
@@ -84,17 +88,19 @@ class Pool:
             waiting=sum(not waiter.done() for waiter in self._waiting),
         )
 
-    async def open(self) -> None:
+    async def open(self, *, at_once: bool = False) -> None:
         """Opens the first connection, and the rest of the minimum in the background.
 
         Raises what psycopg raises when the database cannot be reached: whether to try again is the caller's choice.
+        With `at_once` all of it is done in the background, and this raises nothing.
         """
-        self._opening += 1
-        try:
-            connection = await self._connect()
-        finally:
-            self._opening -= 1
-        self._receive(connection)
+        if not at_once:
+            self._opening += 1
+            try:
+                connection = await self._connect()
+            finally:
+                self._opening -= 1
+            self._receive(connection)
         self._fill()
         self._spawn(self._keep_house())
 
@@ -115,10 +121,13 @@ class Pool:
         """Lends a connection that has just been seen alive; pair it with `release`.
 
         Waits at most `timeout` seconds (never longer than the limits say), first come first served. Raises
-        `PoolTimeout`, or `Unavailable` at once while the database cannot be reached. No round trip, unless the
-        connection has rested for `CHECK_AFTER_IDLE`.
+        `PoolTimeout`, at once if the line is too long, or `Unavailable` at once while the database cannot be reached.
+        No round trip, unless the connection has rested for `CHECK_AFTER_IDLE`.
         """
-        deadline = monotonic() + min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
+        timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
+        deadline = monotonic() + timeout
+        if not self._idle and self._expected_wait > timeout * LINE_SHARE:
+            raise PoolTimeout(BUSY)
         while True:
             connection = self._take_idle() or await self._wait(deadline)
             if not _needs_check(connection) or await self._is_alive(connection, deadline - monotonic()):
@@ -127,6 +136,7 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Takes a connection back, whatever has become of it."""
         self._lent.discard(connection)
+        self._mean_hold += HOLD_WEIGHT * (monotonic() - connection.lent_at - self._mean_hold)
         self._receive(connection)
 
     def give_up(self, connection: Connection) -> None:
@@ -137,8 +147,8 @@ class Pool:
         connection.doomed = True
         self._spawn(_cancel_and_sever(connection))
 
-    async def putconn(self, connection: Connection) -> None:
-        """What `await connection.close()` of a session does instead of closing."""
+    async def take_back(self, connection: Connection) -> None:
+        """What `await connection.close()` of a session does instead of closing (`persistence/connection.py`)."""
         try:
             await connection.set_autocommit(True)
         except psycopg.Error:
@@ -150,13 +160,22 @@ class Pool:
     def _size(self) -> int:
         return len(self._idle) + len(self._lent) + self._opening
 
+    @property
+    def _expected_wait(self) -> float:
+        """Seconds for the next in line: those before him, at the rate at which connections come back (Little's law)."""
+        return (len(self._waiting) + 1) * self._mean_hold / self.limits.max_size
+
     def _take_idle(self) -> Connection | None:
         if not self._idle:
             return None
         # The last one back goes out first: it is the least likely to have gone stale, and the others can retire.
         connection = self._idle.pop()
-        self._lent.add(connection)
+        self._lend(connection)
         return connection
+
+    def _lend(self, connection: Connection) -> None:
+        connection.lent_at = monotonic()
+        self._lent.add(connection)
 
     async def _wait(self, deadline: float) -> Connection:
         if self._closed:
@@ -196,7 +215,7 @@ class Pool:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                self._lent.add(connection)
+                self._lend(connection)
                 waiter.set_result(connection)
                 return
         self._idle.append(connection)
@@ -346,7 +365,6 @@ def _give_up(waiter: asyncio.Future[Connection]) -> None:
 
 
 def _close(connection: Connection) -> None:
-    # What `await connection.close()` does for a connection without a pool, but here nothing may be awaited.
-    connection._pool = None  # noqa: SLF001
+    # What psycopg's own `await connection.close()` does, but here nothing may be awaited.
     connection._closed = True  # noqa: SLF001
     connection.pgconn.finish()

@@ -30,14 +30,20 @@ class StartupError(Exception):
 
 
 @asynccontextmanager
-async def start(dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: bool) -> AsyncIterator[Database]:
+async def start(
+    dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: bool, replaces: bool = False
+) -> AsyncIterator[Database]:
     """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
 
-    `patient` tries again for up to 30 seconds when the database cannot be reached. Raises `StartupError`.
+    `patient` tries again for up to 30 seconds when the database cannot be reached. Raises `StartupError`, but not for
+    a process that `replaces` one that has served: it serves what it can, and the rest when the database is back.
     """
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(_connected(dsn, options, RETRIES if patient else 0))
-        logger.info("Connected to the database %s.", dsn)
+        if replaces:
+            database = await stack.enter_async_context(open_database(dsn, options, at_once=True))
+        else:
+            database = await stack.enter_async_context(_connected(dsn, options, RETRIES if patient else 0))
+            logger.info("Connected to the database %s.", dsn)
         try:
             if migrate:
                 await _migrate(dsn)
@@ -45,7 +51,10 @@ async def start(dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: b
             if migrations.state(revision) == "behind":
                 logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
         except (migrations.MigrationError, psycopg.Error, Unavailable) as error:
-            raise StartupError(f"The database {dsn} cannot be migrated or asked for its migrations: {error}") from error
+            problem = f"The database {dsn} cannot be migrated or asked for its migrations: {error}"
+            if not replaces:
+                raise StartupError(problem) from error
+            logger.warning("%s", problem)
         yield database
 
 

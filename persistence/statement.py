@@ -24,10 +24,12 @@ class Statement[Row: Mapping[str, Any]]:
     nothing converts or checks it.
     """
 
-    __slots__ = ("constants", "parameters", "query", "text")
+    __slots__ = ("constants", "parameters", "query", "reads", "text")
 
     def __init__(self, clause: Executable, row: type[Row]) -> None:  # noqa: ARG002 - only the type checker uses it
         assert isinstance(clause, ClauseElement)
+        self.reads = clause.is_select
+        """Whether it only reads, so that it may be run again whatever has become of it."""
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)

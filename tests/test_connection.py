@@ -73,7 +73,7 @@ async def test_a_statement_that_was_built_anew_is_the_same_statement(connection:
 
 
 async def test_it_prepares_nothing_when_told_so(connection: Connection) -> None:
-    connection.prepares = False
+    connection.behind_pooler = True
 
     for _ in range(2 * connections.PREPARE_AFTER):
         assert await connection.fetch(statement("SELECT 1 AS value"), {}) == [{"value": 1}]

@@ -18,12 +18,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import (
-    REFUSED,
-    UNAVAILABLE,
+    RULES,
     ConstraintViolated,
     DeadlineExceeded,
     ForeignKeyViolated,
     InvalidValue,
+    OutcomeUnknown,
     PoolTimeout,
     Unavailable,
     UniqueViolated,
@@ -43,7 +43,8 @@ class ChangedMyMind(Exception):
 
 
 def statement(query: str) -> Statement[Value]:
-    return Statement(text(query), Value)
+    clause = text(query)
+    return Statement(clause.columns() if query.startswith("SELECT") else clause, Value)
 
 
 TWO = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
@@ -417,8 +418,7 @@ async def test_a_database_that_may_only_be_read_is_unavailable_for_writing(serve
     assert isinstance(refusal.value.__cause__, errors.ReadOnlySqlTransaction)
 
 
-@pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
-async def test_a_statement_ended_by_an_operator_is_unavailable(dsn: Dsn, function: str) -> None:
+async def test_a_statement_cancelled_by_an_operator_is_unavailable(dsn: Dsn) -> None:
     async with open_database(dsn, TWO) as database:
         pid = await value_of(database, "SELECT pg_backend_pid() AS value")
         running = asyncio.create_task(database.rows(statement("SELECT pg_sleep(10) AS value"), {}))
@@ -428,7 +428,7 @@ async def test_a_statement_ended_by_an_operator_is_unavailable(dsn: Dsn, functio
                 await asyncio.sleep(0.01)
                 if admin.execute(active, [pid]).fetchone() == (True,):
                     break
-            admin.execute(f"SELECT {function}(%s)".encode(), [pid])
+            admin.execute("SELECT pg_cancel_backend(%s)", [pid])
         with pytest.raises(Unavailable) as failure:
             await running
 
@@ -531,31 +531,38 @@ async def test_an_error_of_a_session_does_not_show_parameters(database: Database
     ],
 )
 def test_errors_are_told_apart_by_sqlstate(state: str, expected: type[Exception]) -> None:
-    assert type(translate(errors.lookup(state)("hunter2"))) is expected
-    assert "hunter2" not in str(translate(errors.lookup(state)("hunter2")))
+    told = translate(errors.lookup(state)("hunter2"), nothing_happened=True)
+
+    assert type(told) is expected
+    assert "hunter2" not in str(told)
 
 
 @pytest.mark.parametrize("state", ["42601", "42P01", "42501", "25P02", "0A000", "XX000"])
 def test_an_unexpected_error_stays_what_it_is(state: str) -> None:
     error = errors.lookup(state)("surprise")
 
-    assert translate(error) is error
+    assert translate(error, nothing_happened=False) is error
 
 
 def test_an_error_without_a_code_is_judged_by_what_is_known_of_it() -> None:
     programming = psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed")
 
-    assert type(translate(psycopg.OperationalError("consuming input failed: hunter2"))) is Unavailable
-    assert type(translate(psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))) is InvalidValue
-    assert translate(programming) is programming
+    lost = psycopg.OperationalError("consuming input failed: hunter2")
+    nul = psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+
+    assert type(translate(lost, nothing_happened=True)) is Unavailable
+    assert type(translate(lost, nothing_happened=False)) is OutcomeUnknown
+    assert type(translate(nul, nothing_happened=True)) is InvalidValue
+    assert translate(programming, nothing_happened=False) is programming
 
 
 def test_waiting_can_help_for_every_kind_of_unavailable_and_for_no_other() -> None:
     assert issubclass(PoolTimeout, Unavailable)
     assert issubclass(DeadlineExceeded, Unavailable)
+    assert issubclass(OutcomeUnknown, Unavailable)
     assert not issubclass(ConstraintViolated, Unavailable)
     assert Unavailable.retry_after > 0
-    assert not UNAVAILABLE.keys() & REFUSED.keys()
+    assert all(rule.becomes is Unavailable for rule in RULES.values() if rule.is_retried or rule.is_renewed)
 
 
 async def test_no_connection_is_leaked_by_a_hundred_requests_of_every_outcome(dsn: Dsn, alice: UUID) -> None:

@@ -99,6 +99,17 @@ async def test_live_answers_while_every_connection_is_busy(client: httpx.AsyncCl
             database.pool.release(connection)
 
 
+async def test_a_service_whose_connections_are_all_busy_is_healthy(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    connections = [await database.pool.acquire() for _ in range(database.pool.limits.max_size)]
+    try:
+        assert (await _health(client, 200))["database"] == "connected"
+    finally:
+        for connection in connections:
+            database.pool.release(connection)
+
+
 async def test_a_warm_probe_takes_less_than_20_ms(client: httpx.AsyncClient) -> None:
     times = []
     for _ in range(21):

@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import text
 
 from persistence import pool
-from persistence.database import APPLICATION_NAME, Database, open_database
+from persistence.database import APPLICATION_NAME, PROBES_APART, Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
 from persistence.options import DatabaseOptions, PoolLimits
@@ -27,13 +27,15 @@ class Pid(TypedDict):
     pid: int
 
 
-PID = Statement(text("SELECT pg_backend_pid() AS pid"), Pid)
-SLEEP = Statement(text("SELECT pg_backend_pid() AS pid, pg_sleep(:seconds)"), Pid)
+PID = Statement(text("SELECT pg_backend_pid() AS pid").columns(), Pid)
+SLEEP = Statement(text("SELECT pg_backend_pid() AS pid, pg_sleep(:seconds)").columns(), Pid)
 
 
 def options(
     *, least: int = 1, most: int = 4, timeout: float = 30.0, lifetime: float = 3600.0, statement_timeout: float = 10.0
 ) -> DatabaseOptions:
+    # Of a large pool one connection is for probes, which has no part here.
+    most += most >= PROBES_APART
     limits = PoolLimits(min_size=least, max_size=most, timeout=timeout, lifetime=lifetime)
     return DatabaseOptions(limits=limits, statement_timeout=statement_timeout)
 
@@ -555,3 +557,52 @@ async def test_a_frozen_database_holds_nobody_beyond_his_deadline_even_when_conn
             assert monotonic() - started < 2
         finally:
             await asyncio.to_thread(postgres.thaw)
+
+
+async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn) -> None:
+    async with opened(empty_dsn, most=2) as database:
+        await use_at_once(database, 2, 0.3)
+        # Each connection is lent for a tenth of the longest hold in the mean by now, at the least.
+        mean_hold = database.pool._mean_hold
+        assert mean_hold >= 0.03
+        results = await asyncio.gather(
+            *(database.rows(SLEEP, {"seconds": 0.001}, timeout=10 * mean_hold) for _ in range(100)),
+            return_exceptions=True,
+        )
+        served = [result for result in results if not isinstance(result, BaseException)]
+        refused = [result for result in results if isinstance(result, BaseException)]
+
+        # Half of ten holds is room for five turns of two connections, after the two that are lent.
+        assert {type(result) for result in refused} == {PoolTimeout}
+        assert 2 <= len(served) <= 12
+        # Quick statements make room again.
+        assert len(await use_at_once(database, 2, 0.001)) <= 2
+        for _ in range(100):
+            await use_at_once(database, 2, 0.0)
+        assert len(await use_at_once(database, 50, 0.0)) <= 2
+
+
+async def test_probes_have_a_connection_of_their_own_that_no_load_occupies(empty_dsn: Dsn, watcher: Watcher) -> None:
+    async with open_database(empty_dsn, DatabaseOptions(limits=PoolLimits(min_size=1, max_size=6))) as database:
+        held = [await database.pool.acquire() for _ in range(5)]
+        with pytest.raises(PoolTimeout):
+            await database.pool.acquire(0.05)
+        assert await database.probes.row(PID, {})
+        assert len(watcher.pids()) == 6
+        for connection in held:
+            database.pool.release(connection)
+    async with open_database(empty_dsn, DatabaseOptions(limits=PoolLimits(min_size=1, max_size=4))) as database:
+        assert database.probes is database
+
+
+async def test_a_pool_can_open_without_a_database_and_finds_it_when_it_comes(postgres: PostgresServer) -> None:
+    await asyncio.to_thread(postgres.stop)
+    async with open_database(postgres.dsn, options(), at_once=True) as database:
+        with pytest.raises(Unavailable):
+            await database.rows(PID, {})
+        with pytest.raises(Unavailable):
+            # By now it is known to be lost, and nobody waits.
+            database.pool.acquire().send(None)
+        await asyncio.to_thread(postgres.start)
+        await eventually(lambda: database.pool.stats.idle > 0)
+        assert await database.rows(PID, {})

@@ -14,9 +14,11 @@ from psycopg import sql
 
 from persistence import migrations, startup
 from persistence.dsn import Dsn
+from persistence.errors import Unavailable
 from persistence.options import DatabaseOptions, PoolLimits
 from persistence.startup import StartupError, start
 from tests.processes import free_port
+from tests.servers import PostgresServer
 
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
 PATIENT: dict[str, Any] = {"options": OPTIONS, "patient": True, "migrate": False}
@@ -212,6 +214,21 @@ async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatc
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), psycopg.OperationalError("mine"), TimeoutError("mine")])
+async def test_one_that_replaces_another_serves_what_it_can_until_the_database_is_back(
+    postgres: PostgresServer, log: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(postgres.stop)
+    async with start(postgres.dsn, DatabaseOptions(), patient=True, migrate=True, replaces=True) as database:
+        assert len(warnings(log)) >= 1
+        with pytest.raises(Unavailable):
+            await migrations.applied_revision(database, 5)
+
+        await asyncio.to_thread(postgres.start)
+        while not database.pool.stats.idle:
+            await asyncio.sleep(0.01)
+        assert await migrations.applied_revision(database, 5) == migrations.head()
+
+
 async def test_an_error_of_the_server_itself_is_not_taken_for_a_failure_to_start(dsn: Dsn, error: Exception) -> None:
     with pytest.raises(type(error), match="mine"):
         async with start(dsn, **PATIENT):

@@ -21,6 +21,7 @@ from todos.errors import (
     TaskNotFound,
     UnsupportedMediaType,
     UserNotFound,
+    WriteOutcomeUnknown,
 )
 from todos.glossary import TASK_ID, USER_ID
 from todos.queries import TaskQuery
@@ -87,9 +88,10 @@ _EXAMPLES: tuple[Problem, ...] = (
     UnsupportedMediaType("text/plain"),
     InternalError("44b3317e87b4406f8a31f7b7267d4304"),
     ServiceUnavailable("The database cannot serve this request now.", 1),
+    WriteOutcomeUnknown("The connection to the database was lost, so the change may have been made, or not.", 1),
 )
 _ANY: tuple[type[Problem], ...] = (InvalidInput, ContentTooLarge, RequestTimedOut, InternalError, ServiceUnavailable)
-_BODY = (*_ANY, MalformedJson, UnsupportedMediaType)
+_BODY = (*_ANY, MalformedJson, UnsupportedMediaType, WriteOutcomeUnknown)
 
 
 def _headers(*names: str) -> Json:
@@ -209,7 +211,7 @@ DELETE_TASK = _operation(
     "delete_task",
     "Delete a task",
     {200: _answer("The task as it was.", TASK, links=("GetTask", "ListTasks", "CountTasks"))},
-    (*_ANY, TaskNotFound, PreconditionFailed),
+    (*_ANY, TaskNotFound, PreconditionFailed, WriteOutcomeUnknown),
 )
 
 

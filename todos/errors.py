@@ -143,3 +143,35 @@ class ServiceUnavailable(Problem):
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class WriteOutcomeUnknown(Problem):
+    """The write may have happened or not; a repeat that a key, an id or If-Match makes safe tells which."""
+
+    status, kind, title = 503, "outcome-unknown", "Whether the change was made is not known"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(
+            f"{detail} Look, or send it again if an Idempotency-Key, an `id` or If-Match makes that safe.",
+            headers={"Retry-After": str(retry_after)},
+        )
+
+
+class MalformedRequest(InvalidInput):
+    """Said by the server itself, as no application sees such a request; so are the next two."""
+
+    status, kind, title = 400, "malformed-request", "The request is not proper HTTP"
+
+
+class TargetTooLong(MalformedRequest):
+    status, kind, title = 414, "target-too-long", "The first line of the request is too long"
+
+    def __init__(self) -> None:
+        super().__init__("The method, the path and the query may have at most 8,190 bytes together.")
+
+
+class HeadTooLarge(MalformedRequest):
+    status, kind, title = 431, "head-too-large", "The headers are too large"
+
+    def __init__(self) -> None:
+        super().__init__("A request may have at most 100 headers, and each at most 8,190 bytes.")

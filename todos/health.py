@@ -23,7 +23,7 @@ DATABASE_TIMEOUT = 1.25
 async def health(request: Request) -> HttpResponse:
     """Whether the service can work: the database answers, and whether its schema is the code's."""
     try:
-        revision = await migrations.applied_revision(request.database, DATABASE_TIMEOUT)
+        revision = await migrations.applied_revision(request.database.probes, DATABASE_TIMEOUT)
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
         return _answer(503, "The database cannot be reached.", "unhealthy", "disconnected", "unknown")
