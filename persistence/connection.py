@@ -12,11 +12,13 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, override
+from weakref import ref
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.errors import Diagnostic, FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
@@ -63,6 +65,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._uses: Counter[bytes] = Counter()
         self._has_executed = False
         """Whether the server has said of the statement that failed last that it was done, if not yet committed."""
+        # By a weak reference, or each connection would wait for the garbage collector.
+        self.add_notice_handler(partial(_hear, ref(self)))
         # It keeps the adapters that it has looked up, which takes longer than using them.
         self._transformer = Transformer(self)
 
@@ -183,6 +187,16 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             if for_room:
                 loop.remove_writer(descriptor)
         self.pgconn.consume_input()
+
+
+def _hear(connection: "ref[Connection]", notice: Diagnostic) -> None:
+    """Dooms a connection whose server has said goodbye.
+
+    When that comes together with the end of an answer, libpq takes it for a mere notice, and the connection looks well
+    until the server has closed it, some milliseconds later.
+    """
+    if notice.severity_nonlocalized == "FATAL" and (ended := connection()):
+        ended.doomed = True
 
 
 def _wake(waiter: Future[None]) -> None:

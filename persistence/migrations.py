@@ -21,7 +21,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, column, create_engine, select, table, text
+from sqlalchemy import Connection, column, create_engine, event, select, table, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -29,12 +29,17 @@ from persistence.database import Database
 from persistence.dsn import Dsn
 from persistence.statement import Statement
 
-LOCK_TIMEOUT = "5s"
-"""How long a step waits for a table in use: as long as it waits, later statements on that table wait behind it."""
+LOCK_TIMEOUT = "3s"
+"""How long a step waits for a table in use: as long as it waits, later statements on that table wait behind it.
+
+Well below the 5 seconds that a request may take by default, so that requests come late, but do not fail.
+"""
 TURN_TIMEOUT = "120s"
 """How long to wait for another process that is migrating the same database."""
 TURN_KEY = 0x746F646F
 """The advisory lock of whoever migrates: 'todo' in ASCII."""
+NOTICE_DEATH_WITHIN = "1s"
+"""How soon the server ends the statement of a process that was killed, which otherwise keeps its turn until then."""
 
 type Direction = Literal["up", "down"]
 type State = Literal["up-to-date", "behind", "unknown"]
@@ -143,10 +148,13 @@ def new(description: str) -> Path:
 def locked_connection(dsn: Dsn) -> Iterator[Connection]:
     """A connection that has its turn to migrate: nobody else does until it is closed."""
     with _connection(dsn.direct()) as connection:
+        _notice_death(connection)
         connection.execute(text(f"SET lock_timeout = '{TURN_TIMEOUT}'"))
         try:
             connection.execute(text(f"SELECT pg_advisory_lock({TURN_KEY})"))
         except OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
             raise MigrationError(
                 f"Another process has been migrating for more than {TURN_TIMEOUT}, so nothing was done"
             ) from error
@@ -156,6 +164,54 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
         yield connection
 
 
+def _notice_death(connection: Connection) -> None:
+    try:
+        connection.execute(text(f"SET client_connection_check_interval = '{NOTICE_DEATH_WITHIN}'"))
+        connection.commit()
+    except DBAPIError:
+        # A server on Windows cannot watch its clients.
+        connection.rollback()
+
+
+class _Progress:
+    """Which steps are done. Alembic says it of a step before it commits, so the step counts once another begins."""
+
+    def __init__(self, direction: Direction, report: Callable[[Step], None] | None) -> None:
+        self.done: list[Step] = []
+        self.is_torn = False
+        """Whether the step that is under way has committed something already, outside of its transaction."""
+        self.is_committing = False
+        """Whether the step that is under way is past its last statement."""
+        self._direction = direction
+        self._report = report
+        self._revision: str | None = None
+        self._started = monotonic()
+
+    def watch(self, connection: Connection) -> None:
+        event.listen(connection, "begin", lambda _: self.count())
+        event.listen(connection, "commit", lambda _: self._note_commit())
+        self._started = monotonic()
+
+    def note_step(self, *, step: Any, **_: Any) -> None:
+        self._revision = step.up_revision_id
+
+    def count(self) -> None:
+        """Counts the step that has ended, if any has."""
+        if (name := self._revision) is None:
+            return
+        now = monotonic()
+        self.done.append(Step(name, revisions()[name], self._direction, now - self._started))
+        self._started, self._revision, self.is_torn, self.is_committing = now, None, False, False
+        if self._report:
+            self._report(self.done[-1])
+
+    def _note_commit(self) -> None:
+        if self._revision is None:
+            self.is_torn = True
+        else:
+            self.is_committing = True
+
+
 def _run(
     dsn: Dsn,
     run: Callable[[Config, str], None],
@@ -163,25 +219,14 @@ def _run(
     direction: Direction,
     report: Callable[[Step], None] | None,
 ) -> list[Step]:
-    steps: list[Step] = []
-    started = monotonic()
-
-    def note(*, step: Any, **_: Any) -> None:
-        nonlocal started
-        now = monotonic()
-        name = step.up_revision_id
-        steps.append(Step(name, revisions()[name], direction, now - started))
-        started = now
-        if report:
-            report(steps[-1])
-
+    progress = _Progress(direction, report)
     config = _config()
-    config.attributes["on_version_apply"] = note
+    config.attributes["on_version_apply"] = progress.note_step
     with locked_connection(dsn) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        started = monotonic()
+        progress.watch(connection)
         try:
             run(config, revision)
         except CommandError as error:
@@ -190,16 +235,25 @@ def _run(
             raise _unreadable(error) from error
         except Exception as error:
             # A step is code, so anything can be wrong with it.
-            raise MigrationError(f"{_failed(direction, before, steps)}: {_explain(error)}") from error
-    return steps
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            raise MigrationError(f"{_failed(before, direction, progress, lost)}: {_explain(error)}") from error
+        progress.count()
+    return progress.done
 
 
-def _failed(direction: Direction, before: str | None, done: list[Step]) -> str:
-    """Which step it was that failed: the one after those that were done, in the direction of the way."""
-    order = [None, *revisions()]
-    at = order.index(before) + (len(done) if direction == "up" else -len(done))
+def _failed(before: str | None, direction: Direction, progress: _Progress, lost: bool) -> str:
+    """Which step failed, the one after those that were done in the direction of the way, and what is left of it."""
+    order, done = [None, *revisions()], len(progress.done)
+    at = order.index(before) + (done if direction == "up" else -done)
     step = order[at + 1] if direction == "up" else order[at]
-    return f"Step {step} ({revisions()[step]}) failed and left nothing behind" if step else "No step was run"
+    if not step:
+        return "No step was run"
+    name = f"Step {step} ({revisions()[step]})"
+    if lost and progress.is_committing:
+        return f"{name} is done or not, as the connection was lost while it was committed; look before you run it again"
+    if progress.is_torn:
+        return f"{name} failed, and what it had done outside of its transaction remains"
+    return f"{name} failed and left nothing behind"
 
 
 def _explain(error: Exception) -> str:

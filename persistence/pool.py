@@ -35,8 +35,8 @@ CHECK_AFTER_IDLE = 0.5
 """Seconds a connection may rest before it is checked with a round trip (HikariCP's aliveBypassWindow)."""
 CHECK_TIMEOUT = 1.0
 """Seconds a check may take before the connection counts as dead."""
-CANCEL_TIMEOUT = 0.25
-"""Seconds for the server to take a request to cancel, after which the connection is cut without its help."""
+CANCEL_TIMEOUT = 0.2
+"""Seconds for the server to cancel a statement, after which the connection is cut without its help."""
 SHRINK_AFTER_IDLE = 300.0
 """Seconds after which a connection beyond the minimum is closed when nobody needed it."""
 LIFETIME_JITTER = 0.1
@@ -353,9 +353,11 @@ def _is_readable(descriptor: int) -> bool:
 
 async def _cancel_and_sever(connection: Connection) -> None:
     # Without the request to cancel, the server would go on with a statement whose answer nobody reads, and keep its
-    # connection beyond the pool's limit.
-    with contextlib.suppress(psycopg.Error, OSError):
-        await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+    # connection beyond the pool's limit. And its answer to that tells that a write has not happened.
+    with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+        async with asyncio.timeout(CANCEL_TIMEOUT):
+            await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+            await asyncio.sleep(CANCEL_TIMEOUT)
     connection.sever()
 
 

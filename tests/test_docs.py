@@ -11,8 +11,10 @@ from django.core.management.base import BaseCommand
 
 from config.api import api
 from config.env import Env
+from config.problems import translate
 from config.settings import CORS_EXPOSE_HEADERS
 from persistence.dsn import BadDatabaseUrl, Dsn
+from persistence.errors import RULES, ConstraintViolated, Rule
 from todos.errors import TYPE_PREFIX, Problem
 from todos.glossary import HEADERS
 from todos.queries import DEFAULT_LIMIT, MAX_LIMIT, TaskQuery
@@ -239,6 +241,19 @@ def test_the_architecture_names_every_module() -> None:
     unnamed = [name_of(file) for file in files if file.stem != "__init__" and f"`{name_of(file)}`" not in house]
 
     assert unnamed == ["todos/apps.py"]
+
+
+def test_the_errors_of_the_database_are_listed_with_what_follows() -> None:
+    listed = [line for line in section(DOCS / "reliability.md", "Errors of the database").splitlines() if "|" in line]
+
+    assert listed[2:] == [_row_of(state, rule) for state, rule in RULES.items()]
+
+
+def _row_of(state: str, rule: Rule) -> str:
+    error = rule.becomes(state) if issubclass(rule.becomes, ConstraintViolated) else rule.becomes()
+    answer = translate(error, "some request")
+    facts = ("yes" if fact else "no" for fact in (rule.is_retried, rule.is_renewed))
+    return f"| {' | '.join((f'`{state}`' if state else 'none', rule.meaning, str(answer.status), *facts))} |"
 
 
 def test_every_parameter_of_a_list_is_explained_and_no_other() -> None:
