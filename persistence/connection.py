@@ -18,7 +18,13 @@ from weakref import ref
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import Diagnostic, FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.errors import (
+    AdminShutdown,
+    Diagnostic,
+    FeatureNotSupported,
+    InvalidSqlStatementName,
+    error_from_result,
+)
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
@@ -63,8 +69,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._names: dict[bytes, bytes] = {}
         """Of prepared statements, by query."""
         self._uses: Counter[bytes] = Counter()
-        self._has_executed = False
-        """Whether the server has said of the statement that failed last that it was done, if not yet committed."""
+        self._was_sent = self._has_executed = False
+        """Of the last statement: whether it was sent, and whether the server has said that it was done, if not yet
+        committed; the latter only if it failed."""
         # By a weak reference, or each connection would wait for the garbage collector.
         self.add_notice_handler(partial(_hear, ref(self)))
         # It keeps the adapters that it has looked up, which takes longer than using them.
@@ -80,10 +87,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         transformer, query = self._transformer, statement.query
         parameters = [values[name] for name in statement.parameters]
         sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        self._was_sent = False
         if name := self._names.get(query) or await self._prepare_when_due(query):
             self.pgconn.send_query_prepared(name, sent)
         else:
             self.pgconn.send_query_params(query, sent)
+        self._was_sent = True
         try:
             result = await self._result()
         except (FeatureNotSupported, InvalidSqlStatementName):
@@ -103,12 +112,14 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     def has_rolled_back(self, error: psycopg.Error) -> bool:
         """Whether the statement that `fetch` has just failed with cannot have happened.
 
-        It cannot if the server is ready for the next one. Nor if the server ended the connection in good order before
-        it was done with the statement, since it sends that it is done before it commits, and both in this order. What
-        a pooler says about its server is no such word.
+        It cannot if it was never sent, or if the server is ready for the next one. Nor if the server ended the
+        connection in good order before it was done with the statement, since it sends that it is done before it
+        commits, and both in this order. What a pooler says about its server is no such word.
         """
-        return self.pgconn.transaction_status == TransactionStatus.IDLE or (
-            error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler
+        return (
+            not self._was_sent
+            or self.pgconn.transaction_status == TransactionStatus.IDLE
+            or (error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler)
         )
 
     @override
@@ -146,6 +157,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         name = b"statement_%d" % len(self._names)
         self.pgconn.send_prepare(name, query)
         await self._result()
+        if self.doomed:
+            raise AdminShutdown("The server ended the connection when it had prepared a statement.")
         self._names[query] = name
         return name
 

@@ -174,3 +174,35 @@ async def test_a_connection_that_is_gone_fails_at_once(connection: Connection, e
         await connection.fetch(statement("SELECT 1 AS value"), {})
     with pytest.raises(psycopg.OperationalError):
         await connection.fetch(statement("SELECT 1 AS value"), {})
+
+
+async def test_a_goodbye_between_two_statements_is_heard(connection: Connection, empty_dsn: Dsn) -> None:
+    # The notice of a server that ends comes so when it arrives together with the end of an answer.
+    await connection.fetch(
+        statement("CREATE FUNCTION take_leave() RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE WARNING ''x''; END'"), {}
+    )
+    await connection.fetch(statement("SELECT take_leave()"), {})
+    assert not connection.doomed
+    with psycopg.connect(empty_dsn.conninfo, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+    # libpq reads it while nothing is under way.
+    connection.pgconn.consume_input()
+    connection.pgconn.get_result()
+
+    assert connection.doomed
+
+
+async def test_a_statement_is_not_sent_when_the_server_ended_the_connection_while_it_was_prepared(
+    connection: Connection, empty_dsn: Dsn
+) -> None:
+    await connection.fetch(statement("CREATE TABLE notes (note text)"), {})
+    insert = statement("INSERT INTO notes VALUES ('x')")
+    for _ in range(connections.PREPARE_AFTER):
+        await connection.fetch(insert, {})
+    connection.doomed = True
+    with pytest.raises(psycopg.errors.AdminShutdown) as refusal:
+        await connection.fetch(insert, {})
+
+    assert connection.has_rolled_back(refusal.value)
+    with psycopg.connect(empty_dsn.conninfo) as other:
+        assert other.execute("SELECT count(*) FROM notes").fetchone() == (connections.PREPARE_AFTER,)
