@@ -8,7 +8,8 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow fuzz bench bench-quick bench-setup coverage lint types format check lock clean
+.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-setup coverage lint types format
+.PHONY: check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +27,14 @@ test: setup ## Run the tests (ARGS="-k name" for a part of them)
 test-slow: setup ## Run the tests that take long: real servers, browsers, generated clients (they ask npm's registry)
 	@.venv/bin/pytest -m slow $(ARGS)
 
-fuzz: setup ## Send 20,000 requests that the contract allows or forbids (CASES=1000 for another count, SEED=1 to repeat)
+fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,000 in bent bytes (CASES=1000000, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz
+
+chaos: setup ## Break everything it depends on, an hour, and count what is lost (ARGS="deadlock" for one row)
+	@.venv/bin/python -m tests.faults $(ARGS)
+
+chaos-quick: setup ## The same in about five minutes, with fewer rounds
+	@.venv/bin/python -m tests.faults --quick $(ARGS)
 
 bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
 	@.venv-bench/bin/python -m benchmarks $(ARGS)

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from inspect import iscoroutinefunction
 from io import BytesIO
-from random import getrandbits
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +22,7 @@ from django.urls import Resolver404, get_resolver
 from django.utils.module_loading import import_string
 
 from config import logs
+from config.edge import FIXED_HEADERS, new_request_id
 from config.env import env
 from config.problems import render, translate
 from todos.errors import (
@@ -48,10 +48,6 @@ _USUALLY_WITHOUT_BODY = ("GET", "DELETE", "OPTIONS")
 _LENGTH_DIGITS = 18
 """Digits of a Content-Length beyond which it need not be read: no limit is that large."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_FIXED_HEADERS = [
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"Referrer-Policy", b"no-referrer"),
-]
 
 
 class ClientGone(Exception):
@@ -123,8 +119,7 @@ def _allowed(methods: list[str]) -> list[str]:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     """The caller's X-Request-ID when it is harmless in a log and a header, else a new one."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    # It is no secret, and an id from the system's source of randomness takes longer to make.
-    return given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 def _request(scope: Message) -> Request:
@@ -173,7 +168,7 @@ async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with
         ),
         *([(b"Content-Length", b"%d" % len(content))] if has_content else []),
         (b"X-Request-ID", request_id.encode("ascii")),
-        *_FIXED_HEADERS,
+        *FIXED_HEADERS,
     ]
     if "Cache-Control" not in response.headers:
         headers.append((b"Cache-Control", b"no-store"))

@@ -33,6 +33,9 @@ PROBES_APART = 5
 """Size of a pool from which on one of its connections is kept for probes."""
 
 
+_NEVER = 3600
+
+
 class Database:
     """A pool and an engine on it; made by `open_database` and good for that event loop only.
 
@@ -127,14 +130,19 @@ async def open_database(
     kind = LoggingConnection if options.log_sql else Connection
 
     async def connect() -> Connection:
-        connection = await kind.connect(
-            dsn.conninfo,
-            autocommit=True,
-            # A cursor that prepares, as in a session, drops all that is prepared when a transaction is rolled back.
-            prepare_threshold=None,
-            connect_timeout=max(2, round(options.connect_timeout)),
-            application_name=APPLICATION_NAME,
-        )
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                connection = await kind.connect(
+                    dsn.conninfo,
+                    autocommit=True,
+                    # A cursor that prepares, as in a session, drops all that is prepared at a rollback.
+                    prepare_threshold=None,
+                    # Past its own timeout psycopg leaves the socket to the garbage collector; cancelled, it closes it.
+                    connect_timeout=_NEVER,
+                    application_name=APPLICATION_NAME,
+                )
+        except TimeoutError:
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None
         connection.behind_pooler = dsn.is_pooled or options.behind_pooler
         connection.opened_at = monotonic()
         connection.retire_at = retirement(options.limits)

@@ -8,12 +8,13 @@ import io
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, TypedDict
+from uuid import uuid4
 
 import psycopg
 from alembic import command
@@ -38,6 +39,8 @@ TURN_TIMEOUT = "120s"
 """How long to wait for another process that is migrating the same database."""
 TURN_KEY = 0x746F646F
 """The advisory lock of whoever migrates: 'todo' in ASCII."""
+TURN_MARK = "todo.turn"
+"""The setting of his session by which he knows it again."""
 NOTICE_DEATH_WITHIN = "1s"
 """How soon the server ends the statement of a process that was killed, which otherwise keeps its turn until then."""
 
@@ -150,8 +153,10 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
     with _connection(dsn.direct()) as connection:
         _notice_death(connection)
         connection.execute(text(f"SET lock_timeout = '{TURN_TIMEOUT}'"))
+        mark = uuid4().hex
+        take = f"SELECT pg_advisory_lock({TURN_KEY}), set_config('{TURN_MARK}', '{mark}', false), pg_backend_pid()"
         try:
-            connection.execute(text(f"SELECT pg_advisory_lock({TURN_KEY})"))
+            session = connection.execute(text(take)).one()[2]
         except OperationalError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
                 raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
@@ -161,7 +166,44 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
         connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         # The settings and the lock belong to the session; each step then makes a transaction of its own.
         connection.commit()
-        yield connection
+        event.listen(connection, "begin", insist := partial(_insist_on_turn, mark))
+        try:
+            yield connection
+        finally:
+            event.remove(connection, "begin", insist)
+            with suppress(DBAPIError):
+                _end_turn(connection, mark, session)
+
+
+def _insist_on_turn(mark: str, connection: Connection) -> None:
+    """A transaction pooler may lend another session for each transaction, and the same one to several clients."""
+    if not _has_turn(connection, mark):
+        raise MigrationError(
+            "DATABASE_URL leads to a pooler that changes sessions, so nobody knows whose turn it is to migrate; "
+            "migrate with a URL that goes around it"
+        )
+
+
+def _has_turn(connection: Connection, mark: str) -> bool:
+    found: str | None = connection.scalar(text(f"SELECT current_setting('{TURN_MARK}', true)"))
+    return found == mark
+
+
+def _end_turn(connection: Connection, mark: str, session: int) -> None:
+    """The end of the connection does it as well, but not behind a pooler."""
+    if connection.invalidated:
+        return
+    connection.rollback()
+    if _has_turn(connection, mark):
+        connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        for name in ("lock_timeout", "client_connection_check_interval", TURN_MARK):
+            connection.execute(text(f"RESET {name}"))
+    else:
+        lost = (
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND pid = :pid"
+        )
+        connection.execute(text(lost), {"key": TURN_KEY, "pid": session})
+    connection.commit()
 
 
 def _notice_death(connection: Connection) -> None:
@@ -187,15 +229,23 @@ class _Progress:
         self._revision: str | None = None
         self._started = monotonic()
 
-    def watch(self, connection: Connection) -> None:
-        event.listen(connection, "begin", lambda _: self.count())
-        event.listen(connection, "commit", lambda _: self._note_commit())
+    @contextmanager
+    def watching(self, connection: Connection) -> Iterator[None]:
+        listeners = {"begin": lambda _: self._count(), "commit": lambda _: self._note_commit()}
+        for name, listener in listeners.items():
+            event.listen(connection, name, listener)
         self._started = monotonic()
+        try:
+            yield
+            self._count()
+        finally:
+            for name, listener in listeners.items():
+                event.remove(connection, name, listener)
 
     def note_step(self, *, step: Any, **_: Any) -> None:
         self._revision = step.up_revision_id
 
-    def count(self) -> None:
+    def _count(self) -> None:
         """Counts the step that has ended, if any has."""
         if (name := self._revision) is None:
             return
@@ -226,9 +276,11 @@ def _run(
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        progress.watch(connection)
         try:
-            run(config, revision)
+            with progress.watching(connection):
+                run(config, revision)
+        except MigrationError:
+            raise
         except CommandError as error:
             raise MigrationError(str(error).replace("\n", " ")) from error
         except SyntaxError as error:
@@ -237,7 +289,6 @@ def _run(
             # A step is code, so anything can be wrong with it.
             lost = isinstance(error, DBAPIError) and error.connection_invalidated
             raise MigrationError(f"{_failed(before, direction, progress, lost)}: {_explain(error)}") from error
-        progress.count()
     return progress.done
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -20,8 +21,11 @@ from persistence import migrations
 from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.migrations import MigrationError, Step
+from persistence.options import DatabaseOptions
+from tests.faults import pgbouncer
+from tests.faults.pgbouncer import PgBouncer
 from tests.processes import clean_environment
-from tests.servers import ROOT
+from tests.servers import ROOT, PostgresServer, eventually
 from tests.test_schema import Schema, describe
 
 REVISIONS = list(migrations.revisions())
@@ -339,6 +343,176 @@ def test_a_lost_turn_is_given_back(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPat
         connection.invalidate()
 
     assert len(migrations.upgrade(empty_dsn)) == len(REVISIONS)
+
+
+def test_a_step_that_fails_only_when_it_is_committed_is_not_reported_as_done(empty_dsn: Dsn, steps: Copy) -> None:
+    steps.add("op.execute('CREATE TABLE notes (id int PRIMARY KEY)')")
+    # Such a constraint is checked at the commit.
+    reference = "int REFERENCES notes DEFERRABLE INITIALLY DEFERRED"
+    broken = steps.add(
+        f"op.execute('CREATE TABLE pages (note {reference})'); op.execute('INSERT INTO pages VALUES (1)')"
+    )
+    reported: list[Step] = []
+
+    with pytest.raises(
+        MigrationError, match=f"Step {broken} .* left nothing behind: .*violates foreign key constraint"
+    ):
+        migrations.upgrade(empty_dsn, report=reported.append)
+
+    assert [step.revision for step in reported] == [*REVISIONS, NEXT]
+    assert migrations.current(empty_dsn) == NEXT
+    assert "relation pages" not in schema_of(empty_dsn)
+
+
+COMMIT_WITHOUT_AN_ANSWER = """
+CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NEW; END $$;
+CREATE TABLE notes ();
+CREATE CONSTRAINT TRIGGER die AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die();
+INSERT INTO notes DEFAULT VALUES;
+"""
+
+
+def test_a_connection_that_is_lost_while_a_step_is_committed_leaves_open_whether_it_was(
+    empty_dsn: Dsn, steps: Copy
+) -> None:
+    lost = steps.add(f"op.execute({COMMIT_WITHOUT_AN_ANSWER!r})")
+
+    with pytest.raises(MigrationError, match=f"Step {lost} .* is done or not, as the connection was lost") as failure:
+        migrations.upgrade(empty_dsn)
+
+    assert "nothing" not in str(failure.value)
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_a_step_leaves_nothing_of_it(empty_dsn: Dsn, steps: Copy) -> None:
+    die = "op.execute('SELECT pg_terminate_backend(pg_backend_pid())')"
+    broken = steps.add(f"op.execute('CREATE TABLE notes ()'); {die}")
+
+    with pytest.raises(MigrationError, match=f"Step {broken} .* left nothing behind: .*terminat"):
+        migrations.upgrade(empty_dsn)
+
+    assert migrations.current(empty_dsn) == REVISIONS[-1]
+    assert "relation notes" not in schema_of(empty_dsn)
+
+
+def test_a_step_that_fails_after_a_part_outside_of_its_transaction_does_not_claim_to_have_left_nothing(
+    empty_dsn: Dsn, steps: Copy
+) -> None:
+    outside = "with op.get_context().autocommit_block(): op.execute('CREATE TABLE notes ()')"
+    steps.add(outside)
+    broken = steps.add(f"{outside.replace('notes', 'pages')}\n    op.execute('DROP nothing')")
+
+    with pytest.raises(MigrationError, match=f"Step {broken} .* outside of its transaction remains: syntax error"):
+        migrations.upgrade(empty_dsn)
+
+    assert migrations.current(empty_dsn) == NEXT
+    assert {"relation notes", "relation pages"} <= schema_of(empty_dsn).keys()
+
+
+def test_whoever_waits_for_his_turn_when_the_server_goes_does_not_blame_another_process(
+    empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(MigrationError) as failure:
+            migrations.upgrade(empty_dsn)
+        messages.append(str(failure.value))
+
+    with migrations.locked_connection(empty_dsn), psycopg.connect(empty_dsn.conninfo, autocommit=True) as admin:
+        waiter = Thread(target=wait)
+        waiter.start()
+        waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: bool(admin.execute(waiting).fetchall()))
+        waiter.join()
+
+    assert messages
+    assert "Nothing was done: terminating connection" in messages[0]
+
+
+# It says when it runs the statement, in which it then stays for longer than any test.
+MIGRATE_FOR_LONG = """
+import sys
+from persistence import migrations
+from persistence.dsn import Dsn
+with migrations.locked_connection(Dsn.parse(sys.argv[1])) as connection:
+    print("mine", flush=True)
+    connection.exec_driver_sql("SELECT pg_sleep(600)")
+"""
+
+
+def test_the_turn_of_a_process_that_was_killed_in_a_long_statement_passes_on(empty_dsn: Dsn) -> None:
+    command = [sys.executable, "-c", MIGRATE_FOR_LONG, url_of(empty_dsn)]
+    with (
+        psycopg.connect(empty_dsn.conninfo, autocommit=True) as admin,
+        subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE) as process,
+    ):
+        sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        eventually(lambda: bool(admin.execute(sleeping).fetchall()))
+        process.kill()
+
+        # Without the server's own look at its client this would be ten minutes later.
+        assert len(migrations.upgrade(empty_dsn)) == len(REVISIONS)
+
+
+def test_a_server_that_cannot_watch_its_clients_is_migrated_all_the_same(
+    empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On such a server every value but zero is refused.
+    monkeypatch.setattr(migrations, "NOTICE_DEATH_WITHIN", "refused")
+
+    assert len(migrations.upgrade(empty_dsn)) == len(REVISIONS)
+
+
+def test_a_session_that_somebody_else_has_marked_since_is_not_trusted_to_be_in_its_turn(empty_dsn: Dsn) -> None:
+    # As it happens behind a pooler that lends one session to several clients in turn.
+    with migrations.locked_connection(empty_dsn) as connection:
+        connection.exec_driver_sql(f"SET {migrations.TURN_MARK} = 'another'")
+        connection.commit()
+        with pytest.raises(MigrationError, match="leads to a pooler that changes sessions"):
+            connection.exec_driver_sql("CREATE TABLE notes ()")
+
+    assert schema_of(empty_dsn) == {}
+
+
+@pytest.fixture
+def pooled(postgres: PostgresServer, tmp_path: Path) -> Iterator[Dsn]:
+    """The same database through PgBouncer, which cannot be told from its address."""
+    if not pgbouncer.available():
+        pytest.skip("PgBouncer is not installed")
+    with PgBouncer(tmp_path / "pgbouncer", postgres.port) as bouncer:
+        yield Dsn.parse(bouncer.url)
+
+
+def test_a_pooler_keeps_nothing_of_a_migration_that_went_through_it(postgres: PostgresServer, pooled: Dsn) -> None:
+    migrations.downgrade(postgres.dsn, "base")
+
+    assert len(migrations.upgrade(pooled)) == len(REVISIONS)
+
+    settings = "SELECT current_setting('lock_timeout'), current_setting('client_connection_check_interval')"
+    with psycopg.connect(pooled.conninfo) as client:
+        assert client.execute(settings).fetchall() == [("0", "0")]
+        assert client.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'").fetchall() == []
+
+
+def test_a_turn_that_a_pooler_has_lost_is_told_and_holds_nobody_up(
+    postgres: PostgresServer, pooled: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "TURN_TIMEOUT", "5s")
+    other = psycopg.connect(pooled.conninfo)
+    with migrations.locked_connection(pooled) as connection:
+        # The pooler lends him the session that has the lock, as it is the one that was used last.
+        other.execute("SELECT 1")
+        with pytest.raises(MigrationError, match="migrate with a URL that goes around it"):
+            connection.exec_driver_sql("CREATE TABLE notes ()")
+    other.close()
+
+    assert migrations.upgrade(postgres.dsn) == []
+    assert "relation notes" not in schema_of(postgres.dsn)
+
+
+def test_a_request_that_waits_behind_a_step_is_not_at_its_deadline_when_the_step_gives_up() -> None:
+    assert float(migrations.LOCK_TIMEOUT.removesuffix("s")) <= DatabaseOptions().statement_timeout - 2
 
 
 def test_a_database_that_cannot_be_reached_is_not_the_fault_of_a_step(dsn: Dsn) -> None:

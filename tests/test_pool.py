@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -9,6 +10,7 @@ from time import monotonic
 from typing import TypedDict
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -606,3 +608,23 @@ async def test_a_pool_can_open_without_a_database_and_finds_it_when_it_comes(pos
         await asyncio.to_thread(postgres.start)
         await eventually(lambda: database.pool.stats.idle > 0)
         assert await database.rows(PID, {})
+
+
+async def test_a_connect_that_takes_too_long_leaves_no_socket_behind(postgres: PostgresServer) -> None:
+    def sockets() -> int:
+        return len(psutil.Process().net_connections("tcp"))
+
+    choices = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2), connect_timeout=0.2)
+    async with open_database(postgres.dsn, choices) as database:
+        before = sockets()
+        gc.disable()
+        await asyncio.to_thread(postgres.freeze)
+        try:
+            database.pool._idle.popleft().pgconn.finish()
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    await database.rows(PID, {}, timeout=0.3)
+            await eventually(lambda: sockets() <= before)
+        finally:
+            gc.enable()
+            await asyncio.to_thread(postgres.thaw)

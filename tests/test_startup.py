@@ -213,7 +213,6 @@ async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatc
     assert migrations.current(empty_dsn) is None
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), psycopg.OperationalError("mine"), TimeoutError("mine")])
 async def test_one_that_replaces_another_serves_what_it_can_until_the_database_is_back(
     postgres: PostgresServer, log: pytest.LogCaptureFixture
 ) -> None:
@@ -229,6 +228,7 @@ async def test_one_that_replaces_another_serves_what_it_can_until_the_database_i
         assert await migrations.applied_revision(database, 5) == migrations.head()
 
 
+@pytest.mark.parametrize("error", [ValueError("mine"), psycopg.OperationalError("mine"), TimeoutError("mine")])
 async def test_an_error_of_the_server_itself_is_not_taken_for_a_failure_to_start(dsn: Dsn, error: Exception) -> None:
     with pytest.raises(type(error), match="mine"):
         async with start(dsn, **PATIENT):

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
 import hypothesis.configuration
@@ -16,32 +15,12 @@ from schemathesis.engine.run import PhaseName
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from persistence.dsn import Dsn
+from tests.fuzz.report import Report
 from tests.fuzz.world import Case, World
 from tests.servers import ROOT
 
 CONTRACT = ROOT / "docs" / "openapi.json"
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-
-
-@dataclass
-class Report:
-    """What came of it; `answers` counts them by operation and status."""
-
-    failures: list[str] = field(default_factory=list)
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-    def add(self, recorder: ScenarioRecorder) -> None:
-        for case_id, node in recorder.cases.items():
-            response = recorder.find_response(case_id=case_id)
-            if response:
-                self.answers[node.value.operation.label, response.status_code] += 1
-            for check in recorder.checks.get(case_id, ()):
-                if info := check.failure_info:
-                    steps = "\n".join(step.curl for step in info.steps) or info.code_sample
-                    answer = f"{response.status_code} {response.text[:1000]}" if response else "no answer"
-                    self.failures.append(
-                        f"{node.value.operation.label}: {check.name}: {info.failure}\n{steps}\n{answer}"
-                    )
 
 
 def fuzz(url: str, dsn: Dsn, seed: int, examples: int, phases: Sequence[str] = PHASES) -> Report:
@@ -101,7 +80,7 @@ def _fuzz(schema: OpenApiSchema, world: World, examples: int, phases: Sequence[s
     for event in from_schema(schema).execute():
         match event:
             case events.ScenarioFinished():
-                report.add(event.recorder)
+                _add(report, event.recorder)
                 if event.phase is PhaseName.STATEFUL_TESTING:
                     drawn["stories"] += 1
                 elif event.phase is PhaseName.FUZZING and "{" in str(event.label):
@@ -118,3 +97,15 @@ def _fuzz(schema: OpenApiSchema, world: World, examples: int, phases: Sequence[s
             f"Only {number} of {examples}: {name}" for name, number in drawn.items() if number < examples
         ]
     return report
+
+
+def _add(report: Report, recorder: ScenarioRecorder) -> None:
+    for case_id, node in recorder.cases.items():
+        response = recorder.find_response(case_id=case_id)
+        if response:
+            report.answers[node.value.operation.label, response.status_code] += 1
+        for check in recorder.checks.get(case_id, ()):
+            if info := check.failure_info:
+                steps = "\n".join(step.curl for step in info.steps) or info.code_sample
+                answer = f"{response.status_code} {response.text[:1000]}" if response else "no answer"
+                report.failures.append(f"{node.value.operation.label}: {check.name}: {info.failure}\n{steps}\n{answer}")

@@ -1,0 +1,60 @@
+"""A server to attack, and how it must be afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import psycopg
+
+from persistence import embedded, migrations
+from persistence.dsn import Dsn
+from tests.servers import WebServer, eventually, url_of
+
+WORKERS = 2
+
+
+@contextmanager
+def site() -> Iterator[tuple[WebServer, Dsn]]:
+    """A server as in production, with a database of its own."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with embedded.running(folder / "postgres", ["fsync=off"]) as dsn:
+            migrations.upgrade(dsn)
+            with web_server(folder, dsn) as web:
+                yield web, dsn
+
+
+def web_server(folder: Path, dsn: Dsn) -> WebServer:
+    """On a machine that has other things to do, it has more time for a request before it answers 503."""
+    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn), "REQUEST_TIMEOUT": "30"}
+    return WebServer(folder, settings | {"WEB_CONCURRENCY": str(WORKERS)})
+
+
+def harm(web: WebServer, dsn: Dsn) -> list[str]:
+    """What the attack left behind, in words."""
+    found = []
+    if web.http.get("/v1/health").status_code != 200:
+        found.append("The server is not healthy")
+    if "Traceback" in web.log:
+        found.append(f"The server logged a failure:\n{web.log}")
+    if web.log.count("Booting worker") != WORKERS:
+        found.append(f"A worker was replaced:\n{web.log}")
+    try:
+        # It takes a moment until the server has seen that the last clients have gone.
+        eventually(lambda: not _connections(web))
+    except AssertionError:
+        found.append(f"{_connections(web)} connections of clients are still open")
+    with psycopg.connect(dsn.conninfo) as connection:
+        query = "SELECT state FROM pg_stat_activity WHERE application_name = 'todo' AND state <> 'idle'"
+        if states := connection.execute(query).fetchall():
+            found.append(f"Connections to the database are in use: {states}")
+    return found
+
+
+def _connections(web: WebServer) -> int:
+    """How many of its clients' connections the server has open."""
+    workers = psutil.Process(web.process.pid).children()
+    sockets = [socket for worker in workers for socket in worker.net_connections("tcp")]
+    return sum(bool(socket.raddr) and socket.laddr.port == web.port for socket in sockets)
