@@ -19,7 +19,7 @@ from persistence.options import DatabaseOptions, PoolLimits
 from persistence.retries import Retries
 from persistence.statement import Statement
 from persistence.tasks import TaskValues
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, eventually
 
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=3), statement_timeout=20)
 TASK: TaskValues = {
@@ -137,9 +137,8 @@ async def test_of_a_write_whose_connection_is_cut_nobody_knows_and_a_read_is_run
 
         admin.execute("SELECT pg_advisory_lock(7)")
         reading = asyncio.create_task(database.row(READ_BEHIND_LOCK, {}))
-        while not database.pool._lent:
-            # What waits is the write that was cut, until its process notices.
-            await asyncio.sleep(0.01)
+        # What waits before that is the write that was cut, until its process notices.
+        await asyncio.to_thread(eventually, lambda: bool(database.pool._lent))
         await admin.waiting()
         (lent,) = database.pool._lent
         lent.sever()

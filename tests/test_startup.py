@@ -18,7 +18,7 @@ from persistence.errors import Unavailable
 from persistence.options import DatabaseOptions, PoolLimits
 from persistence.startup import StartupError, start
 from tests.processes import free_port
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, eventually
 
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
 PATIENT: dict[str, Any] = {"options": OPTIONS, "patient": True, "migrate": False}
@@ -223,8 +223,7 @@ async def test_one_that_replaces_another_serves_what_it_can_until_the_database_i
             await migrations.applied_revision(database, 5)
 
         await asyncio.to_thread(postgres.start)
-        while not database.pool.stats.idle:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: database.pool.stats.idle > 0)
         assert await migrations.applied_revision(database, 5) == migrations.head()
 
 
