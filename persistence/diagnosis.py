@@ -53,6 +53,8 @@ def diagnose(error: BaseException) -> Diagnosis:
 
 
 def _statement(text: str) -> str:
-    # libpq repeats itself for each address that a name has, so the last line counts, but for the questions it asks.
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]
-    return lines[-1].rstrip(".") if lines else ""
+    # libpq repeats itself for each address that a name has, so the last line counts, but for the questions it asks and
+    # the advice it gives.
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.endswith("?") and not line.startswith("Either provide")]
+    return said[-1].rstrip(".") if said else ""

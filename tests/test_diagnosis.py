@@ -82,6 +82,8 @@ def test_a_wrong_password_and_a_server_without_tls(postgres: PostgresServer) -> 
         assert_hint(failure(postgres.dsn, user="alice"), "password", "no password supplied")
         assert_hint(failure(postgres.dsn, sslmode="require"), "tls", "SSL")
         assert_hint(failure(postgres.dsn, user="bob"), "other", "no pg_hba.conf entry")
+        missing = failure(postgres.dsn, sslmode="verify-full", sslrootcert="/nowhere.pem")
+        assert_hint(missing, "tls", 'root certificate file "/nowhere.pem" does not exist')
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), psycopg.errors.ConnectionTimeout("connection timeout expired")])
