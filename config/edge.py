@@ -53,7 +53,9 @@ class Linger(asyncio.Protocol):
         self._transport, self._lost, self._left = transport, lost, LINGER_BYTES
         self._end = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
         transport.set_protocol(self)
-        transport.write_eof()
+        if transport.can_write_eof():
+            # Not with TLS.
+            transport.write_eof()
         transport.resume_reading()
 
     @override

@@ -120,11 +120,12 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     @property
     def idle_since(self) -> float | None:
         """When it was first seen between two requests, as seconds of the event loop's clock."""
-        return self._since if self._stage[0] == "idle" and self.is_idle else None
+        is_idle = self._stage[0] == "idle" and self.is_idle and not self._callback_parser.has_begun
+        return self._since if is_idle else None
 
     def leave(self) -> None:
         """Closes it, for want of a request."""
-        self._close_transport()
+        self._end(lingers=False)
 
     def look(self, now: float) -> None:
         """Ends what has lasted too long; called about once a second."""
@@ -142,6 +143,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
             stage, patience = ("ended", 0), 0.0
         else:
             stage, patience = ("idle", self.req_count), self._keepalive
+            # Its headers need not be kept.
+            self._answered = None
         if stage != self._stage:
             # A silent client is so since it connected.
             self._stage, self._since = stage, self._since if stage[0] == "silent" else now

@@ -30,9 +30,9 @@ class Slow:
 
 async def stay(port: int, begin: bytes, drop: bytes, slow: Slow) -> None:
     """Says no more than this, then drop by drop, until the server has had enough."""
-    started = monotonic()
     with suppress(ConnectionError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        started = monotonic()
         slow.open += 1
         writer.write(begin)
         ended = asyncio.ensure_future(reader.read())

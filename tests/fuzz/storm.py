@@ -116,19 +116,21 @@ class _Storm:
         probe = _PROBE % sent.number
         await connection.send([*sent.pieces[:-1], sent.pieces[-1] + probe])
         statuses: list[int] = []
+        is_closing = False
         try:
             while answer := await connection.answer(QUIET):
                 if answer.headers.get(b"x-request-id") == b"probe-%d" % sent.number and b"alive" in answer.body:
                     return not answer.closes
                 self._check(sent, answer)
                 statuses.append(answer.status)
+                is_closing = answer.closes
         except TimeoutError:
             self._linger(connection, sent)
         else:
             self._check_end(connection, sent)
         finally:
-            # At the first one without an answer the server closed the connection; it did not look at the others.
-            for case, status in zip(sent.cases, [*statuses, NONE], strict=False):
+            # The server did not look at those behind the one that it would not answer, or that made it close.
+            for case, status in zip(sent.cases, statuses if is_closing else [*statuses, NONE], strict=False):
                 self._report.answers[case.label, status] += 1
         return False
 

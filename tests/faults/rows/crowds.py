@@ -84,7 +84,7 @@ async def slow_clients(stage: Stage) -> Result:
                 without += await _timed(latencies, stage)
         await made.settle(result)
         _check_log(made, result)
-    result.expect(max(slow.seconds) < LATEST, f"one was borne for {max(slow.seconds):.1f} s")
+    result.goal(max(slow.seconds) < LATEST, f"one was borne for {max(slow.seconds):.1f} s")
     result.expect(len(slow.seconds) == clients * result.rounds, "some were never closed")
     result.expect(slow.statuses == {b"408"}, f"they were answered {slow.statuses}")
     before, after = _p99(without), _p99(beside)

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from uuid import UUID
 
 from tests.faults.matrix import Result, Stage, fault
-from tests.fuzz.conversation import Conversation
+from tests.fuzz.conversation import request
 from tests.fuzz.site import harm, site
 from tests.fuzz.storm import storm
-from tests.fuzz.timing import asker, compare, furnish
+from tests.fuzz.timing import compare, furnish
 
 SEED = 5
 TASKS = 20_000
@@ -46,14 +49,17 @@ async def foreign_or_missing(stage: Stage) -> Result:
     return await asyncio.to_thread(_hold_a_clock, stage)
 
 
+def _write(method: str, user: UUID, headers: Mapping[str, str], body: str | None, task: UUID) -> bytes:
+    return request(method, f"{user}/tasks/{task}", headers, body)
+
+
 def _hold_a_clock(stage: Stage) -> Result:
     result = Result()
     with site() as (web, dsn):
         alice, theirs = furnish(dsn, TASKS)
         for name, (method, headers, body) in REQUESTS.items():
-            conversation = Conversation(web.port)
-            found = compare(asker(conversation, method, alice, headers, body), theirs, stage.rounds(10_000, 1000), SEED)
-            conversation.close()
+            write = partial(_write, method, alice, headers, body)
+            found = compare(web.port, write, theirs, stage.rounds(10_000, 1000), SEED)
             result.rounds += len(found.foreign)
             result.figures[name] = str(found)
             low, high = found.interval

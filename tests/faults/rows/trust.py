@@ -14,6 +14,7 @@ from persistence.startup import RETRIES, StartupError, start
 from tests.faults import pgbouncer
 from tests.faults.certificates import Authority, Certificate
 from tests.faults.clients import Load, load
+from tests.faults.connections import Holdings, workers_of
 from tests.faults.guarded import HOST, Guarded, guarded, url_of
 from tests.faults.history import History
 from tests.faults.http import Http
@@ -157,12 +158,12 @@ async def rotated(stage: Stage) -> Result:
                     await server.set_password(f"{SECRET}-second")
                     await _suffer(result, server, web, traffic)
                     await server.set_password(f"{SECRET}-first")
-                    await _recover(result, server, traffic)
+                    await _recover(result, server, web, traffic)
 
                     server.front.certificate = expired
                     await _suffer(result, server, web, traffic)
                     server.front.certificate = good
-                    await _recover(result, server, traffic)
+                    await _recover(result, server, web, traffic)
             log = web.log
         finally:
             await asyncio.to_thread(web.__exit__, None, None, None)
@@ -202,11 +203,15 @@ async def _suffer(result: Result, server: Guarded, web: WebServer, traffic: Load
         probe.close()
 
 
-async def _recover(result: Result, server: Guarded, traffic: Load) -> None:
-    """Until somebody is served again, and then until each worker has all its connections."""
+async def _recover(result: Result, server: Guarded, web: WebServer, traffic: Load) -> None:
+    """Until somebody is served again, and then until each worker has as many connections as it keeps."""
     result.recoveries.append(await traffic.next_success())
     async with asyncio.timeout(30):
-        while await server.connections() < WORKERS * POOL_MIN:  # noqa: ASYNC110 - only PostgreSQL knows
+        while True:
+            held = [Holdings.of(each, server.front.port, web.port).database for each in workers_of(web.process.pid)]
+            # Some of these may be on their way.
+            if min(held) >= POOL_MIN and await server.connections() >= sum(held):
+                return
             await asyncio.sleep(0.02)
 
 
