@@ -1,9 +1,13 @@
 """How gunicorn serves: `gunicorn -c python:config.gunicorn`. `--bind`, `--workers` and the rest override these."""
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from typing import Any
+
+from gunicorn.errors import HaltServer
 
 from config.board import BOARD
 from config.env import ROOT, env
@@ -36,15 +40,26 @@ _LIBRARIES = ("alembic.command", "django.core.handlers.asgi", "orjson", "psycopg
 """What takes most of a worker's start, and neither starts threads nor opens files when it is imported."""
 
 
-def on_starting(_server: Any) -> None:
+def on_starting(server: Any) -> None:
     """Loads libraries for all workers, which then start in a third of the time, and after a crash that counts.
 
     It also keeps the development database up while workers come and go.
     """
+    server.reap_workers = partial(_reap_workers, server.reap_workers, [])
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
         _resources.enter_context(env.located_database())
+
+
+def _reap_workers(reap: Callable[[], None], halts: list[HaltServer]) -> None:
+    """Ends the server when a worker cannot start; gunicorn alone would end in a traceback when a second one cannot."""
+    try:
+        reap()
+    except HaltServer as halt:
+        halts.append(halt)
+        if len(halts) == 1:
+            raise
 
 
 def on_reload(server: Any) -> None:

@@ -1,5 +1,7 @@
 """One connection of a client: gunicorn's, with deadlines, and with our answers to what never becomes a request."""
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, override
 
 from gunicorn.asgi import protocol
@@ -23,6 +25,17 @@ BUFFERED = 64 * 1024
 
 # gunicorn would say "Unknown".
 protocol._REASON_PHRASES.setdefault(412, "Precondition Failed")  # noqa: SLF001 - it offers no other way
+
+
+def _dated() -> bytes:
+    """The header Date, which would stand still for an hour if the clock were moved back by one."""
+    if abs(time.time() - protocol._cached_date_time) >= 1:  # noqa: SLF001 - as above
+        protocol._cached_date_time = 0.0  # noqa: SLF001
+    return _cached()
+
+
+_cached: Callable[[], bytes] = protocol._get_cached_date_header  # noqa: SLF001
+protocol._get_cached_date_header = _dated  # noqa: SLF001
 # It looks for its parser there, for each connection.
 protocol.PythonProtocol = Parser
 

@@ -52,7 +52,6 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection that remembers what the pool must know about it."""
 
     retire_at = 0.0
-    lent_at = 0.0
     lender: Lender | None = None
     """Who takes it back when a session closes it."""
     cut_off: asyncio.TimerHandle | None = None

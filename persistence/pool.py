@@ -27,6 +27,7 @@ from psycopg.pq import TransactionStatus
 from persistence.connection import Connection
 from persistence.diagnosis import diagnose
 from persistence.errors import PoolTimeout, Unavailable
+from persistence.line import Line, Waiter
 from persistence.options import PoolLimits
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,6 @@ SHRINK_AFTER_IDLE = 300.0
 """Seconds after which a connection beyond the minimum is closed when nobody needed it."""
 LIFETIME_JITTER = 0.1
 """Connections retire up to this fraction early, so that those opened together do not all go at once."""
-HOLD_WEIGHT = 0.1
-"""How much the latest loan counts in the mean time that connections are lent."""
 LINE_SHARE = 0.5
 """Share of a caller's time that he may expect to spend in line."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
@@ -70,11 +69,9 @@ class Pool:
         self.limits = limits
         self._connect = connect
         self._idle: deque[Connection] = deque()
-        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._line = Line()
         self._lent: set[Connection] = set()
         self._opening = 0
-        self._mean_hold = 0.0
-        """Seconds that a connection is lent, in the mean of late."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._closed = False
@@ -85,7 +82,7 @@ class Pool:
             size=self._size,
             idle=len(self._idle),
             in_use=len(self._lent),
-            waiting=sum(not waiter.done() for waiter in self._waiting),
+            waiting=len(self._line),
         )
 
     async def open(self, *, at_once: bool = False) -> None:
@@ -126,7 +123,7 @@ class Pool:
         """
         timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
         deadline = monotonic() + timeout
-        if not self._idle and self._expected_wait > timeout * LINE_SHARE:
+        if not self._idle and self._line.expected_wait > timeout * LINE_SHARE:
             raise PoolTimeout(BUSY)
         while True:
             connection = self._take_idle() or await self._wait(deadline)
@@ -136,7 +133,6 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Takes a connection back, whatever has become of it."""
         self._lent.discard(connection)
-        self._mean_hold += HOLD_WEIGHT * (monotonic() - connection.lent_at - self._mean_hold)
         self._receive(connection)
 
     def give_up(self, connection: Connection) -> None:
@@ -160,41 +156,29 @@ class Pool:
     def _size(self) -> int:
         return len(self._idle) + len(self._lent) + self._opening
 
-    @property
-    def _expected_wait(self) -> float:
-        """Seconds for the next in line: those before him, at the rate at which connections come back (Little's law)."""
-        return (len(self._waiting) + 1) * self._mean_hold / self.limits.max_size
-
     def _take_idle(self) -> Connection | None:
         if not self._idle:
             return None
         # The last one back goes out first: it is the least likely to have gone stale, and the others can retire.
         connection = self._idle.pop()
-        self._lend(connection)
-        return connection
-
-    def _lend(self, connection: Connection) -> None:
-        connection.lent_at = monotonic()
         self._lent.add(connection)
+        return connection
 
     async def _wait(self, deadline: float) -> Connection:
         if self._closed:
             raise Unavailable(CLOSED)
         if self._is_lost:
             raise Unavailable(LOST)
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Connection] = loop.create_future()
-        self._waiting.append(waiter)
+        waiter = self._line.join()
         self._grow()
-        timer = loop.call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
         try:
             return await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 # The caller was cancelled in the very moment of the handover: the next in line gets it.
                 self.release(waiter.result())
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(waiter)
+            self._line.leave(waiter)
             raise
         finally:
             timer.cancel()
@@ -212,13 +196,11 @@ class Pool:
             self._discard(connection)
             return
         connection.idle_since = monotonic()
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                self._lend(connection)
-                waiter.set_result(connection)
-                return
-        self._idle.append(connection)
+        if waiter := self._line.next():
+            self._lent.add(connection)
+            waiter.set_result(connection)
+        else:
+            self._idle.append(connection)
 
     def _discard(self, connection: Connection) -> None:
         _close(connection)
@@ -312,10 +294,8 @@ class Pool:
         return self._size <= self.limits.min_size or self.stats.waiting > 0
 
     def _fail_waiting(self, reason: str) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(Unavailable(reason))
+        while waiter := self._line.next():
+            waiter.set_exception(Unavailable(reason))
 
     async def _keep_house(self) -> None:
         """Retires old connections and closes those beyond the minimum that nobody needs. Makes no round trip."""
@@ -361,7 +341,7 @@ async def _cancel_and_sever(connection: Connection) -> None:
     connection.sever()
 
 
-def _give_up(waiter: asyncio.Future[Connection]) -> None:
+def _give_up(waiter: Waiter) -> None:
     if not waiter.done():
         waiter.set_exception(PoolTimeout(BUSY))
 

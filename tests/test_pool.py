@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
-from persistence import pool
+from persistence import line, pool
 from persistence.database import APPLICATION_NAME, PROBES_APART, Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
@@ -563,25 +563,32 @@ async def test_a_frozen_database_holds_nobody_beyond_his_deadline_even_when_conn
 
 async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn) -> None:
     async with opened(empty_dsn, most=2) as database:
-        await use_at_once(database, 2, 0.3)
-        # Each connection is lent for a tenth of the longest hold in the mean by now, at the least.
-        mean_hold = database.pool._mean_hold
-        assert mean_hold >= 0.03
-        results = await asyncio.gather(
-            *(database.rows(SLEEP, {"seconds": 0.001}, timeout=10 * mean_hold) for _ in range(100)),
-            return_exceptions=True,
-        )
-        served = [result for result in results if not isinstance(result, BaseException)]
-        refused = [result for result in results if isinstance(result, BaseException)]
+        held = [await database.pool.acquire() for _ in range(2)]
+        waiting = [asyncio.create_task(database.pool.acquire(60)) for _ in range(20)]
+        # Nobody is served, as far as anybody can see: one in all this time, at the most.
+        await asyncio.sleep(2 * line.GRACE)
+        with pytest.raises(PoolTimeout):
+            # Its first step raises, so nobody waits to hear this.
+            database.pool.acquire(line.GRACE * 20).send(None)
+        patient = asyncio.create_task(database.pool.acquire())
+        await asyncio.sleep(0)
+        assert database.pool.stats.waiting == 21
 
-        # Half of ten holds is room for five turns of two connections, after the two that are lent.
-        assert {type(result) for result in refused} == {PoolTimeout}
-        assert 2 <= len(served) <= 12
-        # Quick statements make room again.
-        assert len(await use_at_once(database, 2, 0.001)) <= 2
-        for _ in range(100):
-            await use_at_once(database, 2, 0.0)
-        assert len(await use_at_once(database, 50, 0.0)) <= 2
+        for connection in held:
+            database.pool.release(connection)
+        for task in (*waiting, patient):
+            database.pool.release(await task)
+        assert await database.rows(PID, {}, timeout=5)
+
+
+async def test_a_line_that_moves_quickly_may_be_long(empty_dsn: Dsn) -> None:
+    async with opened(empty_dsn, most=2) as database:
+
+        async def use() -> None:
+            for _ in range(5):
+                await database.rows(PID, {}, timeout=20)
+
+        await asyncio.gather(*(use() for _ in range(400)))
 
 
 async def test_probes_have_a_connection_of_their_own_that_no_load_occupies(empty_dsn: Dsn, watcher: Watcher) -> None:
