@@ -89,14 +89,12 @@ async def test_probes_answer_as_declared(client: httpx.AsyncClient) -> None:
 
 async def test_an_unhealthy_answer_is_as_declared(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.05)
-    limits = database.pool.limits
-    connections = [await database.pool.acquire() for _ in range(limits.max_size)]
+    connection = await database.probes.pool.acquire()
     try:
         async with client_of(database) as client:
             response = await client.get("v1/health")
     finally:
-        for connection in connections:
-            database.pool.release(connection)
+        database.probes.pool.release(connection)
 
     assert response.status_code == 503
     _assert_declared(response, Health)
