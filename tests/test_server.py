@@ -37,7 +37,7 @@ from tests.sites import (
 )
 
 STORM_SECONDS = float(os.environ.get("STORM_SECONDS", "3"))
-"""Ten for the measure that the issue sets."""
+"""Ten for the measure that was set."""
 
 
 @pytest.fixture
