@@ -25,15 +25,13 @@ from persistence.statement import Statement
 
 APPLICATION_NAME = "todo"
 """How our connections are called in `pg_stat_activity`."""
-
-
 RENEWED_AFTER = 1.0
 """Seconds that a connection lives at least before it is replaced because its server can only be read."""
 PROBES_APART = 5
 """Size of a pool from which on one of its connections is kept for probes."""
 
-
 _NEVER = 3600
+"""Seconds."""
 
 
 class Database:
@@ -150,13 +148,13 @@ async def open_database(
 
     async def lend_to_session() -> Connection:
         connection = await pool.acquire()
-        connection.lender = pool
-        connection.cut_off = asyncio.get_running_loop().call_later(options.statement_timeout, pool.give_up, connection)
         try:
             await connection.set_autocommit(False)
         except BaseException:
             pool.release(connection)
             raise
+        connection.lender = pool
+        connection.cut_off = asyncio.get_running_loop().call_later(options.statement_timeout, pool.give_up, connection)
         return connection
 
     limits, probe_limits = _shared_out(options.limits)
@@ -208,5 +206,5 @@ def _failure(error: psycopg.Error, statement: Statement[Any], connection: Connec
 
 def _raise_translated(error: psycopg.Error) -> NoReturn:
     # Of a transaction that lost its connection nobody knows whether it was committed.
-    translated = translate(error, nothing_happened=(error.sqlstate or "08")[:2] not in {"08", "57"})
+    translated = translate(error, nothing_happened=not (error.sqlstate or "08").startswith(("08", "57P")))
     raise translated from (None if translated is error else error)
