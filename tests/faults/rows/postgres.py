@@ -104,14 +104,14 @@ async def _kill(administrator: Connection, condition: str) -> int:
 
 @fault(
     "a backend killed with -9",
-    goal="nothing acknowledged lost, nothing doubled; 200s again within 250 ms of PostgreSQL accepting",
+    goal="in 1,000 kills nothing acknowledged lost, nothing doubled; 200s again within 250 ms of PostgreSQL accepting",
 )
 async def backend_killed(stage: Stage) -> Result:
     """PostgreSQL then ends all others and recovers, as it does not trust what they share."""
     result = Result()
     async with bed(stage.folder) as made:
         async with load(made.web.port, made.users, History()) as found:
-            for _ in range(stage.rounds(50, 4)):
+            for _ in range(stage.rounds(1000, 4)):
                 await found.next_success(writes_only=True)
                 await asyncio.sleep(random.uniform(0, 0.3))
                 async with connected(made.conninfo) as administrator:
