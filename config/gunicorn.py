@@ -45,20 +45,20 @@ def on_starting(server: Any) -> None:
 
     It also keeps the development database up while workers come and go.
     """
-    server.reap_workers = partial(_reap_workers, server.reap_workers, [])
+    server.reap_workers = partial(_reap_workers, server, server.reap_workers)
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
         _resources.enter_context(env.located_database())
 
 
-def _reap_workers(reap: Callable[[], None], halts: list[HaltServer]) -> None:
+def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
     """Ends the server when a worker cannot start; gunicorn alone would end in a traceback when a second one cannot."""
     try:
         reap()
-    except HaltServer as halt:
-        halts.append(halt)
-        if len(halts) == 1:
+    except HaltServer:
+        # It closes its listeners first when it stops, for whatever reason.
+        if server.LISTENERS:
             raise
 
 

@@ -128,13 +128,14 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request, or for the rest of its head."""
-        return self._awaiting_request and not self._finishing_calls
+        # One that has come whole is still awaited until its task goes on.
+        return self._awaiting_request and self._current_request is None and not self._finishing_calls
 
     @property
     def idle_since(self) -> float | None:
         """When it was first seen between two requests, as seconds of the event loop's clock."""
-        is_idle = self._stage[0] == "idle" and self.is_idle and not self._callback_parser.has_begun
-        return self._since if is_idle else None
+        is_idle = self._stage == ("idle", self.req_count) and self.is_idle and not self._callback_parser.has_begun
+        return self._since if is_idle and not self.transport.get_write_buffer_size() else None
 
     def leave(self) -> None:
         """Closes it, for want of a request."""

@@ -6,13 +6,13 @@ statement costs here (docs/decisions/0016-statements-without-cursors.md). A `Sta
 """
 
 import asyncio
-import os
 import socket
 from asyncio import Future
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Protocol, override
 from weakref import ref
 
@@ -21,6 +21,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import (
     AdminShutdown,
     Diagnostic,
+    DuplicatePreparedStatement,
     FeatureNotSupported,
     InvalidSqlStatementName,
     error_from_result,
@@ -140,10 +141,13 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """
         self.doomed = True
         if self.pgconn.status == ConnStatus.OK:
-            # The duplicate shares the connection, so shutting it down wakes who waits, while closing it leaves libpq
-            # its own.
-            with socket.socket(fileno=os.dup(self.pgconn.socket)) as duplicate, suppress(OSError):
-                duplicate.shutdown(socket.SHUT_RDWR)
+            # It wakes who waits. Closing the socket is left to libpq.
+            with suppress(OSError):
+                shared = socket.socket(fileno=self.pgconn.socket)
+                try:
+                    shared.shutdown(socket.SHUT_RDWR)
+                finally:
+                    shared.detach()
 
     async def _prepare_when_due(self, query: bytes) -> bytes | None:
         if self.behind_pooler or len(self._names) >= PREPARED_MAX:
@@ -153,9 +157,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 self._uses.clear()
             self._uses[query] += 1
             return None
-        name = b"statement_%d" % len(self._names)
+        # Where a pooler is between that nobody has told us of, another client's statement of this name is the same.
+        name = b"statement_" + blake2b(query, digest_size=12).hexdigest().encode()
         self.pgconn.send_prepare(name, query)
-        await self._result()
+        with suppress(DuplicatePreparedStatement):
+            await self._result()
         if self.doomed:
             raise AdminShutdown("The server ended the connection when it had prepared a statement.")
         self._names[query] = name

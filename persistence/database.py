@@ -47,6 +47,10 @@ class Database:
         self._timeout = options.statement_timeout
         self._retries = Retries()
 
+    def time_left(self, since: float) -> float:
+        """Seconds for a second statement of a request whose first began then, on the monotonic clock."""
+        return max(0.0, self._timeout - (monotonic() - since))
+
     async def rows[Row: Mapping[str, Any]](
         self, statement: Statement[Row], values: Mapping[str, Any], timeout: float | None = None
     ) -> list[Row]:

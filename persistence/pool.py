@@ -123,7 +123,8 @@ class Pool:
         """
         timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
         deadline = monotonic() + timeout
-        if not self._idle and self._line.expected_wait > timeout * LINE_SHARE:
+        # While none is lent, all are being opened, and how long that takes says nothing about how long the line will.
+        if self._lent and not self._idle and self._line.expected_wait > timeout * LINE_SHARE:
             raise PoolTimeout(BUSY)
         while True:
             connection = self._take_idle() or await self._wait(deadline)
@@ -258,7 +259,7 @@ class Pool:
         while True:
             try:
                 connection = await self._connect()
-            except (psycopg.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to try again
                 if not self._failing:
                     logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
                     self._failing = True

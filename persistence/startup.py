@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
+from sqlalchemy.exc import DBAPIError
 
 from persistence import migrations
 from persistence.database import Database, open_database
@@ -23,6 +24,8 @@ JITTER = 0.2
 ATTEMPT_TIMEOUT = 2.5
 """Seconds. With the delays (11.5 seconds in all, a fifth more with jitter) six attempts stay within 30 (D14)."""
 CHECK_TIMEOUT = 2.0
+REPLACEMENT_TIMEOUT = 5.0
+"""Seconds that a process which replaces another waits for its migration; gunicorn ends everything after 30."""
 
 
 class StartupError(Exception):
@@ -46,11 +49,18 @@ async def start(
             logger.info("Connected to the database %s.", dsn)
         try:
             if migrate:
-                await _migrate(dsn)
+                migrating = asyncio.create_task(_migrate(dsn))
+                stack.callback(migrating.cancel)
+                await asyncio.wait([migrating], timeout=REPLACEMENT_TIMEOUT if replaces else None)
+                if migrating.done():
+                    await migrating
+                else:
+                    logger.warning("Migrating takes longer; serving meanwhile.")
+                    migrating.add_done_callback(_report)
             revision = await migrations.applied_revision(database, CHECK_TIMEOUT)
             if migrations.state(revision) == "behind":
                 logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
-        except (migrations.MigrationError, psycopg.Error, Unavailable) as error:
+        except (migrations.MigrationError, psycopg.Error, DBAPIError, Unavailable) as error:
             problem = f"The database {dsn} cannot be migrated or asked for its migrations: {error}"
             if not replaces:
                 raise StartupError(problem) from error
@@ -82,6 +92,11 @@ async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncI
             async with stack:
                 yield database
             return
+
+
+def _report(migrating: asyncio.Task[None]) -> None:
+    if not migrating.cancelled() and (error := migrating.exception()):
+        logger.error("Migrating failed: %s", error)
 
 
 async def _migrate(dsn: Dsn) -> None:

@@ -5,6 +5,7 @@ Every function here is one round trip, except where it says otherwise. `persiste
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from time import monotonic
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
@@ -182,18 +183,19 @@ async def create(
     Any number of repeats at once make one task. Raises `UniqueViolated` in a second round trip when the id is somebody
     else's.
     """
+    started = monotonic()
     try:
         row = await database.row(CREATE, {**values, "id": task_id or uuid4(), "user_id": user_id})
     except ForeignKeyViolated:
         return None
-    if row is None and await users.exists(database, user_id):
+    if row is None and await users.exists(database, user_id, database.time_left(started)):
         raise UniqueViolated("pk_tasks")
     return row
 
 
-async def get(database: Database, user_id: UUID, task_id: UUID) -> TaskRow | None:
+async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float | None = None) -> TaskRow | None:
     """The task, or None: somebody else's and a missing one look the same."""
-    return await database.row(GET, {"user_id": user_id, "task_id": task_id})
+    return await database.row(GET, {"user_id": user_id, "task_id": task_id}, timeout)
 
 
 async def replace(
@@ -227,10 +229,11 @@ async def remove(database: Database, user_id: UUID, task_id: UUID, versions: Ver
 
 
 async def _write(database: Database, statement: Statement[TaskRow], values: dict[str, Any]) -> TaskRow | None:
+    started = monotonic()
     row = await database.row(statement, values)
     if row is None and values["versions"] is not None:
         # Only to explain a failure: either the task is not there, or it has changed.
-        current = await get(database, values["user_id"], values["task_id"])
+        current = await get(database, values["user_id"], values["task_id"], database.time_left(started))
         if current:
             raise VersionChanged(current["version"])
     return row

@@ -50,6 +50,6 @@ async def find(database: Database, email: str) -> UUID | None:
     return row["id"] if row else None
 
 
-async def exists(database: Database, user_id: UUID) -> bool:
+async def exists(database: Database, user_id: UUID, timeout: float | None = None) -> bool:
     """Whether there is a user with this id. One round trip."""
-    return await database.row(EXISTS, {"user_id": user_id}) is not None
+    return await database.row(EXISTS, {"user_id": user_id}, timeout) is not None

@@ -1,6 +1,7 @@
 """One statement on one connection, at the level of the protocol."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from persistence import connection as connections
 from persistence.connection import Connection
 from persistence.dsn import Dsn
 from persistence.statement import Statement
+from tests.servers import eventually
 
 LARGE = 2_000_000
 """More characters than the buffers of two sockets hold."""
@@ -206,3 +208,29 @@ async def test_a_statement_is_not_sent_when_the_server_ended_the_connection_whil
     assert connection.has_rolled_back(refusal.value)
     with psycopg.connect(empty_dsn.conninfo) as other:
         assert other.execute("SELECT count(*) FROM notes").fetchone() == (connections.PREPARE_AFTER,)
+
+
+async def test_it_can_be_severed_when_no_file_can_be_opened(connection: Connection) -> None:
+    running = asyncio.create_task(connection.fetch(statement("SELECT pg_sleep(60)"), {}))
+    await asyncio.to_thread(eventually, lambda: connection.pgconn.transaction_status == TransactionStatus.ACTIVE)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        connection.sever()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    with pytest.raises(psycopg.OperationalError):
+        await running
+
+
+async def test_a_name_that_a_pooler_knows_already_stands_for_the_same_statement(connection: Connection) -> None:
+    often = statement("SELECT cast(:value AS int) AS value")
+    for value in range(connections.PREPARE_AFTER + 1):
+        await connection.fetch(often, {"value": value})
+    # As if another client of the pooler had done all this.
+    connection._names.clear()
+
+    assert await connection.fetch(often, {"value": 7}) == [{"value": 7}]
+    assert await connection.fetch(often, {"value": 8}) == [{"value": 8}]
+    assert not connection.doomed

@@ -22,6 +22,7 @@ from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
 from persistence.options import DatabaseOptions, PoolLimits
 from persistence.statement import Statement
+from tests.faults.proxy import Proxy
 from tests.servers import PostgresServer
 
 
@@ -635,3 +636,18 @@ async def test_a_connect_that_takes_too_long_leaves_no_socket_behind(postgres: P
         finally:
             gc.enable()
             await asyncio.to_thread(postgres.thaw)
+
+
+async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(postgres: PostgresServer) -> None:
+    with Proxy(postgres.port) as proxy:
+        through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
+        async with open_database(through, options(most=2)) as database:
+            proxy.stall("requests")
+            proxy.cut_all()
+            callers = []
+            for _ in range(20):
+                # Not all at once: those who come later see a line that nobody was served from.
+                callers.append(asyncio.create_task(database.rows(PID, {}, timeout=8)))
+                await asyncio.sleep(line.GRACE / 5)
+            proxy.resume()
+            await asyncio.gather(*callers)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from time import monotonic
 from typing import TypedDict
 from uuid import UUID, uuid4
 
@@ -327,3 +328,26 @@ async def test_all_retries_of_a_process_share_a_budget(monkeypatch: pytest.Monke
 
     assert made == [True] * retries.BUDGET + [False] * 50
     assert await budget.wait(1, deadline=float("inf"))
+
+
+async def test_both_statements_of_a_request_share_its_deadline(own: tuple[Dsn, Admin]) -> None:
+    dsn, admin = own
+    held, limit = 1.0, 2.0
+    async with open_database(dsn, DatabaseOptions(limits=OPTIONS.limits, statement_timeout=limit)) as database:
+        user_id = await new_user(database)
+        with psycopg.connect(dsn.conninfo) as first, psycopg.connect(dsn.conninfo) as second:
+            first.execute("LOCK TABLE tasks")
+            started = monotonic()
+            running = asyncio.create_task(tasks.remove(database, user_id, uuid4(), {1}))
+            await admin.waiting()
+            # It stands in line behind the first statement, and before the one that is to explain why that failed.
+            locking = asyncio.create_task(asyncio.to_thread(second.execute, "LOCK TABLE tasks"))
+            await asyncio.sleep(held)
+            first.rollback()
+            with pytest.raises(DeadlineExceeded):
+                await running
+            took = monotonic() - started
+            await locking
+
+    # A deadline of its own for each would have made it as much longer as the lock was held.
+    assert took < held + limit

@@ -213,6 +213,19 @@ async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatc
     assert migrations.current(empty_dsn) is None
 
 
+async def test_one_that_replaces_another_does_not_wait_long_for_its_migration(
+    empty_dsn: Dsn, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "REPLACEMENT_TIMEOUT", 0.1)
+    with psycopg.connect(empty_dsn.conninfo, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [migrations.TURN_KEY])
+        async with start(empty_dsn, DatabaseOptions(), patient=True, migrate=True, replaces=True) as database:
+            assert await migrations.applied_revision(database, 5) is None
+            assert "serving meanwhile" in log.text
+            other.execute("SELECT pg_advisory_unlock(%s)", [migrations.TURN_KEY])
+            await asyncio.to_thread(eventually, lambda: migrations.current(empty_dsn) == migrations.head())
+
+
 async def test_one_that_replaces_another_serves_what_it_can_until_the_database_is_back(
     postgres: PostgresServer, log: pytest.LogCaptureFixture
 ) -> None:
