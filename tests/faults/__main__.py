@@ -84,11 +84,13 @@ async def _watched(fault: Fault, stage: Stage) -> Result:
 
 
 def _merged(paths: Sequence[Path]) -> dict[str, Any]:
-    """Of several results the newest of each row; the rest is as the last one says."""
+    """Of several results the newest of each row, and how all were made; the rest is as the last one says."""
     found: dict[str, Any] = {}
+    commands = []
     for path in paths:
         later = json.loads(path.read_text())
-        found = later | {"rows": found.get("rows", {}) | later["rows"]}
+        commands.append(later["command"])
+        found = later | {"rows": found.get("rows", {}) | later["rows"], "command": "\n".join(commands)}
     return found
 
 

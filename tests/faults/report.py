@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from textwrap import indent
 from typing import Any
 
 import psutil
@@ -107,7 +108,8 @@ def page(found: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     form = ", in the short form" if found["quick"] else ""
     details = [[each.name, each.goal, _figures(each)] for each in outcomes]
     parts = [
-        f"    {found['command']}\n\non {found['started'][:10]}{form}, {minutes:.0f} minutes in all, on this machine:",
+        indent(found["command"], "    "),
+        f"on {found['started'][:10]}{form}, {minutes:.0f} minutes in all, on this machine:",
         _words(["What", "Which"], found["machine"]),
         table(outcomes),
         _words(["Fault", "Goal", "Measured"], details),
