@@ -30,7 +30,7 @@ test-slow: setup ## Run the tests that take long: real servers, browsers, genera
 fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,000 in bent bytes (CASES=1000000, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz
 
-chaos: setup ## Break everything it depends on, an hour, and count what is lost (ARGS="deadlock" for one row)
+chaos: setup ## Break everything it depends on, half an hour, and count what is lost (ARGS="deadlock" for one row)
 	@.venv/bin/python -m tests.faults $(ARGS)
 
 chaos-quick: setup ## The same in about five minutes, with fewer rounds
