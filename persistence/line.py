@@ -10,8 +10,11 @@ from time import monotonic
 
 from persistence.connection import Connection
 
-GRACE = 0.25
-"""Seconds that a line must have lasted before anybody judges it: a sudden crowd may be served as suddenly."""
+GRACE = 0.5
+"""Seconds that a line must have lasted before anybody judges it."""
+TRUST = 300
+"""Callers whom a new line is taken to have served already. When a crowd comes at once, the process is busy reading its
+requests and serves hardly anybody at first; what it can do shows later."""
 MEMORY = 1.0
 """Seconds after which what was observed counts half."""
 
@@ -40,7 +43,7 @@ class Line:
 
     def join(self) -> Waiter:
         if not self._waiters:
-            self._began, self._served = monotonic(), 0.0
+            self._began, self._served = monotonic(), float(TRUST)
         waiter: Waiter = get_running_loop().create_future()
         self._waiters.append(waiter)
         return waiter

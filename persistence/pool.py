@@ -168,7 +168,7 @@ class Pool:
     async def _wait(self, deadline: float) -> Connection:
         if self._closed:
             raise Unavailable(CLOSED)
-        if self._is_lost:
+        if self.is_lost:
             raise Unavailable(LOST)
         waiter = self._line.join()
         self._grow()
@@ -263,7 +263,7 @@ class Pool:
                 if not self._failing:
                     logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
                     self._failing = True
-                if self._is_lost:
+                if self.is_lost:
                     self._fail_waiting(LOST)
                 if self._opening > 1 or not self._is_short:
                     self._opening -= 1
@@ -285,7 +285,7 @@ class Pool:
                 return
 
     @property
-    def _is_lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether there is no connection and none can be opened, so that waiting is in vain."""
         return self._failing and not self._idle and not self._lent
 

@@ -287,8 +287,10 @@ async def test_callers_cancelled_at_any_moment_leak_nothing(empty_dsn: Dsn, watc
         for _ in range(20):
             works = dice.choices([through_rows, through_session], k=100)
             await asyncio.gather(*(cancelled(work) for work in works))
-            most_seen = max(most_seen, len(watcher.pids()), database.pool.stats.size)
+            most_seen = max(most_seen, database.pool.stats.size)
             assert database.pool.stats.in_use == 0
+            # A process of the server may still be ending when the next one begins.
+            await eventually(lambda: len(watcher.pids()) <= 5)
 
         assert most_seen <= 5
         await eventually(lambda: database.pool.stats.size == database.pool.stats.idle)
@@ -562,15 +564,17 @@ async def test_a_frozen_database_holds_nobody_beyond_his_deadline_even_when_conn
             await asyncio.to_thread(postgres.thaw)
 
 
-async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn) -> None:
+async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "GRACE", 0.1)
+    monkeypatch.setattr(line, "TRUST", 1)
     async with opened(empty_dsn, most=2) as database:
         held = [await database.pool.acquire() for _ in range(2)]
         waiting = [asyncio.create_task(database.pool.acquire(60)) for _ in range(20)]
-        # Nobody is served, as far as anybody can see: one in all this time, at the most.
-        await asyncio.sleep(2 * line.GRACE)
+        # Nobody is served, as far as anybody can see: one in all this time.
+        await asyncio.sleep(0.2)
         with pytest.raises(PoolTimeout):
             # Its first step raises, so nobody waits to hear this.
-            database.pool.acquire(line.GRACE * 20).send(None)
+            database.pool.acquire(2).send(None)
         patient = asyncio.create_task(database.pool.acquire())
         await asyncio.sleep(0)
         assert database.pool.stats.waiting == 21
@@ -638,7 +642,11 @@ async def test_a_connect_that_takes_too_long_leaves_no_socket_behind(postgres: P
             await asyncio.to_thread(postgres.thaw)
 
 
-async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(postgres: PostgresServer) -> None:
+async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "GRACE", 0.1)
+    monkeypatch.setattr(line, "TRUST", 1)
     with Proxy(postgres.port) as proxy:
         through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
         async with open_database(through, options(most=2)) as database:
@@ -648,6 +656,6 @@ async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(postgres:
             for _ in range(20):
                 # Not all at once: those who come later see a line that nobody was served from.
                 callers.append(asyncio.create_task(database.rows(PID, {}, timeout=8)))
-                await asyncio.sleep(line.GRACE / 5)
+                await asyncio.sleep(0.05)
             proxy.resume()
             await asyncio.gather(*callers)

@@ -6,7 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from persistence import migrations
+from persistence.database import Database
 from persistence.errors import Unavailable
+from persistence.pool import LOST
 from todos import contract
 from todos.requests import Request
 from todos.responses import json_response
@@ -23,7 +25,7 @@ DATABASE_TIMEOUT = 1.25
 async def health(request: Request) -> HttpResponse:
     """Whether the service can work: the database answers, and whether its schema is the code's."""
     try:
-        revision = await migrations.applied_revision(request.database.probes, DATABASE_TIMEOUT)
+        revision = await _revision(request.database)
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
         return _answer(503, "The database cannot be reached.", "unhealthy", "disconnected", "unknown")
@@ -34,6 +36,13 @@ async def health(request: Request) -> HttpResponse:
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja knows it by this name
     """Whether the process answers; never touches the database."""
     return json_response({"status": "alive"})
+
+
+async def _revision(database: Database) -> str | None:
+    if database.pool.is_lost:
+        # The connection for probes may be back before any other.
+        raise Unavailable(LOST)
+    return await migrations.applied_revision(database.probes, DATABASE_TIMEOUT)
 
 
 def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:
