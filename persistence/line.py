@@ -30,9 +30,8 @@ class Line:
     def __len__(self) -> int:
         return sum(not waiter.done() for waiter in self._waiters)
 
-    @property
     def expected_wait(self) -> float:
-        """Seconds for whoever joins now: those before him, at the rate of late (Little's law)."""
+        """Seconds for whoever joins now: those before him, at the rate of late (Little's law). Forgets what is old."""
         lasted = monotonic() - self._began
         if not self._waiters or lasted < GRACE:
             return 0.0

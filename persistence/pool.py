@@ -6,7 +6,8 @@ back only when it is idle and outside a transaction; any other is closed.
 
 While the database cannot be reached, callers fail at once instead of queueing for a connection that will not come,
 and one task of the pool tries again a few times a second. They fail at once, too, when the line is so long that half of
-their time would pass in it: whoever is let in has the other half for his statement, so no work is done in vain.
+their time would pass in it: whoever is let in may expect to have the other half for his statement, so that little work
+is done in vain.
 """
 
 import asyncio
@@ -124,7 +125,7 @@ class Pool:
         timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
         deadline = monotonic() + timeout
         # While none is lent, all are being opened, and how long that takes says nothing about how long the line will.
-        if self._lent and not self._idle and self._line.expected_wait > timeout * LINE_SHARE:
+        if self._lent and not self._idle and self._line.expected_wait() > timeout * LINE_SHARE:
             raise PoolTimeout(BUSY)
         while True:
             connection = self._take_idle() or await self._wait(deadline)

@@ -10,17 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import httpx
 import psutil
-import psycopg
 import pytest
 from gunicorn.asgi import protocol
 
 import config.protocol  # noqa: F401 - it mends what gunicorn's does
 from persistence import migrations
 from persistence.dsn import Dsn
+from tests.faults.connections import Watch
 from tests.processes import free_port
 from tests.servers import PostgresServer, WebServer, eventually
 from tests.sites import (
@@ -164,34 +163,6 @@ def test_a_worker_that_is_killed_is_replaced(site: Site) -> None:
 # Load ------------------------------------------------------------------------------------------------------------
 
 
-class Sampler:
-    """Watches the server's connections in a thread of its own."""
-
-    def __init__(self, dsn: Dsn) -> None:
-        self._dsn = dsn
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.most = 0
-        self.samples = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'todo' AND datname = %s"
-        with psycopg.connect(self._dsn.conninfo, autocommit=True) as connection:
-            while not self._done.wait(0.02):
-                row = connection.execute(query, [self._dsn.database]).fetchone()
-                assert row
-                self.most = max(self.most, row[0])
-                self.samples += 1
-
-
 async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(shared: Site) -> None:
     statuses = Counter[int]()
 
@@ -209,15 +180,15 @@ async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(sh
             statuses.update(answer.status_code for answer in answers)
 
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
-    with Sampler(shared.dsn) as sampler:
+    with Watch(shared.dsn.conninfo) as watch:
         async with httpx.AsyncClient(base_url=f"{shared.web.url}/api", timeout=30, limits=limits) as client:
             until = time.monotonic() + STORM_SECONDS
             await asyncio.gather(*(use(client, until) for _ in range(100)))
 
     assert set(statuses) == {200, 201}
     assert statuses[201] >= 100
-    assert sampler.samples > 10
-    assert sampler.most <= WORKERS * POOL_MAX
+    assert watch.samples > 10
+    assert watch.most <= WORKERS * POOL_MAX
     eventually(lambda: set(states_of_connections(shared.dsn)) == {"idle"})
     assert states_of_connections(shared.dsn).total() <= WORKERS * POOL_MAX
     assert shared.titles() == []

@@ -18,12 +18,13 @@ SETTLE_TIMEOUT = 10.0
 # What a backend says of itself while it starts or ends is no state of a transaction.
 _STATES = """
     SELECT coalesce(state, 'starting'), extract(epoch FROM clock_timestamp() - state_change)::float8
-    FROM pg_stat_activity WHERE application_name = %s AND backend_type = 'client backend'
+    FROM pg_stat_activity
+    WHERE application_name = %s AND datname = current_database() AND backend_type = 'client backend'
 """
 
 
 class Watch:
-    """Looks at the server's connections many times a second; PostgreSQL may be away meanwhile."""
+    """Looks at the server's connections to a database many times a second; PostgreSQL may be away meanwhile."""
 
     def __init__(self, conninfo: str) -> None:
         self.most = 0
