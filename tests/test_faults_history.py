@@ -8,13 +8,14 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from persistence.dsn import Dsn
 from tests.faults.clients import load
 from tests.faults.history import History, Kind, Operation, State
 from tests.faults.http import Answer, Cut, Http, Unsent
 from tests.faults.matrix import Result
-from tests.faults.verdict import SHOWN, Verdict, judge
+from tests.faults.verdict import SHOWN, Verdict, compare, judge
 from tests.processes import free_port
 from tests.servers import WebServer, url_of
 
@@ -167,6 +168,15 @@ async def test_a_create_that_was_done_twice_is_found(clerk: Clerk) -> None:
     clerk.plant(COPY, created.task_id)
 
     assert_found(clerk.judge(), "has the values of", doubled=1)
+
+
+async def test_in_which_order_doubled_tasks_are_read_does_not_matter(clerk: Clerk) -> None:
+    await clerk.do("create")
+    clerk.plant_task(clerk.history.operations[-1], uuid4())
+    with psycopg.connect(clerk.dsn.conninfo, row_factory=dict_row) as connection:
+        rows = connection.execute("SELECT * FROM tasks WHERE user_id = %s", [clerk.user_id]).fetchall()
+
+    assert [compare(clerk.history, order).doubled for order in (rows, rows[::-1])] == [1, 1]
 
 
 async def test_a_create_without_an_answer_that_was_done_twice_is_found(clerk: Clerk) -> None:

@@ -91,7 +91,7 @@ def _look_for_strangers(history: History, rows: Sequence[Task], verdict: Verdict
             # Of a create whose answer named another task there are two.
             verdict.doubled += writer.kind == "create"
             verdict.violations.append(f"the task {row['id']} has the values of {writer}")
-        elif created[writer.marker] > 1:
+        elif writer.task_id is None and created[writer.marker] > 1:
             verdict.doubled += 1
             verdict.violations.append(f"there are {created[writer.marker]} tasks of {writer}")
         if wrong := _differences(writer.body or {}, row):
