@@ -46,10 +46,17 @@ def harm(web: WebServer, dsn: Dsn) -> list[str]:
         eventually(lambda: not _connections(web))
     except AssertionError:
         found.append(f"{_connections(web)} connections of clients are still open")
-    with psycopg.connect(dsn.conninfo) as connection:
-        query = "SELECT state FROM pg_stat_activity WHERE application_name = 'todo' AND state <> 'idle'"
-        if states := connection.execute(query).fetchall():
-            found.append(f"Connections to the database are in use: {states}")
+    # Other databases of the same server are none of its business.
+    query = (
+        "SELECT state FROM pg_stat_activity"
+        " WHERE application_name = 'todo' AND datname = current_database() AND state <> 'idle'"
+    )
+    with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
+        try:
+            # Nor is a request at its end whose client has gone.
+            eventually(lambda: not connection.execute(query).fetchall())
+        except AssertionError:
+            found.append(f"Connections to the database are in use: {connection.execute(query).fetchall()}")
     return found
 
 
