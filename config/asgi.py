@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 
+from config.board import BOARD
 from config.env import env
 from config.handler import Handler, Message, Receive, Send
 from persistence.embedded import EmbeddedPostgresError
@@ -46,6 +47,7 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
                     migrate=env.migrates_at_start,
                     # Set by config/worker.py: the end of this process would be that of the whole server.
                     replaces=env.is_production and scope["state"].get("replaces", False),
+                    on_starved=BOARD.ask_for_connection,
                 )
             )
         except (EmbeddedPostgresError, StartupError) as error:

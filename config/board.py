@@ -4,8 +4,10 @@ gunicorn tells a worker neither that it replaces another nor that it is being re
 """
 
 import mmap
+from time import monotonic
 
 _WORD = 8
+_MILLISECONDS = 1000
 
 
 class Board:
@@ -13,7 +15,7 @@ class Board:
 
     def __init__(self) -> None:
         # Each word is written and read at once, so that nobody has to wait for anybody.
-        self._words = memoryview(mmap.mmap(-1, 2 * _WORD)).cast("Q")
+        self._words = memoryview(mmap.mmap(-1, 3 * _WORD)).cast("Q")
 
     def note_serving(self, age: int) -> None:
         self._words[0] = max(self._words[0], age)
@@ -21,6 +23,14 @@ class Board:
     def note_reload(self, age: int) -> None:
         """All workers up to this age are to be replaced."""
         self._words[1] = age
+
+    def ask_for_connection(self) -> None:
+        """Says that this process has no connection to the database because the others have them all."""
+        self._words[2] = int(monotonic() * _MILLISECONDS)
+
+    def is_asked_for_connection(self, within: float) -> bool:
+        """Whether any process has said so in these last seconds."""
+        return self._words[2] > (monotonic() - within) * _MILLISECONDS
 
     @property
     def has_served(self) -> bool:

@@ -22,6 +22,8 @@ DRAIN_SECONDS = 1.0
 _ACCEPT_SECONDS = 0.1
 """How long it still takes connections, as some wait that were made before."""
 _PAUSE = 0.05
+_ASKED_WITHIN = 1.5
+"""Longer than from one look at the board to the next."""
 _SEEN_AT_ONCE = 500
 _OTHER_FILES = 100
 """What a worker may have open besides connections of clients and to the database."""
@@ -78,6 +80,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         BOARD.note_serving(self.age)
         self._none_is_idle = False
         self._look(list(self.protocols))
+        if BOARD.is_asked_for_connection(within=_ASKED_WITHIN):
+            self.state["database"].pool.cede()
 
     def _look(self, connections: list[Protocol]) -> None:
         """At some of them, and then at the rest, so that nobody has to wait for it."""

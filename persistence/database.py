@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
@@ -118,12 +118,17 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    dsn: Dsn, options: DatabaseOptions | None = None, *, at_once: bool = False
+    dsn: Dsn,
+    options: DatabaseOptions | None = None,
+    *,
+    at_once: bool = False,
+    on_starved: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Database]:
     """Opens the pool, with its first connection made, and closes everything in the end.
 
     Raises `psycopg.OperationalError` when the first connection fails: no retry here, see `persistence.startup`. With
-    `at_once` it waits for no connection: while there is none, statements raise `Unavailable`.
+    `at_once` it waits for no connection: while there is none, statements raise `Unavailable`. `on_starved` is called
+    again and again while the pool has no connection because the server has none left.
     """
     options = options or DatabaseOptions()
     # libpq sends this to the server as a start-up parameter, which every pooler lets through, as it does not `options`.
@@ -162,7 +167,7 @@ async def open_database(
         return connection
 
     limits, probe_limits = _shared_out(options.limits)
-    pool = Pool(connect, limits)
+    pool = Pool(connect, limits, on_starved)
     probe_pool = Pool(connect, probe_limits) if probe_limits else pool
     engine = create_async_engine(
         "postgresql+psycopg://", poolclass=NullPool, async_creator=lend_to_session, hide_parameters=True

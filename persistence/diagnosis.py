@@ -19,6 +19,7 @@ class Diagnosis:
         return f"{self.problem}. {self.hint}"
 
 
+_FULL = r"too many clients|too many connections|no more connections|remaining connection slots"
 _HINTS = {
     r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
     r"translate host name|name or service not known|failed to resolve|no address associated": (
@@ -32,9 +33,7 @@ _HINTS = {
     ),
     r'role ".*" does not exist': "There is no such user: check the user in DATABASE_URL.",
     r'database ".*" does not exist': "Create the database, or check its name at the end of DATABASE_URL.",
-    r"too many clients|too many connections|remaining connection slots": (
-        "The server has no connection left: lower DATABASE_POOL_MAX or the number of workers, or raise its limit."
-    ),
+    _FULL: ("The server has no connection left: lower DATABASE_POOL_MAX or the number of workers, or raise its limit."),
     r"starting up|shutting down|recovery": "The server is starting or stopping: try again in a moment.",
     r"connection refused": "No server listens there: check the host and the port, and that PostgreSQL runs.",
     r"no such file or directory": "There is no such socket: check `host=` in DATABASE_URL, and that PostgreSQL runs.",
@@ -50,6 +49,11 @@ def diagnose(error: BaseException) -> Diagnosis:
         problem = _statement(str(error)) or type(error).__name__
     hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, problem, re.IGNORECASE)), _OTHER_HINT)
     return Diagnosis(problem, hint)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server, or the pooler before it, answers but has no connection left for us."""
+    return re.search(_FULL, diagnose(error).problem, re.IGNORECASE) is not None
 
 
 def _statement(text: str) -> str:

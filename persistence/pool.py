@@ -8,6 +8,9 @@ While the database cannot be reached, callers fail at once instead of queueing f
 and one task of the pool tries again a few times a second. They fail at once, too, when the line is so long that half of
 their time would pass in it: whoever is let in may expect to have the other half for his statement, so that little work
 is done in vain.
+
+A server may have fewer connections than the pools of all processes want. A pool that gets none says so (`on_starved`),
+and one that has several can `cede` one.
 """
 
 import asyncio
@@ -26,7 +29,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from persistence.connection import Connection
-from persistence.diagnosis import diagnose
+from persistence.diagnosis import diagnose, is_full
 from persistence.errors import PoolTimeout, Unavailable
 from persistence.line import Line, Waiter
 from persistence.options import PoolLimits
@@ -47,6 +50,8 @@ LINE_SHARE = 0.5
 """Share of a caller's time that he may expect to spend in line."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
+CEDED_FOR = 5.0
+"""Seconds for another process to take a connection that was given up for it; one that starts tries that often."""
 
 LOST = "The database cannot be reached."
 BUSY = "All database connections are busy."
@@ -66,15 +71,23 @@ class PoolStats:
 class Pool:
     """Lends connections; made and closed inside one event loop by `open_database`."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        limits: PoolLimits,
+        on_starved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.limits = limits
         self._connect = connect
+        self._on_starved = on_starved
         self._idle: deque[Connection] = deque()
         self._line = Line()
         self._lent: set[Connection] = set()
         self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
+        self._server_is_full = False
+        self._kept, self._ceded_until = 0, 0.0
         self._closed = False
 
     @property
@@ -145,6 +158,14 @@ class Pool:
         connection.doomed = True
         self._spawn(_cancel_and_sever(connection))
 
+    def cede(self) -> None:
+        """Gives up one connection, but not the last, and opens no other for `CEDED_FOR`: somebody else has none."""
+        if self._open > 1:
+            logger.info("Giving up a connection, as another process has none.")
+            self._kept, self._ceded_until = self._open - 1, monotonic() + CEDED_FOR
+            if self._idle:
+                self._discard(self._idle.popleft())
+
     async def take_back(self, connection: Connection) -> None:
         """What `await connection.close()` of a session does instead of closing (`persistence/connection.py`)."""
         try:
@@ -155,8 +176,20 @@ class Pool:
             self.release(connection)
 
     @property
+    def _open(self) -> int:
+        return len(self._idle) + len(self._lent)
+
+    @property
     def _size(self) -> int:
-        return len(self._idle) + len(self._lent) + self._opening
+        return self._open + self._opening
+
+    @property
+    def _most(self) -> int:
+        return self._kept if monotonic() < self._ceded_until else self.limits.max_size
+
+    @property
+    def _least(self) -> int:
+        return min(self.limits.min_size, self._most)
 
     def _take_idle(self) -> Connection | None:
         if not self._idle:
@@ -194,6 +227,7 @@ class Pool:
             # A cancelled session may leave it so, and then statements that look committed would not be.
             or not connection.autocommit
             or connection.retire_at <= monotonic()
+            or self._open >= self._most
         ):
             self._discard(connection)
             return
@@ -238,14 +272,14 @@ class Pool:
 
     def _grow(self) -> None:
         """Starts opening a connection for each caller in line, as far as the limit allows."""
-        room = self.limits.max_size - self._size
+        room = self._most - self._size
         if room > 0:
             for _ in range(min(room, self.stats.waiting - self._opening)):
                 self._open_one()
 
     def _fill(self) -> None:
         """Starts opening what is missing to the minimum."""
-        for _ in range(self.limits.min_size - self._size):
+        for _ in range(self._least - self._size):
             self._open_one()
 
     def _open_one(self) -> None:
@@ -264,14 +298,18 @@ class Pool:
                 if not self._failing:
                     logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
                     self._failing = True
+                self._server_is_full = is_full(error)
                 if self.is_lost:
                     self._fail_waiting(LOST)
+                if self.is_starved:
+                    self._on_starved()
+                if self._opening == 1 and self._is_short:
+                    await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is no secret
+                    delay = min(delay * 2, SLOWEST_RETRY)
                 if self._opening > 1 or not self._is_short:
                     self._opening -= 1
                     self._failing = self._opening > 0
                     return
-                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is no secret
-                delay = min(delay * 2, SLOWEST_RETRY)
             except BaseException:
                 self._opening -= 1
                 raise
@@ -291,9 +329,14 @@ class Pool:
         return self._failing and not self._idle and not self._lent
 
     @property
+    def is_starved(self) -> bool:
+        """Whether that is so because others have all that the server can give."""
+        return self._server_is_full and self.is_lost
+
+    @property
     def _is_short(self) -> bool:
-        """Whether the connection being opened is needed."""
-        return self._size <= self.limits.min_size or self.stats.waiting > 0
+        """Whether the connection being opened is needed, and there is room for it."""
+        return self._size <= self._least or (self._size <= self._most and self.stats.waiting > 0)
 
     def _fail_waiting(self, reason: str) -> None:
         while waiter := self._line.next():

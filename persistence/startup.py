@@ -3,15 +3,16 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from persistence import migrations
 from persistence.database import Database, open_database
-from persistence.diagnosis import diagnose
+from persistence.diagnosis import diagnose, is_full
 from persistence.dsn import Dsn
 from persistence.errors import Unavailable
 from persistence.options import DatabaseOptions
@@ -25,7 +26,9 @@ ATTEMPT_TIMEOUT = 2.5
 """Seconds. With the delays (11.5 seconds in all, a fifth more with jitter) six attempts stay within 30 (D14)."""
 CHECK_TIMEOUT = 2.0
 REPLACEMENT_TIMEOUT = 5.0
-"""Seconds that a process which replaces another waits for its migration; gunicorn ends everything after 30."""
+"""Seconds that a process which replaces another waits for its migration, or for others to give up a connection;
+gunicorn ends everything after 30."""
+_PAUSE = 0.05
 
 
 class StartupError(Exception):
@@ -34,18 +37,28 @@ class StartupError(Exception):
 
 @asynccontextmanager
 async def start(
-    dsn: Dsn, options: DatabaseOptions, *, patient: bool, migrate: bool, replaces: bool = False
+    dsn: Dsn,
+    options: DatabaseOptions,
+    *,
+    patient: bool,
+    migrate: bool,
+    replaces: bool = False,
+    on_starved: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Database]:
     """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
 
     `patient` tries again for up to 30 seconds when the database cannot be reached. Raises `StartupError`, but not for
     a process that `replaces` one that has served: it serves what it can, and the rest when the database is back.
+    `on_starved` is called whenever others have all the connections that the server can give.
     """
     async with AsyncExitStack() as stack:
         if replaces:
-            database = await stack.enter_async_context(open_database(dsn, options, at_once=True))
+            opened = open_database(dsn, options, at_once=True, on_starved=on_starved)
+            database = await stack.enter_async_context(opened)
+            await _get_a_share(database)
         else:
-            database = await stack.enter_async_context(_connected(dsn, options, RETRIES if patient else 0))
+            opened = _connected(dsn, options, RETRIES if patient else 0, on_starved)
+            database = await stack.enter_async_context(opened)
             logger.info("Connected to the database %s.", dsn)
         try:
             if migrate:
@@ -68,16 +81,34 @@ async def start(
         yield database
 
 
+async def _get_a_share(database: Database) -> None:
+    """Returns when the process has a connection or cannot have one; others that serve may give one up for it."""
+    deadline = monotonic() + REPLACEMENT_TIMEOUT
+    while monotonic() < deadline:
+        try:
+            database.pool.release(await database.pool.acquire(CHECK_TIMEOUT))
+        except Unavailable:
+            if not database.pool.is_starved:
+                return
+        else:
+            return
+        await asyncio.sleep(_PAUSE)
+
+
 @asynccontextmanager
-async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncIterator[Database]:
+async def _connected(
+    dsn: Dsn, options: DatabaseOptions, retries: int, on_starved: Callable[[], None]
+) -> AsyncIterator[Database]:
     delay = FIRST_DELAY
     for attempt in range(retries + 1):
         stack = AsyncExitStack()
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                database = await stack.enter_async_context(open_database(dsn, options))
+                database = await stack.enter_async_context(open_database(dsn, options, on_starved=on_starved))
         except (psycopg.Error, OSError) as error:
             diagnosis = diagnose(error)
+            if is_full(error):
+                on_starved()
             if attempt == retries:
                 attempts = f" after {attempt + 1} attempts" if attempt else ""
                 raise StartupError(f"No connection to the database {dsn}{attempts}: {diagnosis}") from error

@@ -1,13 +1,14 @@
 """What the tests of the API do again and again."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
+from psycopg import sql
 
 from config.asgi import handler
 from config.handler import Message, Receive
@@ -127,6 +128,24 @@ def body_of(*parts: bytes) -> Receive:
         return messages.pop(0)
 
     return receive
+
+
+@contextmanager
+def limited_role(server: Dsn, dsn: Dsn, limit: int) -> Iterator[Dsn]:
+    """The address with a role that may have so many connections; such limits do not hold for superusers."""
+    name = f"few_{uuid4().hex}"
+    role = sql.Identifier(name)
+    with psycopg.connect(server.conninfo, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hunter2' CONNECTION LIMIT {} IN ROLE pg_read_all_data").format(
+                role, limit
+            )
+        )
+        try:
+            yield Dsn(dsn.parameters | {"user": name, "password": "hunter2"})
+        finally:
+            admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", [name])
+            admin.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from persistence.database import Database, open_database
 from persistence.dsn import Dsn
 from persistence.options import DatabaseOptions
 from tests.conftest import client_of
-from tests.helpers import Json, lost_database
+from tests.helpers import Json, limited_role, lost_database
 
 
 async def _health(client: httpx.AsyncClient, status: int) -> Json:
@@ -79,6 +79,18 @@ async def test_a_database_that_does_not_answer_is_unhealthy_within_two_seconds(e
             assert perf_counter() - started < 2
             assert data["database"] == "disconnected"
         assert (await _health(client, 200))["status"] == "healthy"
+
+
+async def test_a_service_with_no_connection_left_for_probes_is_healthy(server: Dsn, empty_dsn: Dsn) -> None:
+    migrations.upgrade(empty_dsn)
+    with limited_role(server, empty_dsn, 2) as dsn:
+        async with open_database(dsn) as database, client_of(database) as client:
+            assert database.probes is not database
+            connections = [await database.pool.acquire() for _ in range(2)]
+            for connection in connections:
+                database.pool.release(connection)
+            for _ in range(3):
+                assert (await _health(client, 200))["database"] == "connected"
 
 
 async def test_live_never_touches_the_database(monkeypatch: pytest.MonkeyPatch) -> None:

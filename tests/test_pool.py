@@ -8,7 +8,6 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import TypedDict
-from uuid import uuid4
 
 import psutil
 import psycopg
@@ -23,6 +22,7 @@ from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
 from persistence.options import DatabaseOptions, PoolLimits
 from persistence.statement import Statement
 from tests.faults.proxy import Proxy
+from tests.helpers import limited_role
 from tests.servers import PostgresServer
 
 
@@ -461,31 +461,85 @@ async def test_a_statement_that_takes_too_long_is_cut_off_and_its_connection_rep
 async def test_a_server_that_gives_no_more_connections_is_shared_without_an_error(
     server: Dsn, empty_dsn: Dsn, watcher: Watcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The limits of databases and roles do not apply to superusers.
-    name = f"few_{uuid4().hex}"
-    with psycopg.connect(server.conninfo, autocommit=True) as admin:
-        role = sql.Identifier(name)
-        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 2").format(role))
-        limited = Dsn(empty_dsn.parameters | {"user": name, "password": "hunter2"})
-        try:
-            async with opened(limited, least=1, most=8) as database:
-                rows = await asyncio.gather(*(database.rows(SLEEP, {"seconds": 0.01}) for _ in range(60)))
-                assert len({row["pid"] for (row,) in rows}) == 2
-                assert database.pool.stats.in_use == 0
+    with limited_role(server, empty_dsn, 2) as dsn:
+        async with opened(dsn, least=1, most=8) as database:
+            rows = await asyncio.gather(*(database.rows(SLEEP, {"seconds": 0.01}) for _ in range(60)))
+            assert len({row["pid"] for (row,) in rows}) == 2
+            assert database.pool.stats.in_use == 0
 
+            with psycopg.connect(server.conninfo, autocommit=True) as admin:
+                role = sql.Identifier(dsn.parameters["user"])
                 admin.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 5").format(role))
-                # The next burst finds the new limit without anything being restarted.
-                for _ in range(100):
-                    await use_at_once(database, 8, 0.02)
-                    if len(watcher.pids()) == 5:
-                        break
-                assert len(watcher.pids()) == 5
-        finally:
-            await eventually(lambda: not watcher.pids())
-            admin.execute(sql.SQL("DROP ROLE {}").format(role))
+            # The next burst finds the new limit without anything being restarted.
+            for _ in range(100):
+                await use_at_once(database, 8, 0.02)
+                if len(watcher.pids()) == 5:
+                    break
+            assert len(watcher.pids()) == 5
     # One line tells of it, not one for each request.
     refusals = [record for record in caplog.records if "Cannot open" in record.getMessage()]
     assert 1 <= len(refusals) < 20
+
+
+async def test_a_pool_without_a_connection_asks_and_gets_the_one_that_another_cedes(
+    server: Dsn, empty_dsn: Dsn
+) -> None:
+    asked = asyncio.Event()
+    with limited_role(server, empty_dsn, 3) as dsn:
+        async with opened(dsn, least=3) as rich:
+            await eventually(lambda: rich.pool.stats.idle == 3)
+            async with open_database(dsn, options(), at_once=True, on_starved=asked.set) as poor:
+                await asyncio.wait_for(asked.wait(), 5)
+                assert poor.pool.is_starved
+                rich.pool.cede()
+                await eventually(lambda: poor.pool.stats.idle == 1)
+
+                assert not poor.pool.is_starved
+                # It is left there, whatever the load.
+                assert len(await use_at_once(rich, 8)) == 2
+                assert await pid_of(poor)
+
+
+async def test_a_busy_pool_cedes_a_connection_when_it_comes_back_and_opens_no_other_for_a_while(
+    empty_dsn: Dsn, watcher: Watcher
+) -> None:
+    async with opened(empty_dsn, least=2, most=3) as database:
+        held = [await database.pool.acquire() for _ in range(3)]
+        database.pool.cede()
+        assert len(watcher.pids()) == 3
+        waiting = [asyncio.create_task(database.row(PID, {})) for _ in range(4)]
+        for connection in held:
+            database.pool.release(connection)
+        await asyncio.gather(*waiting)
+        await eventually(lambda: len(watcher.pids()) == 2)
+
+        assert len(await use_at_once(database, 6)) == 2
+        # Until then somebody else may have taken it.
+        database.pool._ceded_until = monotonic()
+        assert len(await use_at_once(database, 6)) == 3
+
+
+async def test_a_pool_that_cedes_while_it_tries_to_open_another_gives_up_only_one(
+    server: Dsn, empty_dsn: Dsn, watcher: Watcher
+) -> None:
+    with limited_role(server, empty_dsn, 3) as dsn:
+        async with opened(dsn, least=4) as database:
+            await eventually(lambda: database.pool._failing and database.pool.stats.idle == 3)
+            held = [await database.pool.acquire() for _ in range(3)]
+            database.pool.cede()
+            for connection in held:
+                database.pool.release(connection)
+            assert database.pool.stats.idle == 2
+            await eventually(lambda: len(watcher.pids()) == 2)
+
+
+async def test_a_pool_never_cedes_its_last_connection(empty_dsn: Dsn, watcher: Watcher) -> None:
+    async with opened(empty_dsn, least=3) as database:
+        await eventually(lambda: database.pool.stats.idle == 3)
+        for _ in range(5):
+            database.pool.cede()
+        await eventually(lambda: len(watcher.pids()) == 1)
+        assert await pid_of(database)
 
 
 async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when_it_is_back(

@@ -240,6 +240,57 @@ async def test_one_that_replaces_another_serves_what_it_can_until_the_database_i
         assert await migrations.applied_revision(database, 5) == migrations.head()
 
 
+@pytest.fixture
+def last_connection(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
+    """The only one that the server gives to the role `app`."""
+    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
+        admin.execute("CREATE ROLE app LOGIN CONNECTION LIMIT 1 IN ROLE pg_read_all_data")
+    with psycopg.connect(Dsn.parse(postgres.url_of("app")).conninfo) as connection:
+        yield connection
+
+
+async def test_one_that_replaces_another_waits_for_a_connection_that_others_can_give_up(
+    postgres: PostgresServer, last_connection: psycopg.Connection, log: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    def give_up_when_asked_again() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            last_connection.close()
+
+    app = Dsn.parse(postgres.url_of("app"))
+    async with start(
+        app, OPTIONS, patient=True, migrate=False, replaces=True, on_starved=give_up_when_asked_again
+    ) as database:
+        assert asked == 3
+        assert database.pool.stats.size >= 1
+        assert "cannot be migrated" not in log.text
+
+
+@pytest.mark.usefixtures("last_connection")
+async def test_one_that_gets_no_connection_from_others_serves_all_the_same_after_a_while(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "REPLACEMENT_TIMEOUT", 0.3)
+    app = Dsn.parse(postgres.url_of("app"))
+    async with start(app, OPTIONS, patient=True, migrate=False, replaces=True) as database:
+        assert database.pool.is_starved
+        with pytest.raises(Unavailable):
+            await database.pool.acquire()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_one_that_starts_asks_others_for_a_connection_too(
+    postgres: PostgresServer, last_connection: psycopg.Connection
+) -> None:
+    app = Dsn.parse(postgres.url_of("app"))
+    async with start(app, OPTIONS, patient=True, migrate=False, on_starved=last_connection.close) as database:
+        assert last_connection.closed
+        assert database.pool.stats.size >= 1
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), psycopg.OperationalError("mine"), TimeoutError("mine")])
 async def test_an_error_of_the_server_itself_is_not_taken_for_a_failure_to_start(dsn: Dsn, error: Exception) -> None:
     with pytest.raises(type(error), match="mine"):

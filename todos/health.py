@@ -1,13 +1,14 @@
 """Probes: `live` for whoever restarts processes, `health` for whoever routes traffic."""
 
 import logging
+from time import monotonic
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from persistence import migrations
 from persistence.database import Database
-from persistence.errors import Unavailable
+from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
 from persistence.pool import LOST
 from todos import contract
 from todos.requests import Request
@@ -42,7 +43,14 @@ async def _revision(database: Database) -> str | None:
     if database.pool.is_lost:
         # The connection for probes may be back before any other.
         raise Unavailable(LOST)
-    return await migrations.applied_revision(database.probes, DATABASE_TIMEOUT)
+    since = monotonic()
+    try:
+        return await migrations.applied_revision(database.probes, DATABASE_TIMEOUT)
+    except (PoolTimeout, DeadlineExceeded):
+        raise
+    except Unavailable:
+        # The server may have no connection left for probes alone.
+        return await migrations.applied_revision(database, DATABASE_TIMEOUT - (monotonic() - since))
 
 
 def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:
