@@ -1,6 +1,8 @@
 """The callers who wait for a connection: first come, first served, and told when it would take too long.
 
-How long the next one would wait follows from how many are before him and how quickly they have been served of late.
+How long the next one would wait follows from how many are before him and how quickly they have been served of late
+(Little's law). But a line is judged only when it has lasted for as long as anybody should wait: until then it may be
+that of a crowd who came at once, and whom a busy process serves slowly at first.
 """
 
 from asyncio import Future, get_running_loop
@@ -10,11 +12,6 @@ from time import monotonic
 
 from persistence.connection import Connection
 
-GRACE = 0.5
-"""Seconds that a line must have lasted before anybody judges it."""
-TRUST = 300
-"""Callers whom a new line is taken to have served already. When a crowd comes at once, the process is busy reading its
-requests and serves hardly anybody at first; what it can do shows later."""
 MEMORY = 1.0
 """Seconds after which what was observed counts half."""
 
@@ -25,24 +22,25 @@ class Line:
     def __init__(self) -> None:
         self._waiters: deque[Waiter] = deque()
         self._began = 0.0
-        self._served = 0.0
+        self._observed_since, self._served = 0.0, 0.0
 
     def __len__(self) -> int:
         return sum(not waiter.done() for waiter in self._waiters)
 
-    def expected_wait(self) -> float:
-        """Seconds for whoever joins now: those before him, at the rate of late (Little's law). Forgets what is old."""
-        lasted = monotonic() - self._began
-        if not self._waiters or lasted < GRACE:
-            return 0.0
-        if lasted > MEMORY:
-            lasted, self._served = lasted / 2, self._served / 2
-            self._began = monotonic() - lasted
-        return len(self._waiters) * lasted / max(self._served, 1.0)
+    def is_too_long(self, patience: float) -> bool:
+        """Whether whoever joins now would wait for more than so many seconds. Forgets what is old."""
+        now = monotonic()
+        observed = now - self._observed_since
+        if observed > MEMORY:
+            observed, self._served = observed / 2, self._served / 2
+            self._observed_since = now - observed
+        has_lasted = bool(self._waiters) and now - self._began >= patience
+        return has_lasted and len(self._waiters) * observed > patience * self._served
 
     def join(self) -> Waiter:
         if not self._waiters:
-            self._began, self._served = monotonic(), float(TRUST)
+            self._began = self._observed_since = monotonic()
+            self._served = 0.0
         waiter: Waiter = get_running_loop().create_future()
         self._waiters.append(waiter)
         return waiter

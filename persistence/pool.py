@@ -47,7 +47,7 @@ SHRINK_AFTER_IDLE = 300.0
 LIFETIME_JITTER = 0.1
 """Connections retire up to this fraction early, so that those opened together do not all go at once."""
 LINE_SHARE = 0.5
-"""Share of a caller's time that he may expect to spend in line."""
+"""Share of a caller's time that he may expect to spend in line, once it has lasted that long."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 CEDED_FOR = 5.0
@@ -138,7 +138,7 @@ class Pool:
         timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
         deadline = monotonic() + timeout
         # While none is lent, all are being opened, and how long that takes says nothing about how long the line will.
-        if self._lent and not self._idle and self._line.expected_wait() > timeout * LINE_SHARE:
+        if self._lent and not self._idle and self._line.is_too_long(timeout * LINE_SHARE):
             raise PoolTimeout(BUSY)
         while True:
             connection = self._take_idle() or await self._wait(deadline)
