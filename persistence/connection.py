@@ -58,6 +58,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     cut_off: asyncio.TimerHandle | None = None
     """Ends the session that has it."""
     idle_since = 0.0
+    lent_at = 0.0
     doomed = False
     """Set once its end has been ordered, because a connection may look whole until the order has its effect."""
     opened_at = 0.0

@@ -6,8 +6,7 @@ back only when it is idle and outside a transaction; any other is closed.
 
 While the database cannot be reached, callers fail at once instead of queueing for a connection that will not come,
 and one task of the pool tries again a few times a second. They fail at once, too, when the line is so long that half of
-their time would pass in it: whoever is let in may expect to have the other half for his statement, so that little work
-is done in vain.
+their time would pass in it, so that little work is done in vain (`persistence/line.py`).
 
 A server may have fewer connections than the pools of all processes want. A pool that gets none says so (`on_starved`),
 and one that has several can `cede` one.
@@ -31,7 +30,7 @@ from psycopg.pq import TransactionStatus
 from persistence.connection import Connection
 from persistence.diagnosis import diagnose, is_full
 from persistence.errors import PoolTimeout, Unavailable
-from persistence.line import Line, Waiter
+from persistence.line import BUSY, Line, Waiter
 from persistence.options import PoolLimits
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,6 @@ CEDED_FOR = 5.0
 """Seconds for another process to take a connection that was given up for it; one that starts tries that often."""
 
 LOST = "The database cannot be reached."
-BUSY = "All database connections are busy."
 CLOSED = "The server is shutting down."
 
 
@@ -118,7 +116,7 @@ class Pool:
     async def close(self) -> None:
         """Closes every connection, those in use included; whoever waits gets `Unavailable`."""
         self._closed = True
-        self._fail_waiting(CLOSED)
+        self._line.disband(CLOSED)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,6 +145,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Takes a connection back, whatever has become of it."""
+        self._line.note_lent(monotonic() - connection.lent_at)
         self._lent.discard(connection)
         self._receive(connection)
 
@@ -195,8 +194,14 @@ class Pool:
         if not self._idle:
             return None
         # The last one back goes out first: it is the least likely to have gone stale, and the others can retire.
-        connection = self._idle.pop()
+        return self._lend(self._idle.pop())
+
+    def _lend(self, connection: Connection) -> Connection:
+        if not self._lent:
+            # Until now nobody could be served, however many there were.
+            self._line.begin()
         self._lent.add(connection)
+        connection.lent_at = monotonic()
         return connection
 
     async def _wait(self, deadline: float) -> Connection:
@@ -204,7 +209,7 @@ class Pool:
             raise Unavailable(CLOSED)
         if self.is_lost:
             raise Unavailable(LOST)
-        waiter = self._line.join()
+        waiter = self._line.join(deadline)
         self._grow()
         timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
         try:
@@ -233,8 +238,7 @@ class Pool:
             return
         connection.idle_since = monotonic()
         if waiter := self._line.next():
-            self._lent.add(connection)
-            waiter.set_result(connection)
+            waiter.set_result(self._lend(connection))
         else:
             self._idle.append(connection)
 
@@ -300,7 +304,7 @@ class Pool:
                     self._failing = True
                 self._server_is_full = is_full(error)
                 if self.is_lost:
-                    self._fail_waiting(LOST)
+                    self._line.disband(LOST)
                 if self.is_starved:
                     self._on_starved()
                 if self._opening == 1 and self._is_short:
@@ -337,10 +341,6 @@ class Pool:
     def _is_short(self) -> bool:
         """Whether the connection being opened is needed, and there is room for it."""
         return self._size <= self._least or (self._size <= self._most and self.stats.waiting > 0)
-
-    def _fail_waiting(self, reason: str) -> None:
-        while waiter := self._line.next():
-            waiter.set_exception(Unavailable(reason))
 
     async def _keep_house(self) -> None:
         """Retires old connections and closes those beyond the minimum that nobody needs. Makes no round trip."""

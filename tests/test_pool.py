@@ -698,16 +698,19 @@ async def test_a_connect_that_takes_too_long_leaves_no_socket_behind(postgres: P
 async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "LINE_SHARE", 0.01)
+    monkeypatch.setattr(pool, "LINE_SHARE", 0.05)
     with Proxy(postgres.port) as proxy:
         through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
         async with open_database(through, options(most=2)) as database:
             proxy.stall("requests")
             proxy.cut_all()
             callers = []
-            for _ in range(20):
+            for number in range(30):
                 # Not all at once: those who come later see a line that nobody was served from.
-                callers.append(asyncio.create_task(database.rows(PID, {}, timeout=8)))
-                await asyncio.sleep(0.05)
+                callers.append(asyncio.create_task(database.rows(SLEEP, {"seconds": 0.02}, timeout=8)))
+                if number < 20:
+                    await asyncio.sleep(0.05)
             proxy.resume()
+            await eventually(lambda: database.pool.stats.in_use > 0)
+            callers += [asyncio.create_task(database.rows(PID, {}, timeout=8)) for _ in range(10)]
             await asyncio.gather(*callers)
