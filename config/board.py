@@ -4,6 +4,7 @@ gunicorn tells a worker neither that it replaces another nor that it is being re
 """
 
 import mmap
+import os
 from time import monotonic
 
 _WORD = 8
@@ -15,7 +16,7 @@ class Board:
 
     def __init__(self) -> None:
         # Each word is written and read at once, so that nobody has to wait for anybody.
-        self._words = memoryview(mmap.mmap(-1, 3 * _WORD)).cast("Q")
+        self._words = memoryview(mmap.mmap(-1, 4 * _WORD)).cast("Q")
 
     def note_serving(self, age: int) -> None:
         self._words[0] = max(self._words[0], age)
@@ -26,11 +27,16 @@ class Board:
 
     def ask_for_connection(self) -> None:
         """Says that this process has no connection to the database because the others have them all."""
-        self._words[2] = int(monotonic() * _MILLISECONDS)
+        self._words[2], self._words[3] = int(monotonic() * _MILLISECONDS), os.getpid()
 
     def is_asked_for_connection(self, within: float) -> bool:
-        """Whether any process has said so in these last seconds."""
-        return self._words[2] > (monotonic() - within) * _MILLISECONDS
+        """Whether another process has said so in these last seconds."""
+        asked, by = self._words[2:4]
+        return asked > (monotonic() - within) * _MILLISECONDS and by != os.getpid()
+
+    def forget_request(self) -> None:
+        """To be called by who has given one up; who still has none asks again."""
+        self._words[2] = 0
 
     @property
     def has_served(self) -> bool:

@@ -80,8 +80,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         BOARD.note_serving(self.age)
         self._none_is_idle = False
         self._look(list(self.protocols))
-        if BOARD.is_asked_for_connection(within=_ASKED_WITHIN):
-            self.state["database"].pool.cede()
+        if BOARD.is_asked_for_connection(within=_ASKED_WITHIN) and self.state["database"].cede_connection():
+            BOARD.forget_request()
 
     def _look(self, connections: list[Protocol]) -> None:
         """At some of them, and then at the rest, so that nobody has to wait for it."""

@@ -47,6 +47,11 @@ class Database:
         self._timeout = options.statement_timeout
         self._retries = Retries()
 
+    def cede_connection(self) -> bool:
+        """Gives one up for a process that has none, but not the last of those for statements; tells whether it did."""
+        for_probes = self.probes is not self and self.probes.pool.cede(down_to=0)
+        return for_probes or self.pool.cede(down_to=1)
+
     def time_left(self, since: float) -> float:
         """Seconds for a second statement of a request whose first began then, on the monotonic clock."""
         return max(0.0, self._timeout - (monotonic() - since))

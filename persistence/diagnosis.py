@@ -53,7 +53,8 @@ def diagnose(error: BaseException) -> Diagnosis:
 
 def is_full(error: BaseException) -> bool:
     """Whether the server, or the pooler before it, answers but has no connection left for us."""
-    return re.search(_FULL, diagnose(error).problem, re.IGNORECASE) is not None
+    # Whichever of its addresses said so.
+    return re.search(_FULL, str(error), re.IGNORECASE) is not None
 
 
 def _statement(text: str) -> str:

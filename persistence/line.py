@@ -8,6 +8,7 @@ Whoever has waited for so long that there is no time left for his statement is r
 cut off, and its connection with it, while those behind him wait.
 """
 
+import math
 from asyncio import Future, get_running_loop
 from collections import OrderedDict
 from time import monotonic
@@ -17,20 +18,22 @@ from persistence.errors import PoolTimeout, Unavailable
 
 BUSY = "All database connections are busy."
 
+SHARE = 0.5
+"""Share of a caller's time that he should spend in line at most."""
 MEMORY = 1.0
-"""Seconds after which what was observed counts half."""
+"""Seconds that are looked back on at most; then the older half of them is forgotten, about."""
 ADJUSTMENT = 1.05
 """Factor by which one caller changes what is taken for the usual time that a connection is lent. A few slow ones, as
 after a stall, hardly count: about fifty make it ten times as long."""
 MARGIN = 2.0
-"""How many times the usual one is left to a caller at least."""
+"""How many times the usual one must be left to a caller, if he has spent his share."""
 
 type Waiter = Future[Connection]
 
 
 class Line:
     def __init__(self) -> None:
-        self._waiters: OrderedDict[Waiter, float] = OrderedDict()
+        self._waiters: OrderedDict[Waiter, tuple[float, float]] = OrderedDict()
         self._usually_lent = 0.001
         self._began = 0.0
         self._observed_since, self._served = 0.0, 0.0
@@ -38,9 +41,9 @@ class Line:
     def __len__(self) -> int:
         return sum(not waiter.done() for waiter in self._waiters)
 
-    def is_too_long(self, patience: float) -> bool:
-        """Whether whoever joins now would wait for more than so many seconds. Forgets what is old."""
-        now = monotonic()
+    def is_too_long(self, timeout: float) -> bool:
+        """Whether a caller with so many seconds would spend too many of them in it. Forgets what is old."""
+        now, patience = monotonic(), timeout * SHARE
         observed = now - self._observed_since
         if observed > MEMORY:
             observed, self._served = observed / 2, self._served / 2
@@ -57,12 +60,13 @@ class Line:
         """How long somebody had a connection. This makes a running median."""
         self._usually_lent *= ADJUSTMENT if seconds > self._usually_lent else 1 / ADJUSTMENT
 
-    def join(self, deadline: float) -> Waiter:
-        """The deadline is that of the caller's statement, on the monotonic clock."""
+    def join(self, timeout: float = math.inf) -> Waiter:
+        """With seconds for the caller to wait and to run his statement, if he has not all the time for that."""
         if not self._waiters:
             self.begin()
         waiter: Waiter = get_running_loop().create_future()
-        self._waiters[waiter] = deadline
+        now = monotonic()
+        self._waiters[waiter] = now + timeout * SHARE, now + timeout
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -77,12 +81,13 @@ class Line:
 
     def next(self) -> Waiter | None:
         """Who is to be served now, if anybody waits."""
-        latest = monotonic() + self._usually_lent * MARGIN
+        now = monotonic()
+        done = now + self._usually_lent * MARGIN
         while self._waiters:
-            waiter, deadline = self._waiters.popitem(last=False)
+            waiter, (share_spent, deadline) = self._waiters.popitem(last=False)
             if waiter.done():
                 continue
-            if deadline < latest:
+            if now > share_spent and done > deadline:
                 waiter.set_exception(PoolTimeout(BUSY))
                 continue
             self._served += 1

@@ -15,6 +15,7 @@ and one that has several can `cede` one.
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import select
 from collections import deque
@@ -45,12 +46,10 @@ SHRINK_AFTER_IDLE = 300.0
 """Seconds after which a connection beyond the minimum is closed when nobody needed it."""
 LIFETIME_JITTER = 0.1
 """Connections retire up to this fraction early, so that those opened together do not all go at once."""
-LINE_SHARE = 0.5
-"""Share of a caller's time that he may expect to spend in line, once it has lasted that long."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 CEDED_FOR = 5.0
-"""Seconds for another process to take a connection that was given up for it; one that starts tries that often."""
+"""Seconds for another process to take what was given up for it. One that starts tries more often than that."""
 
 LOST = "The database cannot be reached."
 CLOSED = "The server is shutting down."
@@ -85,7 +84,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._server_is_full = False
-        self._kept, self._ceded_until = 0, 0.0
+        self._most = limits.max_size
         self._closed = False
 
     @property
@@ -129,17 +128,20 @@ class Pool:
     async def acquire(self, timeout: float | None = None) -> Connection:
         """Lends a connection that has just been seen alive; pair it with `release`.
 
-        Waits at most `timeout` seconds (never longer than the limits say), first come first served. Raises
-        `PoolTimeout`, at once if the line is too long, or `Unavailable` at once while the database cannot be reached.
-        No round trip, unless the connection has rested for `CHECK_AFTER_IDLE`.
+        `timeout` is how many seconds the caller has for that and his statement. Waits no longer, nor longer than the
+        limits say, first come first served. Raises `PoolTimeout`, at once if the line is too long, and when it is his
+        turn if too little time is left; or `Unavailable` at once while the database cannot be reached. No round trip,
+        unless the connection has rested for `CHECK_AFTER_IDLE`.
         """
-        timeout = min(self.limits.timeout, timeout if timeout is not None else self.limits.timeout)
-        deadline = monotonic() + timeout
+        timeout = math.inf if timeout is None else timeout
+        ends = monotonic() + timeout
+        wait = min(self.limits.timeout, timeout)
+        deadline = monotonic() + wait
         # While none is lent, all are being opened, and how long that takes says nothing about how long the line will.
-        if self._lent and not self._idle and self._line.is_too_long(timeout * LINE_SHARE):
+        if self._lent and not self._idle and self._line.is_too_long(wait):
             raise PoolTimeout(BUSY)
         while True:
-            connection = self._take_idle() or await self._wait(deadline)
+            connection = self._take_idle() or await self._wait(deadline, ends - monotonic())
             if not _needs_check(connection) or await self._is_alive(connection, deadline - monotonic()):
                 return connection
 
@@ -157,13 +159,22 @@ class Pool:
         connection.doomed = True
         self._spawn(_cancel_and_sever(connection))
 
-    def cede(self) -> None:
-        """Gives up one connection, but not the last, and opens no other for `CEDED_FOR`: somebody else has none."""
-        if self._open > 1:
-            logger.info("Giving up a connection, as another process has none.")
-            self._kept, self._ceded_until = self._open - 1, monotonic() + CEDED_FOR
-            if self._idle:
-                self._discard(self._idle.popleft())
+    def cede(self, *, down_to: int) -> bool:
+        """Gives one connection up, if it has more, and opens no other for `CEDED_FOR`: somebody else has none."""
+        if self._open <= down_to or self._most < self.limits.max_size:
+            return False
+        logger.info("Giving up a connection, as another process has none.")
+        self._most = self._open - 1
+        asyncio.get_running_loop().call_later(CEDED_FOR, self._take_again)
+        if self._idle:
+            self._discard(self._idle.popleft())
+        return True
+
+    def _take_again(self) -> None:
+        self._most = self.limits.max_size
+        if not self._closed:
+            self._grow()
+            self._fill()
 
     async def take_back(self, connection: Connection) -> None:
         """What `await connection.close()` of a session does instead of closing (`persistence/connection.py`)."""
@@ -183,10 +194,6 @@ class Pool:
         return self._open + self._opening
 
     @property
-    def _most(self) -> int:
-        return self._kept if monotonic() < self._ceded_until else self.limits.max_size
-
-    @property
     def _least(self) -> int:
         return min(self.limits.min_size, self._most)
 
@@ -197,19 +204,16 @@ class Pool:
         return self._lend(self._idle.pop())
 
     def _lend(self, connection: Connection) -> Connection:
-        if not self._lent:
-            # Until now nobody could be served, however many there were.
-            self._line.begin()
         self._lent.add(connection)
         connection.lent_at = monotonic()
         return connection
 
-    async def _wait(self, deadline: float) -> Connection:
+    async def _wait(self, deadline: float, timeout: float) -> Connection:
         if self._closed:
             raise Unavailable(CLOSED)
         if self.is_lost:
             raise Unavailable(LOST)
-        waiter = self._line.join(deadline)
+        waiter = self._line.join(timeout)
         self._grow()
         timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), _give_up, waiter)
         try:
@@ -322,6 +326,9 @@ class Pool:
                 if self._failing:
                     logger.warning("Database connections can be opened again.")
                     self._failing = False
+                if not self._open:
+                    # Until now nobody could be served, however long there was a line.
+                    self._line.begin()
                 self._receive(connection)
                 self._grow()
                 self._fill()
@@ -330,7 +337,7 @@ class Pool:
     @property
     def is_lost(self) -> bool:
         """Whether there is no connection and none can be opened, so that waiting is in vain."""
-        return self._failing and not self._idle and not self._lent
+        return not self._open and (self._failing or not self._most)
 
     @property
     def is_starved(self) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
-from persistence import pool
+from persistence import line, pool
 from persistence.database import APPLICATION_NAME, PROBES_APART, Database, open_database
 from persistence.dsn import Dsn
 from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
@@ -491,13 +491,11 @@ async def test_a_pool_without_a_connection_asks_and_gets_the_one_that_another_ce
             async with open_database(dsn, options(), at_once=True, on_starved=asked.set) as poor:
                 await asyncio.wait_for(asked.wait(), 5)
                 assert poor.pool.is_starved
-                rich.pool.cede()
+                assert rich.cede_connection()
                 await eventually(lambda: poor.pool.stats.idle == 1)
 
                 assert not poor.pool.is_starved
-                # It is left there, whatever the load.
-                assert len(await use_at_once(rich, 8)) == 2
-                assert await pid_of(poor)
+                assert rich.pool.stats.idle == 2
 
 
 async def test_a_busy_pool_cedes_a_connection_when_it_comes_back_and_opens_no_other_for_a_while(
@@ -505,18 +503,48 @@ async def test_a_busy_pool_cedes_a_connection_when_it_comes_back_and_opens_no_ot
 ) -> None:
     async with opened(empty_dsn, least=2, most=3) as database:
         held = [await database.pool.acquire() for _ in range(3)]
-        database.pool.cede()
+        assert database.cede_connection()
+        # Nor does it give up another meanwhile.
+        assert not database.cede_connection()
         assert len(watcher.pids()) == 3
         waiting = [asyncio.create_task(database.row(PID, {})) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert database.pool.stats.waiting == 4
         for connection in held:
             database.pool.release(connection)
         await asyncio.gather(*waiting)
         await eventually(lambda: len(watcher.pids()) == 2)
 
         assert len(await use_at_once(database, 6)) == 2
-        # Until then somebody else may have taken it.
-        database.pool._ceded_until = monotonic()
-        assert len(await use_at_once(database, 6)) == 3
+
+
+async def test_after_a_while_a_pool_takes_again_what_it_ceded(
+    empty_dsn: Dsn, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CEDED_FOR", 0.1)
+    async with opened(empty_dsn, least=2, most=3) as database:
+        await eventually(lambda: database.pool.stats.idle == 2)
+        assert database.cede_connection()
+        await eventually(lambda: len(watcher.pids()) == 1)
+        connection = await database.pool.acquire()
+        waiting = [asyncio.create_task(database.pool.acquire(30)) for _ in range(2)]
+        # Nobody comes or goes, but the time is over.
+        for task in waiting:
+            database.pool.release(await task)
+        database.pool.release(connection)
+
+
+async def test_the_connection_for_probes_is_the_first_that_is_given_up(empty_dsn: Dsn, watcher: Watcher) -> None:
+    async with opened(empty_dsn, most=PROBES_APART) as database:
+        assert await database.probes.row(PID, {})
+        assert len(watcher.pids()) == 2
+        assert database.cede_connection()
+        await eventually(lambda: len(watcher.pids()) == 1)
+        with pytest.raises(Unavailable):
+            # It fails at once, and health asks the others.
+            database.probes.pool.acquire().send(None)
+        assert await pid_of(database)
+        assert not database.cede_connection()
 
 
 async def test_a_pool_that_cedes_while_it_tries_to_open_another_gives_up_only_one(
@@ -526,19 +554,16 @@ async def test_a_pool_that_cedes_while_it_tries_to_open_another_gives_up_only_on
         async with opened(dsn, least=4) as database:
             await eventually(lambda: database.pool._failing and database.pool.stats.idle == 3)
             held = [await database.pool.acquire() for _ in range(3)]
-            database.pool.cede()
+            assert database.cede_connection()
             for connection in held:
                 database.pool.release(connection)
             assert database.pool.stats.idle == 2
             await eventually(lambda: len(watcher.pids()) == 2)
 
 
-async def test_a_pool_never_cedes_its_last_connection(empty_dsn: Dsn, watcher: Watcher) -> None:
-    async with opened(empty_dsn, least=3) as database:
-        await eventually(lambda: database.pool.stats.idle == 3)
-        for _ in range(5):
-            database.pool.cede()
-        await eventually(lambda: len(watcher.pids()) == 1)
+async def test_a_pool_never_cedes_its_last_connection(empty_dsn: Dsn) -> None:
+    async with opened(empty_dsn) as database:
+        assert not database.cede_connection()
         assert await pid_of(database)
 
 
@@ -618,19 +643,22 @@ async def test_a_frozen_database_holds_nobody_beyond_his_deadline_even_when_conn
             await asyncio.to_thread(postgres.thaw)
 
 
-async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn) -> None:
-    async with opened(empty_dsn, most=2) as database:
-        held = [await database.pool.acquire() for _ in range(2)]
+@pytest.mark.parametrize("most", [1, 2])
+async def test_a_line_that_is_too_long_is_joined_by_nobody(empty_dsn: Dsn, most: int) -> None:
+    async with opened(empty_dsn, most=most) as database:
+        held = [await database.pool.acquire() for _ in range(most)]
         waiting = [asyncio.create_task(database.pool.acquire(60)) for _ in range(20)]
-        # Nobody is served. With half a second nobody should wait for more than a quarter.
+        # One is served. With half a second nobody should wait for more than a quarter.
         await asyncio.sleep(0.3)
+        database.pool.release(held.pop())
+        held.append(await waiting.pop(0))
         with pytest.raises(PoolTimeout):
             # Its first step raises, so nobody waits to hear this.
             database.pool.acquire(0.5).send(None)
         # Whoever has more time joins: it may be a crowd that came at once, which has yet to be served.
         patient = asyncio.create_task(database.pool.acquire(20))
         await asyncio.sleep(0)
-        assert database.pool.stats.waiting == 21
+        assert database.pool.stats.waiting == 20
 
         for connection in held:
             database.pool.release(connection)
@@ -698,7 +726,7 @@ async def test_a_connect_that_takes_too_long_leaves_no_socket_behind(postgres: P
 async def test_a_database_that_wakes_slowly_is_waited_for_by_everybody(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "LINE_SHARE", 0.05)
+    monkeypatch.setattr(line, "SHARE", 0.05)
     with Proxy(postgres.port) as proxy:
         through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
         async with open_database(through, options(most=2)) as database:

@@ -264,7 +264,7 @@ async def test_one_that_replaces_another_waits_for_a_connection_that_others_can_
     async with start(
         app, OPTIONS, patient=True, migrate=False, replaces=True, on_starved=give_up_when_asked_again
     ) as database:
-        assert asked == 3
+        assert asked >= 3
         assert database.pool.stats.size >= 1
         assert "cannot be migrated" not in log.text
 
@@ -281,7 +281,6 @@ async def test_one_that_gets_no_connection_from_others_serves_all_the_same_after
             await database.pool.acquire()
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_one_that_starts_asks_others_for_a_connection_too(
     postgres: PostgresServer, last_connection: psycopg.Connection
 ) -> None:

@@ -46,9 +46,9 @@ async def _revision(database: Database) -> str | None:
     since = monotonic()
     try:
         return await migrations.applied_revision(database.probes, DATABASE_TIMEOUT)
-    except (PoolTimeout, DeadlineExceeded):
-        raise
-    except Unavailable:
+    except Unavailable as error:
+        if isinstance(error, PoolTimeout | DeadlineExceeded) or database.probes is database:
+            raise
         # The server may have no connection left for probes alone.
         return await migrations.applied_revision(database, DATABASE_TIMEOUT - (monotonic() - since))
 
