@@ -522,13 +522,17 @@ async def test_after_a_while_a_pool_takes_again_what_it_ceded(
     empty_dsn: Dsn, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "CEDED_FOR", 0.1)
-    async with opened(empty_dsn, least=2, most=3) as database:
-        await eventually(lambda: database.pool.stats.idle == 2)
+    async with opened(empty_dsn, least=3) as database:
+        await eventually(lambda: database.pool.stats.idle == 3)
         assert database.cede_connection()
-        await eventually(lambda: len(watcher.pids()) == 1)
+        assert database.pool.stats.idle == 2
+        # Nobody comes or goes, but the time is over.
+        await eventually(lambda: len(watcher.pids()) == 3)
+    async with opened(empty_dsn, most=3) as database:
+        await hold_at_once(database, 2)
+        assert database.cede_connection()
         connection = await database.pool.acquire()
         waiting = [asyncio.create_task(database.pool.acquire(30)) for _ in range(2)]
-        # Nobody comes or goes, but the time is over.
         for task in waiting:
             database.pool.release(await task)
         database.pool.release(connection)
