@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from persistence import users
@@ -97,27 +98,48 @@ class VersionChanged(Exception):
 
 PENDING: ColumnElement[Any] = literal_column("'pending'")
 COMPLETED: ColumnElement[Any] = literal_column("'completed'")
-COLUMNS = (
-    col(Task.id),
-    col(Task.user_id),
-    col(Task.title),
-    col(Task.description),
-    col(Task.status),
-    (col(Task.status) == COMPLETED).label("completed"),
-    col(Task.priority),
-    col(Task.due_date),
-    col(Task.tags),
-    col(Task.created_at),
-    col(Task.updated_at),
-    col(Task.completed_at),
-    col(Task.version),
-)
+
+
+def _columns(task: type[Task]) -> tuple[Any, ...]:
+    """What is returned of a task, in the order of `TaskRow`."""
+    return (
+        col(task.id),
+        col(task.user_id),
+        col(task.title),
+        col(task.description),
+        col(task.status),
+        (col(task.status) == COMPLETED).label("completed"),
+        col(task.priority),
+        col(task.due_date),
+        col(task.tags),
+        col(task.created_at),
+        col(task.updated_at),
+        col(task.completed_at),
+        col(task.version),
+    )
+
+
+COLUMNS = _columns(Task)
 MINE = col(Task.user_id) == bindparam("user_id")
 TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
 
 _VERSIONS = cast(bindparam("versions"), ARRAY(BigInteger()))
-_THIS = and_(MINE, col(Task.id) == bindparam("task_id"))
-_EXPECTED = and_(_THIS, _VERSIONS.is_(None) | (col(Task.version) == any_(_VERSIONS)))
+# The task with this id, or the one with the next. By its id alone, somebody else's task would be found and read to see
+# whose it is, and a missing one would not, which a clock can tell (docs/decisions/0020-nearest-task.md).
+_NEAREST = aliased(
+    Task,
+    select(Task)
+    .where(col(Task.id) >= bindparam("task_id"))
+    .order_by(col(Task.id))
+    .limit(literal_column("1"))
+    .subquery("nearest"),
+)
+_THIS = and_(col(_NEAREST.id) == bindparam("task_id"), col(_NEAREST.user_id) == bindparam("user_id"))
+_EXPECTED = and_(
+    MINE,
+    col(Task.id) == select(col(_NEAREST.id)).where(_THIS).scalar_subquery(),
+    _VERSIONS.is_(None) | (col(Task.version) == any_(_VERSIONS)),
+)
 _NULLABLE = ("description", "due_date")
 _VALUES = tuple(TaskValues.__annotations__)
 
@@ -160,7 +182,7 @@ CREATE = Statement(
     ),
     CreatedRow,
 )
-GET = Statement(select(*COLUMNS).where(_THIS), TaskRow)
+GET = Statement(select(*_columns(_NEAREST)).where(_THIS), TaskRow)
 REPLACE = Statement(
     update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
     TaskRow,

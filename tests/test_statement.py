@@ -100,8 +100,8 @@ def test_there_are_named_statements_for_every_operation() -> None:
 
 
 def names_the_owner(statement: Statement[Any]) -> bool:
-    """Whether each time that it reads from tasks, it reads those of the user."""
-    owner = rf"\btasks\.user_id = \${statement.parameters.index('user_id') + 1}\b"
+    """Whether each time that it reads from tasks, it asks whose they are."""
+    owner = rf"\b(?:tasks|nearest)\.user_id = \${statement.parameters.index('user_id') + 1}\b"
     reads = len(re.findall(r"\b(?:FROM|UPDATE) tasks\b", statement.text))
     return 0 < reads <= len(re.findall(owner, statement.text))
 
