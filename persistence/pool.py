@@ -134,9 +134,9 @@ class Pool:
         unless the connection has rested for `CHECK_AFTER_IDLE`.
         """
         timeout = math.inf if timeout is None else timeout
-        ends = monotonic() + timeout
         wait = min(self.limits.timeout, timeout)
-        deadline = monotonic() + wait
+        now = monotonic()
+        ends, deadline = now + timeout, now + wait
         # While none is lent, all are being opened, and how long that takes says nothing about how long the line will.
         if self._lent and not self._idle and self._line.is_too_long(wait):
             raise PoolTimeout(BUSY)
@@ -161,10 +161,10 @@ class Pool:
 
     def cede(self, *, down_to: int) -> bool:
         """Gives one connection up, if it has more, and opens no other for `CEDED_FOR`: somebody else has none."""
-        if self._open <= down_to or self._most < self.limits.max_size:
+        if self._open_count <= down_to or self._most < self.limits.max_size:
             return False
         logger.info("Giving up a connection, as another process has none.")
-        self._most = self._open - 1
+        self._most = self._open_count - 1
         asyncio.get_running_loop().call_later(CEDED_FOR, self._take_again)
         if self._idle:
             self._discard(self._idle.popleft())
@@ -186,12 +186,12 @@ class Pool:
             self.release(connection)
 
     @property
-    def _open(self) -> int:
+    def _open_count(self) -> int:
         return len(self._idle) + len(self._lent)
 
     @property
     def _size(self) -> int:
-        return self._open + self._opening
+        return self._open_count + self._opening
 
     @property
     def _least(self) -> int:
@@ -236,7 +236,7 @@ class Pool:
             # A cancelled session may leave it so, and then statements that look committed would not be.
             or not connection.autocommit
             or connection.retire_at <= monotonic()
-            or self._open >= self._most
+            or self._open_count >= self._most
         ):
             self._discard(connection)
             return
@@ -326,7 +326,7 @@ class Pool:
                 if self._failing:
                     logger.warning("Database connections can be opened again.")
                     self._failing = False
-                if not self._open:
+                if not self._open_count:
                     # Until now nobody could be served, however long there was a line.
                     self._line.begin()
                 self._receive(connection)
@@ -337,7 +337,7 @@ class Pool:
     @property
     def is_lost(self) -> bool:
         """Whether there is no connection and none can be opened, so that waiting is in vain."""
-        return not self._open and (self._failing or not self._most)
+        return not self._open_count and (self._failing or not self._most)
 
     @property
     def is_starved(self) -> bool:

@@ -136,6 +136,7 @@ _NEAREST = aliased(
 )
 _THIS = and_(col(_NEAREST.id) == bindparam("task_id"), col(_NEAREST.user_id) == bindparam("user_id"))
 _EXPECTED = and_(
+    # What was found is; but each statement names the owner where it reads or writes (D26).
     MINE,
     col(Task.id) == select(col(_NEAREST.id)).where(_THIS).scalar_subquery(),
     _VERSIONS.is_(None) | (col(Task.version) == any_(_VERSIONS)),

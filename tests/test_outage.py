@@ -333,17 +333,22 @@ def test_rotated_credentials_give_503_and_the_old_ones_work_again_when_restored(
         assert "hunter2" not in web.log
 
 
-@pytest.mark.slow
-def test_a_server_with_few_connections_left_is_shared_without_an_error(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
-    user_id = new_user(postgres)
+@pytest.fixture
+def crowded(postgres: PostgresServer, tmp_path: Path) -> Iterator[WebServer]:
+    """The minimum of both pools together is four connections, and PostgreSQL gives three."""
     with (
         role_of_its_own(postgres, "CONNECTION LIMIT 3"),
         serving(postgres.url_of("app"), tmp_path, REQUEST_TIMEOUT="5") as web,
-        ThreadPoolExecutor(40) as threads,
     ):
-        # The minimum of both pools together is four connections, and the server gives three.
+        yield web
+
+
+@pytest.mark.slow
+def test_a_server_with_few_connections_left_is_shared_without_an_error(
+    postgres: PostgresServer, crowded: WebServer
+) -> None:
+    user_id, web = new_user(postgres), crowded
+    with ThreadPoolExecutor(40) as threads:
         answers = list(threads.map(lambda _: web.http.get(f"/{user_id}/tasks"), range(200)))
         assert [answer.text for answer in answers if answer.status_code != 200] == []
         assert len(backends(postgres)) <= 3
@@ -351,14 +356,10 @@ def test_a_server_with_few_connections_left_is_shared_without_an_error(
 
 @pytest.mark.slow
 def test_a_worker_gets_a_connection_though_another_had_them_all_and_no_request_fails(
-    postgres: PostgresServer, tmp_path: Path
+    postgres: PostgresServer, crowded: WebServer
 ) -> None:
-    user_id = new_user(postgres)
-    with (
-        role_of_its_own(postgres, "CONNECTION LIMIT 3"),
-        serving(postgres.url_of("app"), tmp_path, REQUEST_TIMEOUT="5") as web,
-        ThreadPoolExecutor(20) as threads,
-    ):
+    user_id, web = new_user(postgres), crowded
+    with ThreadPoolExecutor(20) as threads:
         eventually(lambda: web.log.count("ASGI server listening") == WORKERS)
         eventually(lambda: len(connections(web, postgres)) == WORKERS)
         master = psutil.Process(web.process.pid)
