@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import data, load
 from benchmarks.postgres import address
 from benchmarks.processes import ROOT, Server
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 POOL = 15
 """Connections to the database that each server may have: FastAPI's documented 5 and 10 more."""

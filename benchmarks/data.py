@@ -6,7 +6,7 @@ from uuid import UUID
 import psycopg
 
 from benchmarks import state
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 
 MANY = 100_000
 """Rows from which on it pays to build the indexes afterwards."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
-from persistence.dsn import Dsn
-from persistence.statement import Statement
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Explainer:
         self.connection = connection
         self._names: dict[str, str] = {}
 
-    def run(self, statement: Statement[Any], values: Mapping[str, Any]) -> Run:
+    def run(self, statement: Statement, values: Mapping[str, Any]) -> Run:
         """Arrays are given as PostgreSQL writes them: `{one,two}`."""
         name = self._names.get(statement.text) or self._prepare(statement)
         places = ", ".join(["%s"] * len(statement.parameters))
@@ -43,7 +43,7 @@ class Explainer:
         [found] = row[0]
         return _run(found)
 
-    def _prepare(self, statement: Statement[Any]) -> str:
+    def _prepare(self, statement: Statement) -> str:
         name = self._names[statement.text] = f"statement_{len(self._names)}"
         self.connection.execute(f"PREPARE {name} AS {statement.text}".encode())
         return name

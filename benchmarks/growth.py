@@ -17,7 +17,7 @@ from benchmarks.options import Options
 from benchmarks.samples import FILTERS, LIMIT, a_list, a_new_task
 from benchmarks.tables import Goal, markdown
 from persistence import task_lists, tasks, users
-from persistence.statement import Statement
+from persistence.postgres.statement import Statement
 
 TASKS = 100
 """Of each user."""
@@ -90,7 +90,7 @@ def _all(runner: Explainer, dice: random.Random, number: int, task: int) -> dict
     return {name: runner.run(statement, values).microseconds for name, statement, values in _work(dice, number, task)}
 
 
-def _work(dice: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement[Any], Mapping[str, Any]]]:
+def _work(dice: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
     user_id, task_id, new_id = data.user_id(number), data.task_id(number, task), uuid4()
     new = a_new_task(dice, user_id)
     this = {"user_id": user_id, "task_id": task_id, "versions": None}

@@ -11,7 +11,7 @@ from benchmarks import data, state
 from benchmarks.explain import Explainer, explainer
 from benchmarks.samples import a_new_task
 from persistence import tasks
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 
 INSERTS = 1000
 """In a turn: more than the tag index collects before it takes them in, so that each turn has its share of that."""

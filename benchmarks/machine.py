@@ -11,7 +11,7 @@ import psutil
 from benchmarks.contenders import PEERS_PYTHON, PRODUCT_PYTHON
 from benchmarks.load import WRK
 from benchmarks.tables import markdown
-from persistence import embedded
+from persistence.development import embedded_postgres
 
 _PRODUCT = ("django", "django-ninja", "gunicorn", "orjson", "psycopg", "pydantic", "sqlalchemy", "sqlmodel")
 _PEERS = ("asyncpg", "djangorestframework", "fastapi", "httptools", "starlette", "uvicorn", "uvloop")
@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
         "memory": psutil.virtual_memory().total,
         "system": _system(),
         "python": platform.python_version(),
-        "postgresql": _output(str(embedded._binaries() / "postgres"), "--version").split()[-1],  # noqa: SLF001
+        "postgresql": _output(str(embedded_postgres._binaries() / "postgres"), "--version").split()[-1],  # noqa: SLF001
         "wrk": _output(WRK, "-v").split()[1] if WRK else "missing",
         "packages": _versions(PEERS_PYTHON, _PEERS) | _versions(PRODUCT_PYTHON, _PRODUCT),
     }
@@ -70,4 +70,4 @@ def _system() -> str:
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:
-        return f"{platform.system()} {platform.release()}"
+        return f"{platform.system()} {platform.check_in()}"

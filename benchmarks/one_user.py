@@ -11,8 +11,8 @@ from benchmarks import data
 from benchmarks.explain import Run, explainer
 from benchmarks.samples import FILTERS, LIMIT, a_list
 from persistence import task_lists
-from persistence.dsn import Dsn
-from persistence.statement import Statement
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
 
 REPEATS = 5
@@ -33,11 +33,11 @@ def measure(dsn: Dsn, number: int, count: int) -> dict[str, Any]:
 
 def _cases(
     connection: psycopg.Connection, user_id: UUID, count: int
-) -> dict[str, tuple[Statement[Any], Mapping[str, Any]]]:
+) -> dict[str, tuple[Statement, Mapping[str, Any]]]:
     values = {"user_id": user_id, "limit": LIMIT, **FILTERS}
     page = LIMIT - 1
     offset = max(1, min((LATE_PAGE - 1) * page, count - page))
-    cases: dict[str, tuple[Statement[Any], Mapping[str, Any]]] = {}
+    cases: dict[str, tuple[Statement, Mapping[str, Any]]] = {}
     for sort in FIELDS:
         for descending in (True, False):
             name = f"sort={'-' if descending else ''}{sort}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import data, state
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 
 USERS, TASKS = 1000, 100
 LARGE_USERS, LARGE_TASKS = 50, 1000

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from persistence import embedded, migrations
-from persistence.dsn import Dsn
-from tests.processes import TcpServer, free_port
+from persistence import migrator
+from persistence.development import embedded_postgres
+from persistence.postgres.dsn import Dsn
+from tests.support.processes import TcpServer, free_port
 
 SETTINGS = (
     "max_connections=200",
@@ -34,7 +35,7 @@ class Postgres:
 
 def address(port: int) -> str:
     """What to connect to through this port of 127.0.0.1, be it the server's or a proxy's."""
-    return f"postgresql://postgres@127.0.0.1:{port}/{embedded.DATABASE}"
+    return f"postgresql://postgres@127.0.0.1:{port}/{embedded_postgres.DATABASE}"
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def temporary(*settings: str) -> Iterator[Postgres]:
         try:
             process_id = int((server.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
             postgres = Postgres(port, process_id)
-            migrations.upgrade(postgres.dsn)
+            migrator.migrate(postgres.dsn)
             yield postgres
         finally:
             server.stop()

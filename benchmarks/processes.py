@@ -10,7 +10,7 @@ from typing import Self
 
 import psutil
 
-from tests.processes import clean_environment
+from tests.support.processes import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0

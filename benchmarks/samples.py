@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from persistence import task_lists
-from persistence.statement import Statement
+from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
 from persistence.tasks import TaskRow
 

@@ -14,13 +14,13 @@ from benchmarks import data, postgres
 from benchmarks.options import Options
 from benchmarks.tables import markdown
 from persistence import task_lists, tasks
-from persistence.connection import Connection
-from persistence.statement import Statement
+from persistence.postgres.connection import Connection
+from persistence.postgres.statement import Statement
 
 USERS, TASKS = 100, 100
 _BATCH = 200
 
-type _Run = Callable[[Statement[Any], dict[str, Any]], Awaitable[object]]
+type _Run = Callable[[Statement, dict[str, Any]], Awaitable[object]]
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -41,14 +41,14 @@ async def _measure(conninfo: str, batches: int) -> dict[str, Any]:
     newest = task_lists.list_statement(frozenset(), "created_at", descending=True, start="first")
     values = {"title": "Buy milk", "description": None, "status": "pending", "priority": "low", "due_date": None}
     user = {"user_id": data.user_id(1)}
-    cases: dict[str, tuple[Statement[Any], Callable[[], dict[str, Any]]]] = {
+    cases: dict[str, tuple[Statement, Callable[[], dict[str, Any]]]] = {
         "get one": (tasks.GET, lambda: user | {"task_id": data.task_id(1, 1)}),
         "list 20": (newest, lambda: user | {"limit": 21}),
         "create one": (tasks.CREATE, lambda: user | values | {"id": uuid4(), "tags": ["home", "urgent"]}),
     }
     async with await Connection.connect(conninfo, autocommit=True) as connection:
 
-        async def by_cursor(statement: Statement[Any], values: dict[str, Any]) -> object:
+        async def by_cursor(statement: Statement, values: dict[str, Any]) -> object:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(queries[statement], values)
             return await cursor.fetchall()
@@ -66,6 +66,6 @@ async def _measure(conninfo: str, batches: int) -> dict[str, Any]:
     return {name: {way: median(taken) for way, taken in by_way.items()} for name, by_way in costs.items()}
 
 
-def _named(statement: Statement[Any]) -> str:
+def _named(statement: Statement) -> str:
     """With parameters as psycopg's cursors write them."""
     return re.sub(r"\$(\d+)", lambda number: f"%({statement.parameters[int(number[1]) - 1]})s", statement.text)

@@ -11,11 +11,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 
-from config.board import BOARD
 from config.env import env
-from config.handler import Handler, Message, Receive, Send
-from persistence.embedded import EmbeddedPostgresError
+from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
+from web.handler import Handler, Message, Receive, Send
 
 django.setup(set_prefix=False)
 # Django would import the endpoints with the first request, which would have to wait for that.
@@ -38,16 +37,15 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     async with AsyncExitStack() as stack:
         try:
-            dsn = stack.enter_context(env.located_database())
+            dsn = stack.enter_context(env.database_location.running())
             database = await stack.enter_async_context(
                 start(
                     dsn,
                     env.database_options,
-                    patient=env.is_production,
+                    retry=env.is_production,
                     migrate=env.migrates_at_start,
-                    # Set by config/worker.py: the end of this process would be that of the whole server.
-                    replaces=env.is_production and scope["state"].get("replaces", False),
-                    on_starved=BOARD.ask_for_connection,
+                    # Set by server/worker.py.
+                    is_replacement=env.is_production and scope["state"].get("is_replacement", False),
                 )
             )
         except (EmbeddedPostgresError, StartupError) as error:

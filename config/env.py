@@ -4,8 +4,6 @@ Real variables win over `.env` beside `manage.py`. Every fault is reported at on
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,11 +11,11 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from persistence.dsn import EXAMPLE, Dsn
-from persistence.options import DatabaseOptions, PoolLimits
+from persistence.location import EMBEDDED, DatabaseLocation
+from persistence.postgres.dsn import EXAMPLE
+from persistence.postgres.options import DatabaseOptions, PoolLimits
 
 ROOT = Path(__file__).resolve().parent.parent
-EMBEDDED = "embedded://"
 DEFAULT_POOL_MIN = 5
 
 EXAMPLES = {
@@ -39,7 +37,7 @@ EXAMPLES = {
 
 
 def _split(value: Any) -> Any:
-    """`a, b` as it stands in a variable; JSON, which pydantic-settings expects, is nobody's habit there."""
+    """Splits `a, b` as it stands in a variable; pydantic-settings would expect JSON."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
@@ -79,13 +77,9 @@ class Env(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, url: str, info: ValidationInfo) -> str:
-        if url.startswith(EMBEDDED):
-            if info.data.get("environment") == "production":
-                raise ValueError(f"{EMBEDDED} is the development database and is refused in production")
-            if not url.removeprefix(EMBEDDED).strip("/"):
-                raise ValueError("it names no folder for the data")
-        else:
-            Dsn.parse(url, info.data.get("database_private_hosts", ()))
+        if url.startswith(EMBEDDED) and info.data.get("environment") == "production":
+            raise ValueError(f"{EMBEDDED} is the development database and is refused in production")
+        DatabaseLocation(url, info.data.get("database_private_hosts", ())).check()
         return url
 
     @field_validator("database_pool_min")
@@ -100,7 +94,7 @@ class Env(BaseSettings):
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if not re.fullmatch(r"https?://[^/\s?#*@]+", origin):
-                raise ValueError(f"{origin!r} is no origin; write scheme, host and port only, without a final slash")
+                raise ValueError(f"{origin!r} is not an origin; write scheme, host and port, without a final slash")
         return origins
 
     @property
@@ -109,7 +103,7 @@ class Env(BaseSettings):
 
     @property
     def migrates_at_start(self) -> bool:
-        """Whether a server brings the schema up to date when it starts (D11)."""
+        """True if a server brings the schema up to date when it starts (D11)."""
         return self.auto_migrate or not self.is_production
 
     @property
@@ -128,24 +122,12 @@ class Env(BaseSettings):
             ),
             connect_timeout=self.database_connect_timeout,
             statement_timeout=self.request_timeout,
-            behind_pooler=self.database_pooler,
             log_sql=not self.is_production,
         )
 
-    @contextmanager
-    def located_database(self) -> Iterator[Dsn]:
-        """Where the database is; the development one runs at least until the end of the block.
-
-        Raises `embedded.EmbeddedPostgresError`.
-        """
-        if self.database_url.startswith(EMBEDDED):
-            # Only here, so that a bad environment is reported before anything large is loaded.
-            from persistence import embedded
-
-            with embedded.running(ROOT / self.database_url.removeprefix(EMBEDDED)) as dsn:
-                yield dsn
-        else:
-            yield Dsn.parse(self.database_url, self.database_private_hosts)
+    @property
+    def database_location(self) -> DatabaseLocation:
+        return DatabaseLocation(self.database_url, self.database_private_hosts, behind_pooler=self.database_pooler)
 
 
 def load(**overrides: Any) -> Env:

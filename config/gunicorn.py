@@ -1,6 +1,5 @@
 """How gunicorn serves: `gunicorn -c python:config.gunicorn`. `--bind`, `--workers` and the rest override these."""
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -9,12 +8,13 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
-from config.board import BOARD
 from config.env import ROOT, env
+from server.limits import HEADER_MAX, HEADERS_MAX, LINE_MAX
+from server.shared_state import SHARED_STATE
 
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
-worker_class = "config.worker.Worker"
+worker_class = "server.worker.Worker"
 proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.
@@ -26,8 +26,9 @@ asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"
 # Longer than the idle timeout of the usual load balancers (60 s), which must be the ones to close.
 keepalive = 65
-# A query with every filter, all of them in characters that take 12 bytes in a URL, is longer than the default allows.
-limit_request_line = 8190
+limit_request_line = LINE_MAX
+limit_request_fields = HEADERS_MAX
+limit_request_field_size = HEADER_MAX
 # Our own rules for the head of a request are on top of this one's.
 http_parser = "python"
 # Or fewer, as the limit of open files says.
@@ -37,7 +38,10 @@ loglevel = "info"
 
 _resources = ExitStack()
 _LIBRARIES = ("alembic.command", "django.core.handlers.asgi", "orjson", "psycopg.types.json", "sqlmodel", "uvloop")
-"""What takes most of a worker's start, and neither starts threads nor opens files when it is imported."""
+"""Libraries that take most of a worker's start, and neither start threads nor open files when they are imported.
+
+Nothing of ours is among them: what the master has loaded no reload renews.
+"""
 
 
 def on_starting(server: Any) -> None:
@@ -49,7 +53,7 @@ def on_starting(server: Any) -> None:
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
-        _resources.enter_context(env.located_database())
+        _resources.enter_context(env.database_location.running())
 
 
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
@@ -63,20 +67,9 @@ def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
 
 
 def on_reload(server: Any) -> None:
-    """The workers that there are will be replaced, and may serve until then."""
-    BOARD.note_reload(server.worker_age)
+    """Marks the present workers as replaced; they serve until the new ones do."""
+    SHARED_STATE.note_reload(server.worker_age)
 
 
 def on_exit(_server: Any) -> None:
     _resources.close()
-
-
-def post_fork(server: Any, _worker: Any) -> None:
-    """A new worker must import what may have changed anew, though the master has parts of it.
-
-    In development that is everything. Otherwise the environment and what serves connections stay as they were.
-    """
-    anew = ("config", "persistence", "todos") if server.cfg.reload else ("todos",)
-    for name in list(sys.modules):
-        if name.partition(".")[0] in anew:
-            del sys.modules[name]

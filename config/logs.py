@@ -1,20 +1,18 @@
-"""What is logged and how: one line a record, with the id of the request it belongs to."""
+"""The form of the log: one line for each record, with the id of the request it belongs to."""
 
 import logging
 import traceback
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, override
 
 from config.env import Env
-
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
+from web import request_ids
 
 
 class WithRequestId(logging.Filter):
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id.get()
+        record.request_id = request_ids.current.get()
         return True
 
 
@@ -55,7 +53,7 @@ def configuration(env: Env) -> dict[str, Any]:
         },
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
-            **{name: {"level": env.level} for name in ("config", "persistence", "todos")},
+            **{name: {"level": env.level} for name in ("config", "persistence", "server", "todos", "web")},
             # Django warns of every 405.
             "django.request": {"level": "ERROR"},
         },

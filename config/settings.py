@@ -5,20 +5,23 @@ from corsheaders.defaults import default_headers
 from config import logs
 from config.env import ROOT, env
 
-ENV = env  # For the management commands.
 DEBUG = False  # Errors are problem documents in development, too; what happened is in the log.
 SECRET_KEY = "unused"  # noqa: S105 - nothing here signs; Django only refuses to start without a value
 ALLOWED_HOSTS = ["*"]  # No response depends on the Host header.
 
 BASE_DIR = ROOT
 ROOT_URLCONF = "config.urls"
-API = "config.api.api"  # For the management commands.
-INSTALLED_APPS = ["todos", "django.contrib.staticfiles", "corsheaders", "ninja"]
+INSTALLED_APPS = ["todos", "web", "django.contrib.staticfiles", "corsheaders", "ninja"]
 MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 
 DATABASES: dict[str, dict[str, str]] = {}
+# For the management commands.
+IS_PRODUCTION = env.is_production
+DATABASE_LOCATION = env.database_location
+DATABASE_OPTIONS = env.database_options
+
 TIME_ZONE = "UTC"  # Django sets the process's clock to this.
 USE_TZ = True
 USE_I18N = False

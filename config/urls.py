@@ -1,7 +1,7 @@
 from django.urls import path
 
-from config.api import api
-from config.assets import asset
+from web.api import api
+from web.assets import asset
 
 urlpatterns = [
     path("api/", api.urls),

@@ -1,6 +1,6 @@
 """How Alembic runs the steps: one process at a time, each step whole or not at all, and never waiting long for a table.
 
-`persistence.migrations` hands over the connection, or nothing when the SQL is only printed; the `alembic` command finds
+`persistence.migrator` hands over the connection, or nothing when the SQL is only printed; the `alembic` command finds
 the database in the settings.
 """
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from persistence import (
-    migrations,
+    migrator,
     models,  # noqa: F401 - the import fills SQLModel.metadata (S3-FR-040)
 )
 
@@ -47,5 +47,5 @@ else:
     # The `alembic` command came here by itself, so the settings say where the database is.
     from config.env import env
 
-    with env.located_database() as dsn, migrations.locked_connection(dsn) as connection:
+    with env.database_location.running() as dsn, migrator.locked_connection(dsn) as connection:
         run(connection)

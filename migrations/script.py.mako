@@ -10,7 +10,7 @@ Before you ship this step:
   step is not atomic: SET lock_timeout = 0, DROP INDEX CONCURRENTLY IF EXISTS for what a failed attempt has left, then
   CREATE INDEX CONCURRENTLY.
 - downgrade() loses nothing that an older step had stored.
-- Change persistence/models.py to match: tests/test_schema.py compares the two.
+- Change persistence/models.py to match: tests/database/test_schema.py compares the two.
 """
 
 from alembic import op

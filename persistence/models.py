@@ -1,15 +1,28 @@
 """The tables, and every rule about their data that PostgreSQL can hold (D1-D9).
 
-Tables are made by `migrations/`, never from here; `tests/test_schema.py` proves that both agree. SQLModel does not
-validate table classes: what clients send is checked by `todos/schemas.py`, and whatever slips by, by these constraints.
+Tables are made by `migrations/`, never from here; `tests/database/test_schema.py` proves that both agree. SQLModel does
+not validate table classes: `todos/schemas.py` checks what clients send, and these constraints check everything.
 """
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAliasType, get_args
 from uuid import UUID, uuid4
 
-from sqlalchemy import DDL, BigInteger, CheckConstraint, DateTime, Enum, Index, Text, desc, event, func, text
+import pydantic
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Index,
+    PrimaryKeyConstraint,
+    Text,
+    desc,
+    event,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, Relationship, SQLModel
 
@@ -32,24 +45,16 @@ SQLModel.metadata.naming_convention = {
 }
 
 
-class Status(StrEnum):
-    """Whether a task is done; the one stored fact about completion (D5)."""
-
-    PENDING = "pending"
-    COMPLETED = "completed"
-
-
-class Priority(StrEnum):
-    """How urgent a task is; PostgreSQL sorts the values in this order."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
+# The descriptions stand in the contract.
+type Status = Annotated[Literal["pending", "completed"], pydantic.Field(description="Whether a task is done.")]
+"""The one stored fact about completion (D5)."""
+type Priority = Annotated[Literal["low", "medium", "high"], pydantic.Field(description="How urgent a task is.")]
+"""PostgreSQL sorts the values in this order."""
 
 
-def _enum(values: type[StrEnum], name: str) -> Enum:
-    """A PostgreSQL enum of the values; SQLAlchemy would take the Python member names."""
-    return Enum(values, name=name, values_callable=lambda members: [member.value for member in members])
+def values_of(enum: TypeAliasType) -> tuple[str, ...]:
+    """The values of one of the two types above, in their order."""
+    return get_args(get_args(enum.__value__)[0])
 
 
 _UTC_TIMESTAMP = DateTime(timezone=True)
@@ -98,7 +103,7 @@ for _function in (VALID_TAGS_FUNCTION, TAG_KEYS_FUNCTION):
 
 
 class User(SQLModel, table=True):
-    """Somebody who owns tasks."""
+    """An owner of tasks."""
 
     __tablename__: ClassVar[str] = "users"
     __table_args__ = (
@@ -122,11 +127,37 @@ class User(SQLModel, table=True):
     tasks: list["Task"] = Relationship(back_populates="user", passive_deletes="all")
 
 
-class Task(SQLModel, table=True):
-    """One thing to do, owned by one user."""
+class TaskValues(SQLModel):
+    """The columns that a client decides about.
+
+    What a statement sets and returns, what a patch may clear and what COPY loads follow from this list;
+    `todos/schemas.py` says how each looks in JSON.
+    """
+
+    title: str = Field(sa_type=Text)
+    description: str | None = Field(default=None, sa_type=Text)
+    status: Status = Field(
+        default="pending",
+        sa_type=Enum(*values_of(Status), name="task_status"),
+        sa_column_kwargs={"server_default": "pending"},
+    )
+    priority: Priority = Field(
+        default="medium",
+        sa_type=Enum(*values_of(Priority), name="task_priority"),
+        sa_column_kwargs={"server_default": "medium"},
+    )
+    due_date: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+    tags: list[str] = Field(
+        default_factory=list, sa_type=ARRAY(Text), sa_column_kwargs={"server_default": text("'{}'")}
+    )
+
+
+class Task(TaskValues, table=True):
+    """One thing to do. Its id is unique among the tasks of its owner (D38)."""
 
     __tablename__: ClassVar[str] = "tasks"
     __table_args__ = (
+        PrimaryKeyConstraint("user_id", "id"),
         CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_MAX_LENGTH}", name="title_length"),
         CheckConstraint(r"title !~ '^\s|\s$'", name="title_trimmed"),
         CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX_LENGTH}", name="description_length"),
@@ -142,7 +173,7 @@ class Task(SQLModel, table=True):
         Index("ix_tasks_status", "user_id", "status", desc("created_at"), desc("id")),
         Index("ix_tasks_priority", "user_id", "priority", desc("created_at"), desc("id")),
         Index("ix_tasks_due_date", "user_id", "due_date", "id"),
-        # Whoever looks for a tag also reads the list of what is not in the index yet; this bounds it, in kB.
+        # A search for a tag also reads the list of what is not in the index yet; this bounds the list, in kB.
         Index(
             "ix_tasks_tags",
             text("tag_keys(user_id, tags)"),
@@ -152,24 +183,8 @@ class Task(SQLModel, table=True):
         ),
     )
 
-    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    id: UUID = Field(default_factory=uuid4)
     user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
-    title: str = Field(sa_type=Text)
-    description: str | None = Field(default=None, sa_type=Text)
-    status: Status = Field(
-        default=Status.PENDING,
-        sa_type=_enum(Status, "task_status"),
-        sa_column_kwargs={"server_default": Status.PENDING.value},
-    )
-    priority: Priority = Field(
-        default=Priority.MEDIUM,
-        sa_type=_enum(Priority, "task_priority"),
-        sa_column_kwargs={"server_default": Priority.MEDIUM.value},
-    )
-    due_date: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
-    tags: list[str] = Field(
-        default_factory=list, sa_type=ARRAY(Text), sa_column_kwargs={"server_default": text("'{}'")}
-    )
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
     completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)

@@ -2,13 +2,12 @@
 
 A list has a shape: which filters it uses, how it is sorted, and whether it goes on from an earlier page. There is one
 statement for each shape, built when it is first asked for and then kept. Which index serves which shape, and what the
-others cost, is in docs/scaling.md; tests/test_plans.py holds PostgreSQL to it.
+others cost, is in docs/scaling.md; tests/database/test_plans.py holds PostgreSQL to it.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAliasType
 from uuid import UUID
 
 from sqlalchemy import (
@@ -32,11 +31,10 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlmodel import col
 
-from persistence.database import Database
-from persistence.models import Priority, Status, Task
-from persistence.statement import Statement
+from persistence.models import Priority, Status, values_of
+from persistence.postgres.database import Database
+from persistence.postgres.statement import Statement
 from persistence.tasks import COLUMNS, MINE, PENDING, TABLE, TaskRow
 
 type SortKey = Literal["created_at", "updated_at", "due_date", "priority", "title"]
@@ -54,11 +52,9 @@ def _bound(name: str, column: str) -> ColumnElement[Any]:
     return bindparam(name, type_=TABLE.c[column].type)
 
 
-_TEXT = func.lower(
-    col(Task.title) + literal_column("E'\\n'") + func.coalesce(col(Task.description), literal_column("''"))
-)
+_TEXT = func.lower(TABLE.c.title + literal_column("E'\\n'") + func.coalesce(TABLE.c.description, literal_column("''")))
 _WORD = func.unnest(cast(bindparam("words"), ARRAY(Text()))).column_valued("word")
-_OVERDUE = and_(col(Task.due_date) < func.now(), col(Task.status) == PENDING)
+_OVERDUE = and_(TABLE.c.due_date < func.now(), TABLE.c.status == PENDING)
 # The keys find the user's tasks by the index, which has no tasks without tags; they are hashes, so the tags decide.
 _WANTED = cast(bindparam("tags"), ARRAY(Text()))
 _TAGGED_WITH = and_(
@@ -72,21 +68,21 @@ _TAGGED_WITH = and_(
 CONDITIONS: dict[str, ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
     "nothing": literal_column("false", Boolean()),
-    "status": col(Task.status) == cast(bindparam("status"), TABLE.c.status.type),
-    "priority": col(Task.priority) == cast(bindparam("priority"), TABLE.c.priority.type),
-    "priorities": col(Task.priority) == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
+    "status": TABLE.c.status == cast(bindparam("status"), TABLE.c.status.type),
+    "priority": TABLE.c.priority == cast(bindparam("priority"), TABLE.c.priority.type),
+    "priorities": TABLE.c.priority == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
     "tags": _TAGGED_WITH,
-    "due_before": col(Task.due_date) < _bound("due_before", "due_date"),
-    "due_after": col(Task.due_date) > _bound("due_after", "due_date"),
+    "due_before": TABLE.c.due_date < _bound("due_before", "due_date"),
+    "due_after": TABLE.c.due_date > _bound("due_after", "due_date"),
     "overdue": _OVERDUE,
     # Without a due date it is neither true nor false that the date has passed.
     "not_overdue": not_(func.coalesce(_OVERDUE, false())),
-    "with_due_date": col(Task.due_date).is_not(None),
-    "without_due_date": col(Task.due_date).is_(None),
-    "created_before": col(Task.created_at) < _bound("created_before", "created_at"),
-    "created_after": col(Task.created_at) > _bound("created_after", "created_at"),
-    "updated_before": col(Task.updated_at) < _bound("updated_before", "updated_at"),
-    "updated_after": col(Task.updated_at) > _bound("updated_after", "updated_at"),
+    "with_due_date": TABLE.c.due_date.is_not(None),
+    "without_due_date": TABLE.c.due_date.is_(None),
+    "created_before": TABLE.c.created_at < _bound("created_before", "created_at"),
+    "created_after": TABLE.c.created_at > _bound("created_after", "created_at"),
+    "updated_before": TABLE.c.updated_at < _bound("updated_before", "updated_at"),
+    "updated_after": TABLE.c.updated_at > _bound("updated_after", "updated_at"),
     "words": ~select(_WORD).where(func.strpos(_TEXT, func.lower(_WORD)) == literal_column("0")).exists(),
 }
 """Each filter by name; one that needs a value binds it under the same name."""
@@ -108,34 +104,34 @@ _RANGES: dict[SortKey, frozenset[str]] = {
 
 
 def has_one_plan(filters: frozenset[str], sort: SortKey) -> bool:
-    """Whether one plan is the best for all users and values: there is no filter, or the index of the order serves it.
+    """Tells if one plan is the best for all users and values: there is no filter, or the index of the order serves it.
 
-    Otherwise the best plan depends on how rare what the filters look for is.
+    Otherwise the best plan depends on how rare the matches of the filters are.
     """
     others = filters - _RANGES.get(sort, frozenset())
     return not others or (sort == "created_at" and others in ({"status"}, {"priority"}))
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement[TaskRow]:
-    """Of one shape. Tasks without a due date come last in both directions; the id makes every order total."""
+def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement:
+    """The statement of one shape. Tasks without a due date come last in both directions; the id makes a total order."""
     limit: ColumnElement[Any] = bindparam("limit", type_=BigInteger())
     if has_one_plan(filters, sort):
-        # Of a user who seems to have fewer tasks than the limit, PostgreSQL would read and sort all; and it knows no
-        # more than how many users have on average. When it cannot see the limit, it reads in order and stops.
+        # PostgreSQL knows how many tasks a user has on average. Where that is less than the limit, it would read and
+        # sort all of them; when it cannot see the limit, it reads in order and stops.
         limit = select(limit).scalar_subquery()
     clause = select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
     if sort == "due_date":
-        return Statement(_by_due_date(clause, limit, descending=descending, start=start), TaskRow)
+        return Statement(_by_due_date(clause, limit, descending=descending, start=start))
     if start != "first":
         clause = clause.where(_after(sort, descending=descending))
-    return Statement(clause.order_by(*_order(sort, descending=descending)).limit(limit), TaskRow)
+    return Statement(clause.order_by(*_order(sort, descending=descending)).limit(limit))
 
 
 def _by_due_date(
     clause: Select[*tuple[Any, ...]], limit: ColumnElement[Any], *, descending: bool, start: Start
 ) -> Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]:
-    """Those with a due date, then those without: two ranges of one index, read no further than the page needs."""
+    """Tasks with a due date, then those without: two ranges of one index, read no further than the page needs."""
     due_date, order = TABLE.c.due_date, _order("due_date", descending=descending)
     undated = clause.where(due_date.is_(None)).order_by(*order)
     if start == "after-null":
@@ -160,7 +156,7 @@ def _order(sort: SortKey, *, descending: bool) -> tuple[ColumnElement[Any], Colu
 
 
 def _after(sort: SortKey, *, descending: bool) -> ColumnElement[bool]:
-    """What comes after the last row of the page before, whose sort value is bound as `after` and id as `after_id`."""
+    """The condition for what follows the last row of the page before, which is bound as `after` and `after_id`."""
     last: ColumnElement[Any] = cast(bindparam("after"), TABLE.c[sort].type)
     if sort == "title":
         last = func.lower(last).collate("C")
@@ -192,23 +188,13 @@ async def page(
     return await database.rows(shape, values)
 
 
-class SummaryRow(TypedDict):
-    """How many tasks a user has, of each kind; `tags` is JSON text with those that occur, the most frequent first."""
-
-    total: int
-    status: dict[str, int]
-    priority: dict[str, int]
-    tags: str
-    overdue: int
-
-
 def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
     return func.count().filter(condition)
 
 
-def _counts(column: ColumnElement[Any], values: type[StrEnum]) -> ColumnElement[Any]:
+def _counts(column: ColumnElement[Any], enum: TypeAliasType) -> ColumnElement[Any]:
     """A JSON object with the number of rows for each value of an enum."""
-    literals: list[ColumnElement[Any]] = [literal_column(f"'{value}'") for value in values]
+    literals: list[ColumnElement[Any]] = [literal_column(f"'{value}'") for value in values_of(enum)]
     return func.json_build_object(*(part for value in literals for part in (value, _count(column == value))))
 
 
@@ -234,13 +220,15 @@ SUMMARY = Statement(
         _counts(_TASKS.c.priority, Priority).label("priority"),
         _TAGS.label("tags"),
         _count(_TASKS.c.overdue).label("overdue"),
-    ).select_from(_TASKS),
-    SummaryRow,
+    ).select_from(_TASKS)
 )
 
 
-async def summary(database: Database, user_id: UUID) -> SummaryRow:
-    """The counts of all the user's tasks, of one moment. One round trip, which reads all of them."""
+async def summary(database: Database, user_id: UUID) -> dict[str, Any]:
+    """The counts of all the user's tasks at one moment; `tags` is JSON text, the most frequent tag first.
+
+    One round trip, which reads all of them.
+    """
     row = await database.row(SUMMARY, {"user_id": user_id})
     assert row
     return row

@@ -3,10 +3,9 @@
 Every function here is one round trip, except where it says otherwise. `persistence/task_lists.py` has the lists.
 """
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping
 from time import monotonic
-from typing import Any, Literal, TypedDict
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -25,71 +24,21 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.orm import aliased
-from sqlmodel import col
 
-from persistence import users
-from persistence.database import Database
-from persistence.errors import ForeignKeyViolated, UniqueViolated
-from persistence.models import Task
-from persistence.statement import Statement
+from persistence.models import Task, TaskValues
+from persistence.postgres.database import Database
+from persistence.postgres.errors import ForeignKeyViolated, UniqueViolated
+from persistence.postgres.statement import Statement
 
-type StatusName = Literal["pending", "completed"]
-type PriorityName = Literal["low", "medium", "high"]
-
-
-class TaskRow(TypedDict):
-    """A task as PostgreSQL returns it and as clients see it, in this order."""
-
-    id: UUID
-    user_id: UUID
-    title: str
-    description: str | None
-    status: StatusName
-    completed: bool
-    priority: PriorityName
-    due_date: datetime | None
-    tags: list[str]
-    created_at: datetime
-    updated_at: datetime
-    completed_at: datetime | None
-    version: int
-
-
-class CreatedRow(TaskRow):
-    """`replayed` says that the task was there already."""
-
-    replayed: bool
-
-
-class TaskValues(TypedDict):
-    """Everything a client may decide about a task; the database knows the rest."""
-
-    title: str
-    description: str | None
-    status: StatusName
-    priority: PriorityName
-    due_date: datetime | None
-    tags: list[str]
-
-
-class TaskPatch(TypedDict, total=False):
-    """What a client wants changed; an absent key leaves that column alone."""
-
-    title: str
-    description: str | None
-    status: StatusName
-    priority: PriorityName
-    due_date: datetime | None
-    tags: list[str]
-
+type TaskRow = dict[str, Any]
+"""A task as PostgreSQL returns it and as clients see it: the names and the order of `COLUMNS`."""
 
 type Versions = Collection[int] | None
 """The versions of a task that a write may meet; None for any."""
 
 
 class VersionChanged(Exception):
-    """The task is there, but in a version that the write was not meant for."""
+    """The task exists, but in a version that the write was not meant for."""
 
     def __init__(self, current: int) -> None:
         super().__init__(current)
@@ -100,49 +49,28 @@ PENDING: ColumnElement[Any] = literal_column("'pending'")
 COMPLETED: ColumnElement[Any] = literal_column("'completed'")
 
 
-def _columns(task: type[Task]) -> tuple[Any, ...]:
-    """What is returned of a task, in the order of `TaskRow`."""
-    return (
-        col(task.id),
-        col(task.user_id),
-        col(task.title),
-        col(task.description),
-        col(task.status),
-        (col(task.status) == COMPLETED).label("completed"),
-        col(task.priority),
-        col(task.due_date),
-        col(task.tags),
-        col(task.created_at),
-        col(task.updated_at),
-        col(task.completed_at),
-        col(task.version),
-    )
-
-
-COLUMNS = _columns(Task)
-MINE = col(Task.user_id) == bindparam("user_id")
 TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
+VALUES = tuple(TaskValues.model_fields)
+"""The columns that a client decides about."""
+NULLABLE = tuple(name for name in VALUES if TABLE.c[name].nullable)
+"""The columns that a patch may clear (D22)."""
+
+
+def _columns() -> Iterator[ColumnElement[Any]]:
+    """The owner and the id, what the client decides, and what the database knows besides."""
+    keys = ("id", "user_id")
+    for name in (*keys, *VALUES, *(name for name in Task.model_fields if name not in (*keys, *VALUES))):
+        yield TABLE.c[name]
+        if name == "status":
+            yield (TABLE.c[name] == COMPLETED).label("completed")
+
+
+COLUMNS = tuple(_columns())
+MINE = TABLE.c.user_id == bindparam("user_id")
 
 _VERSIONS = cast(bindparam("versions"), ARRAY(BigInteger()))
-# The task with this id, or the one with the next. By its id alone, somebody else's task would be found and read to see
-# whose it is, and a missing one would not, which a clock can tell (docs/decisions/0020-nearest-task.md).
-_NEAREST = aliased(
-    Task,
-    select(Task)
-    .where(col(Task.id) >= bindparam("task_id"))
-    .order_by(col(Task.id))
-    .limit(literal_column("1"))
-    .subquery("nearest"),
-)
-_THIS = and_(col(_NEAREST.id) == bindparam("task_id"), col(_NEAREST.user_id) == bindparam("user_id"))
-_EXPECTED = and_(
-    # What was found is; but each statement names the owner where it reads or writes (D26).
-    MINE,
-    col(Task.id) == select(col(_NEAREST.id)).where(_THIS).scalar_subquery(),
-    _VERSIONS.is_(None) | (col(Task.version) == any_(_VERSIONS)),
-)
-_NULLABLE = ("description", "due_date")
-_VALUES = tuple(TaskValues.__annotations__)
+_THIS = and_(MINE, TABLE.c.id == bindparam("task_id"))
+_EXPECTED = and_(_THIS, _VERSIONS.is_(None) | (TABLE.c.version == any_(_VERSIONS)))
 
 
 def _value(name: str, prefix: str = "") -> ColumnElement[Any]:
@@ -151,19 +79,19 @@ def _value(name: str, prefix: str = "") -> ColumnElement[Any]:
 
 
 # SQLAlchemy keeps the bare column names for itself in SET, hence the prefix.
-_NEW = {name: _value(name, "new_") for name in _VALUES}
+_NEW = {name: _value(name, "new_") for name in VALUES}
 _UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
 
 
 def _completed_at(status: ColumnElement[Any]) -> ColumnElement[Any]:
     """Set when a task becomes completed, kept while it stays so, cleared when it is reopened (S3-FR-019)."""
-    return case((status == COMPLETED, func.coalesce(col(Task.completed_at), func.now())))
+    return case((status == COMPLETED, func.coalesce(TABLE.c.completed_at, func.now())))
 
 
 def _patched(name: str) -> ColumnElement[Any]:
     """The new value where one was sent, else the old one; null is a value only for a nullable column (D22)."""
     column = TABLE.c[name]
-    if name in _NULLABLE:
+    if name in NULLABLE:
         return case((bindparam(f"sends_{name}", type_=Boolean()), _NEW[name]), else_=column)
     return func.coalesce(_NEW[name], column)
 
@@ -171,72 +99,69 @@ def _patched(name: str) -> ColumnElement[Any]:
 _INSERT = insert(Task).values(
     id=bindparam("id"),
     user_id=bindparam("user_id"),
-    **{name: _value(name) for name in _VALUES},
+    **{name: _value(name) for name in VALUES},
     completed_at=case((_value("status") == COMPLETED, func.now())),
 )
-# Where the id is there already, the update changes nothing: it only waits for a concurrent insert of the same id and
-# makes its row appear in RETURNING, as DO NOTHING would not. It leaves the row of somebody else alone and returns none.
-# A row that was just inserted has never been locked, which is what its xmax tells.
+# For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and makes
+# its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked, which is
+# what its xmax tells.
 CREATE = Statement(
-    _INSERT.on_conflict_do_update(index_elements=["id"], set_={"id": _INSERT.excluded.id}, where=MINE).returning(
+    _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
         *COLUMNS, literal_column("tasks.xmax <> 0").label("replayed")
     ),
-    CreatedRow,
 )
-GET = Statement(select(*_columns(_NEAREST)).where(_THIS), TaskRow)
+GET = Statement(select(*COLUMNS).where(_THIS))
 REPLACE = Statement(
     update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
-    TaskRow,
 )
 PATCH = Statement(
     update(Task)
     .where(_EXPECTED)
     .values(**{name: _patched(name) for name in _NEW}, completed_at=_completed_at(_patched("status")))
     .returning(*COLUMNS),
-    TaskRow,
 )
-DELETE = Statement(delete(Task).where(_EXPECTED).returning(*COLUMNS), TaskRow)
+DELETE = Statement(delete(Task).where(_EXPECTED).returning(*COLUMNS))
 
 
 async def create(
-    database: Database, user_id: UUID, values: TaskValues, task_id: UUID | None = None
-) -> CreatedRow | None:
-    """The new task, or the user's own that has this `task_id` already, untouched; None when there is no such user.
+    database: Database, user_id: UUID, values: Mapping[str, Any], task_id: UUID | None = None
+) -> TaskRow | None:
+    """The new task, or the one that the user had with this `task_id` already; None when there is no such user.
 
-    Any number of repeats at once make one task. Raises `UniqueViolated` in a second round trip when the id is somebody
-    else's.
+    The row has one column more, `replayed`, which tells the two apart. Any number of repeats at once make one task.
     """
-    started = monotonic()
+    started, new = monotonic(), {**values, "id": task_id or uuid4(), "user_id": user_id}
     try:
-        row = await database.row(CREATE, {**values, "id": task_id or uuid4(), "user_id": user_id})
+        try:
+            return await database.row(CREATE, new)
+        except UniqueViolated:
+            # Before revision 0006 the id alone is unique as well, and repeats at once can meet that index first.
+            return await database.row(CREATE, new, database.time_left(started))
     except ForeignKeyViolated:
         return None
-    if row is None and await users.exists(database, user_id, database.time_left(started)):
-        raise UniqueViolated("pk_tasks")
-    return row
 
 
 async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float | None = None) -> TaskRow | None:
-    """The task, or None: somebody else's and a missing one look the same."""
+    """The task, or None if the user has none with this id."""
     return await database.row(GET, {"user_id": user_id, "task_id": task_id}, timeout)
 
 
 async def replace(
-    database: Database, user_id: UUID, task_id: UUID, values: TaskValues, versions: Versions = None
+    database: Database, user_id: UUID, task_id: UUID, values: Mapping[str, Any], versions: Versions = None
 ) -> TaskRow | None:
     """The task with all its values replaced, or None. Raises `VersionChanged` in a second round trip."""
     return await _write(database, REPLACE, _bind_this(user_id, task_id, versions) | _bind_new(values))
 
 
 async def patch(
-    database: Database, user_id: UUID, task_id: UUID, changes: TaskPatch, versions: Versions = None
+    database: Database, user_id: UUID, task_id: UUID, changes: Mapping[str, Any], versions: Versions = None
 ) -> TaskRow | None:
     """The task with these changes, or None. No changes read the task and leave it as it is.
 
     Raises `VersionChanged` in a second round trip.
     """
     if changes:
-        sends = {f"sends_{name}": name in changes for name in _NULLABLE}
+        sends = {f"sends_{name}": name in changes for name in NULLABLE}
         return await _write(
             database, PATCH, _bind_this(user_id, task_id, versions) | _UNCHANGED | _bind_new(changes) | sends
         )
@@ -251,11 +176,11 @@ async def remove(database: Database, user_id: UUID, task_id: UUID, versions: Ver
     return await _write(database, DELETE, _bind_this(user_id, task_id, versions))
 
 
-async def _write(database: Database, statement: Statement[TaskRow], values: dict[str, Any]) -> TaskRow | None:
+async def _write(database: Database, statement: Statement, values: dict[str, Any]) -> TaskRow | None:
     started = monotonic()
     row = await database.row(statement, values)
     if row is None and values["versions"] is not None:
-        # Only to explain a failure: either the task is not there, or it has changed.
+        # Only to explain the failure: either there is no such task, or it has changed.
         current = await get(database, values["user_id"], values["task_id"], database.time_left(started))
         if current:
             raise VersionChanged(current["version"])

@@ -1,32 +1,23 @@
 """All SQL about users."""
 
-from typing import TypedDict
 from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
 
-from persistence.database import Database
-from persistence.errors import UniqueViolated
 from persistence.models import UNUSABLE_PASSWORD, User
-from persistence.statement import Statement
-
-
-class UserId(TypedDict):
-    id: UUID
-
+from persistence.postgres.database import Database
+from persistence.postgres.errors import UniqueViolated
+from persistence.postgres.statement import Statement
 
 _EMAIL = func.lower(bindparam("email"))
 
 CREATE = Statement(
     insert(User)
     .values(id=bindparam("id"), email=_EMAIL, name=bindparam("name"), password_hash=bindparam("password_hash"))
-    .returning(col(User.id)),
-    UserId,
+    .returning(col(User.id))
 )
-FIND = Statement(select(col(User.id)).where(col(User.email) == _EMAIL), UserId)
-
-EXISTS = Statement(select(col(User.id)).where(col(User.id) == bindparam("user_id")), UserId)
+FIND = Statement(select(col(User.id)).where(col(User.email) == _EMAIL))
 
 
 async def create(
@@ -34,22 +25,18 @@ async def create(
 ) -> UUID | None:
     """The id of the new user, or None when the address is taken, in whatever case. One round trip.
 
-    Raises `ConstraintViolated` for what is no address.
+    Raises `ConstraintViolated` for text that is not an address.
     """
     try:
         row = await database.row(CREATE, {"id": uuid4(), "email": email, "name": name, "password_hash": password_hash})
     except UniqueViolated:
         return None
     assert row
-    return row["id"]
+    user_id: UUID = row["id"]
+    return user_id
 
 
 async def find(database: Database, email: str) -> UUID | None:
     """The id of the user with this address, in whatever case. One round trip."""
     row = await database.row(FIND, {"email": email})
     return row["id"] if row else None
-
-
-async def exists(database: Database, user_id: UUID, timeout: float | None = None) -> bool:
-    """Whether there is a user with this id. One round trip."""
-    return await database.row(EXISTS, {"user_id": user_id}, timeout) is not None

@@ -15,13 +15,14 @@ import pytest
 from psycopg import sql
 
 from config.asgi import handler
-from config.handler import Message, Receive, Send
-from persistence import embedded, migrations, users
-from persistence.database import Database, open_database
-from persistence.dsn import Dsn
-from persistence.options import DatabaseOptions
-from tests import contract
-from tests.servers import PostgresServer
+from persistence import migrator, users
+from persistence.development import embedded_postgres
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import DatabaseOptions
+from tests.support import contract
+from tests.support.servers import PostgresServer
+from web.handler import Message, Receive, Send
 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
 
@@ -35,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dsn]:
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
-    with embedded.running(base / "postgres", FAST) as dsn:
+    with embedded_postgres.running(base / "postgres", FAST) as dsn:
         yield dsn
 
 
@@ -55,7 +56,7 @@ def _drop_database(server: Dsn, dsn: Dsn) -> None:
 def dsn(server: Dsn) -> Iterator[Dsn]:
     """The migrated database of this pytest worker."""
     dsn = _make_database(server)
-    migrations.upgrade(dsn)
+    migrator.migrate(dsn)
     yield dsn
     _drop_database(server, dsn)
 
@@ -110,5 +111,5 @@ async def bob(database: Database) -> UUID:
 def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL of the test's own, migrated, which it may stop, freeze and kill."""
     with PostgresServer(tmp_path / "pg") as server:
-        migrations.upgrade(server.dsn)
+        migrator.migrate(server.dsn)
         yield server

@@ -36,8 +36,8 @@ from benchmarks.delay import Proxy
 from benchmarks.operations import MIX, OPERATIONS, Request
 from benchmarks.options import Options
 from benchmarks.turns import Turn, medians
-from persistence import migrations
-from tests.servers import PostgresServer
+from persistence import migrator
+from tests.support.servers import PostgresServer
 
 DONE = '{"requests": 300, "microseconds": 2000000, "p50": 1500, "p99": 9000, "statuses": %d, "others": %d}'
 
@@ -382,7 +382,7 @@ def test_there_are_the_tasks_that_the_operations_ask_for(
         assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (815,)
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             connection.execute("INSERT INTO tasks (id, user_id, title) VALUES (%s, %s, 'x')", [uuid4(), uuid4()])
-    assert migrations.current(postgres.dsn) == migrations.head()
+    assert migrator.current(postgres.dsn) == migrator.head()
 
 
 MISSING = "; ".join(contenders.missing())

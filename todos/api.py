@@ -8,17 +8,16 @@ from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
 from persistence import task_lists, tasks
-from persistence.errors import UniqueViolated
 from persistence.tasks import TaskRow
-from todos import contract, cursors, glossary
-from todos.errors import Conflict, InvalidInput, TaskNotFound, UserNotFound
+from todos import contract, cursors
+from todos.errors import InvalidInput, TaskNotFound, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
 from todos.requests import Request
 from todos.responses import json_response
 from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary
 from todos.strictness import strict
-from todos.types import Id, IdempotencyKey
+from todos.types import IDEMPOTENCY_KEY_MAX_LENGTH, Id, IdempotencyKey
 
 router = Router(tags=["tasks"])
 router.add_decorator(strict, mode="view")
@@ -26,7 +25,36 @@ router.add_decorator(strict, mode="view")
 _TASKS = "/{segment:user_id}/tasks"
 _TASK = "/{segment:user_id}/tasks/{str:task_id}"
 
-IfMatchHeader = Annotated[IfMatch | None, Header(None, alias="If-Match", description=glossary.IF_MATCH)]
+IfMatchHeader = Annotated[
+    IfMatch | None,
+    Header(
+        None,
+        alias="If-Match",
+        description="The entity tag of the task as you know it, as it came in `ETag`, or several with commas between. "
+        "If the task has another version now, nothing is done, and the answer is 412. `*` is any version. Without this "
+        "header the last write wins.",
+    ),
+]
+IfNoneMatchHeader = Annotated[
+    IfNoneMatch | None,
+    Header(
+        None,
+        alias="If-None-Match",
+        description="The entity tag of the task as you know it. If it is still current, the answer is 304 without a "
+        "body.",
+    ),
+]
+IdempotencyKeyHeader = Annotated[
+    IdempotencyKey | None,
+    Header(
+        None,
+        alias="Idempotency-Key",
+        description="Any text of your own that is new for each new task, such as a UUID: 1 to "
+        f"{IDEMPOTENCY_KEY_MAX_LENGTH} visible ASCII characters, without space and comma. Send the same one when you "
+        "send the same request again: the task is created once, and as long as it is there, the answer to every repeat "
+        "is 200 with the task as it is then, whatever the body. Cannot be combined with `id` in the body.",
+    ),
+]
 
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
@@ -58,9 +86,7 @@ async def create_task(
     request: Request,
     user_id: Id,
     task: NewTask,
-    idempotency_key: Annotated[
-        IdempotencyKey | None, Header(None, alias="Idempotency-Key", description=glossary.IDEMPOTENCY_KEY)
-    ],
+    idempotency_key: IdempotencyKeyHeader,
 ) -> HttpResponse:
     """Creates a task for the user: once, however often it is sent, if it names a key or an id."""
     task_id = _chosen_id(user_id, task, idempotency_key)
@@ -70,21 +96,17 @@ async def create_task(
         if there is None:
             raise InvalidInput.of({"field": "due_date", "detail": "The due date of a new task cannot be in the past"})
         return _created(there, replayed=True)
-    try:
-        row = await tasks.create(request.database, user_id, task.values(), task_id)
-    except UniqueViolated:
-        raise Conflict("This id, or the one that is made from this key, is taken; use another one.") from None
+    row = await tasks.create(request.database, user_id, task.values(), task_id)
     if row is None:
         raise UserNotFound
-    replayed = row.pop("replayed")  # type: ignore[misc] # the rest is what clients see
-    return _created(row, replayed=replayed)
+    return _created(row, replayed=row.pop("replayed"))
 
 
 @router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
 async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
     """How many tasks the user has, in all and of each kind. An unknown user has none."""
     row = await task_lists.summary(request.database, user_id)
-    # There may be any number of tags, so PostgreSQL writes them as JSON, and nobody reads them in between.
+    # There may be any number of tags, so PostgreSQL writes them as JSON, and nothing reads them in between.
     return json_response({**row, "tags": orjson.Fragment(row["tags"])})
 
 
@@ -93,9 +115,7 @@ async def get_task(
     request: Request,
     user_id: Id,
     task_id: Id,
-    if_none_match: Annotated[
-        IfNoneMatch | None, Header(None, alias="If-None-Match", description=glossary.IF_NONE_MATCH)
-    ],
+    if_none_match: IfNoneMatchHeader,
 ) -> HttpResponse:
     """One task of the user."""
     row = await tasks.get(request.database, user_id, task_id)

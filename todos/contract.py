@@ -1,49 +1,55 @@
 """What the OpenAPI document says of each operation beyond its signature: headers, examples, problems, links.
 
-`config/openapi.py` puts the document together, with the words of `todos/glossary.py`; clients are generated from it,
+`web/openapi.py` puts the document together and adds what is the same for all operations. Clients are generated from it,
 so names here are promises.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from todos.errors import (
-    Conflict,
-    ContentTooLarge,
-    InternalError,
-    InvalidInput,
-    MalformedJson,
-    PathNotFound,
-    PreconditionFailed,
-    Problem,
-    RequestTimedOut,
-    ServiceUnavailable,
-    TaskNotFound,
-    UnsupportedMediaType,
-    UserNotFound,
-    WriteOutcomeUnknown,
-)
-from todos.glossary import TASK_ID, USER_ID
+from todos.errors import PreconditionFailed, Problem, TaskNotFound, UserNotFound
 from todos.queries import TaskQuery
+from todos.schemas import TaskOut
 
 type Json = dict[str, Any]
 
-TASK: Json = {
-    "id": TASK_ID,
-    "user_id": USER_ID,
-    "title": "Buy milk",
-    "description": "Two litres",
-    "status": "pending",
-    "completed": False,
-    "priority": "high",
-    "due_date": "2030-12-31T17:00:00Z",
-    "tags": ["errands"],
-    "created_at": "2026-11-22T04:14:57.069274Z",
-    "updated_at": "2026-11-22T04:14:57.069274Z",
-    "completed_at": None,
-    "version": 1795320897069274,
+PROBLEMS = "problems"
+"""The key in an operation under which `web/openapi.py` finds the problems of that operation alone."""
+
+TASK: Json = {name: (field.examples or [None])[0] for name, field in TaskOut.model_fields.items()}
+PATH_PARAMETERS = {
+    "user_id": ("The user whose tasks these are.", TASK["user_id"]),
+    "task_id": ("The task.", TASK["id"]),
 }
+HEADERS: Mapping[str, Json] = {
+    "ETag": {
+        "description": "The entity tag of the task, for If-Match and If-None-Match: its version in double quotes.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
+    "Location": {
+        "description": "The path of the task.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^/api/[0-9a-f-]{36}/tasks/[0-9a-f-]{36}$"},
+    },
+    "Idempotency-Replayed": {
+        "description": "The task was there already, from an earlier request with the same key or id.",
+        "required": True,
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Link": {
+        "description": 'The next page, as `<path and query>; rel="next"` (RFC 8288); absent on the last page.',
+        "schema": {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'},
+    },
+    "Cache-Control": {
+        "description": "You may keep the answer, and ask with If-None-Match whether it is still current.",
+        "required": True,
+        "schema": {"type": "string", "enum": ["private, no-cache"]},
+    },
+}
+
 _CURSOR = "5c8dR0YcC2isO9tQdeZLx5yIkrTc-Fk6AAZghUCDRiM"
+_REPLACEMENT = {name: TASK[name] for name in ("title", "description", "status", "priority", "tags")}
 
 
 def _link(operation: str, description: str, parameters: Mapping[str, str]) -> Json:
@@ -75,103 +81,65 @@ LINKS: Mapping[str, Json] = {
 }
 _FROM_TASK = ("GetTask", "GetTaskIfChanged", "ReplaceTask", "ChangeTask", "DeleteTask", "ListTasks", "CountTasks")
 
-_EXAMPLES: tuple[Problem, ...] = (
-    InvalidInput.of({"field": "title", "detail": "This is required"}),
-    MalformedJson("Expecting value at line 1, column 1."),
-    TaskNotFound(),
-    UserNotFound(),
-    PathNotFound(),
-    RequestTimedOut("The body did not arrive within 10 seconds."),
-    Conflict("This id, or the one that is made from this key, is taken; use another one."),
-    PreconditionFailed('"1795320897069275"'),
-    ContentTooLarge(65536),
-    UnsupportedMediaType("text/plain"),
-    InternalError("44b3317e87b4406f8a31f7b7267d4304"),
-    ServiceUnavailable("The database cannot serve this request now.", 1),
-    WriteOutcomeUnknown("The connection to the database was lost, so the change may have been made, or not.", 1),
-)
-_ANY: tuple[type[Problem], ...] = (InvalidInput, ContentTooLarge, RequestTimedOut, InternalError, ServiceUnavailable)
-_BODY = (*_ANY, MalformedJson, UnsupportedMediaType, WriteOutcomeUnknown)
 
-
-def _headers(*names: str) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-ID")}
-
-
-def _answer(description: str, example: Any, *headers: str, links: tuple[str, ...] = ()) -> Json:
-    answer: Json = {
-        "description": description,
-        "headers": _headers(*headers),
-        "content": {"application/json": {"example": example}},
-    }
+def answer(description: str, example: Any = None, *headers: str, links: tuple[str, ...] = ()) -> Json:
+    """One response of an operation; `headers` and `links` are names from above."""
+    said: Json = {"description": description, "headers": references("headers", *headers)}
+    if example is not None:
+        said["content"] = {"application/json": {"example": example}}
     if links:
-        answer["links"] = {name: {"$ref": f"#/components/links/{name}"} for name in links}
-    return answer
+        said["links"] = references("links", *links)
+    return said
 
 
-def _problems(kinds: tuple[type[Problem], ...]) -> dict[int, Json]:
-    answers: dict[int, Json] = {}
-    for problem in _EXAMPLES:
-        if isinstance(problem, kinds):
-            answer = answers.setdefault(
-                problem.status,
-                {
-                    "description": "",
-                    "headers": _headers(*problem.headers),
-                    "content": {
-                        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
-                    },
-                },
-            )
-            answer["description"] += f"{' ' * bool(answer['description'])}{problem.title}."
-            answer["content"]["application/problem+json"]["examples"][problem.kind] = {
-                "summary": problem.title,
-                "value": problem.document,
-            }
-    return answers
+def references(kind: str, *names: str) -> Json:
+    return {name: {"$ref": f"#/components/{kind}/{name}"} for name in names}
 
 
-def _operation(
-    name: str, summary: str, answers: dict[int, Json], problems: tuple[type[Problem], ...], body: Json | None = None
+def operation(
+    name: str,
+    summary: str,
+    answers: Mapping[int, Json],
+    problems: tuple[type[Problem], ...] = (),
+    body: Json | None = None,
 ) -> Json:
-    """Arguments for the methods of a Ninja router."""
-    extra: Json = {"responses": answers | _problems(problems)}
+    """Arguments for the methods of a Ninja router; `problems` are those that not every operation has."""
+    extra: Json = {"responses": {**answers}, PROBLEMS: problems}
     if body:
         extra["requestBody"] = {"content": {"application/json": {"example": body}}}
     return {"operation_id": name, "summary": summary, "openapi_extra": extra}
 
 
-LIST_TASKS = _operation(
+LIST_TASKS = operation(
     "list_tasks",
     "List tasks",
     {
-        200: _answer(
+        200: answer(
             "A page of tasks. `next_cursor` is null on the last one.",
             {"items": [TASK], "next_cursor": _CURSOR},
             "Link",
             links=("NextPage", "FirstTask"),
         )
     },
-    (*_ANY, PathNotFound),
 )
-CREATE_TASK = _operation(
+CREATE_TASK = operation(
     "create_task",
     "Create a task",
     {
-        201: _answer("The new task.", TASK, "Location", "ETag", links=(*_FROM_TASK, "CreateAgain")),
-        200: _answer(
+        201: answer("The new task.", TASK, "Location", "ETag", links=(*_FROM_TASK, "CreateAgain")),
+        200: answer(
             "The task is there already, from an earlier request with the same key or id; this is how it is now.",
             TASK, "Location", "ETag", "Idempotency-Replayed", links=_FROM_TASK,
         ),
     },
-    (*_BODY, UserNotFound, Conflict),
-    {"title": "Buy milk", "description": "Two litres", "priority": "high", "tags": ["errands"]},
+    (UserNotFound,),
+    {name: TASK[name] for name in ("title", "description", "priority", "tags")},
 )  # fmt: skip
-GET_TASK_SUMMARY = _operation(
+GET_TASK_SUMMARY = operation(
     "get_task_summary",
     "Count tasks",
     {
-        200: _answer(
+        200: answer(
             "The counts. `tags` has every tag that occurs; `overdue` are pending tasks whose due date has passed.",
             {
                 "total": 3,
@@ -182,56 +150,49 @@ GET_TASK_SUMMARY = _operation(
             },
         )
     },
-    (*_ANY, PathNotFound),
 )
-GET_TASK = _operation(
+GET_TASK = operation(
     "get_task",
     "Get a task",
     {
-        200: _answer("The task.", TASK, "ETag", "Cache-Control", links=_FROM_TASK),
-        304: {"description": "The task is as you know it.", "headers": _headers("ETag", "Cache-Control")},
+        200: answer("The task.", TASK, "ETag", "Cache-Control", links=_FROM_TASK),
+        304: answer("The task is as you know it.", None, "ETag", "Cache-Control"),
     },
-    (*_ANY, TaskNotFound),
+    (TaskNotFound,),
 )
-REPLACE_TASK = _operation(
+REPLACE_TASK = operation(
     "replace_task",
     "Replace a task",
-    {200: _answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
-    (*_BODY, TaskNotFound, PreconditionFailed),
-    {"title": "Buy milk", "description": "Two litres", "status": "pending", "priority": "high", "tags": ["errands"]},
+    {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
+    (TaskNotFound, PreconditionFailed),
+    _REPLACEMENT,
 )
-CHANGE_TASK = _operation(
+CHANGE_TASK = operation(
     "change_task",
     "Change a task",
-    {200: _answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
-    (*_BODY, TaskNotFound, PreconditionFailed),
+    {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
+    (TaskNotFound, PreconditionFailed),
     {"status": "completed"},
 )
-DELETE_TASK = _operation(
+DELETE_TASK = operation(
     "delete_task",
     "Delete a task",
-    {200: _answer("The task as it was.", TASK, links=("GetTask", "ListTasks", "CountTasks"))},
-    (*_ANY, TaskNotFound, PreconditionFailed, WriteOutcomeUnknown),
+    {200: answer("The task as it was.", TASK, links=("GetTask", "ListTasks", "CountTasks"))},
+    (TaskNotFound, PreconditionFailed),
 )
 
 
 def _health(state: str, database: str, migration: str, status: int, message: str) -> Json:
     data = {"status": state, "database": database, "migration": migration}
-    return _answer(message, {"status_code": status, "message": message, "data": data})
+    return answer(message, {"status_code": status, "message": message, "data": data})
 
 
-GET_HEALTH = _operation(
+GET_HEALTH = operation(
     "get_health",
     "Whether the service can work",
     {
         200: _health("healthy", "connected", "up-to-date", 200, "The service is healthy."),
         503: _health("unhealthy", "disconnected", "unknown", 503, "The database cannot be reached."),
     },
-    (ContentTooLarge, RequestTimedOut, InternalError),
 )
-GET_LIVENESS = _operation(
-    "get_liveness",
-    "Whether the process answers",
-    {200: _answer("It does.", {"status": "alive"})},
-    (ContentTooLarge, RequestTimedOut, InternalError),
-)
+GET_LIVENESS = operation("get_liveness", "Whether the process answers", {200: answer("It does.", {"status": "alive"})})

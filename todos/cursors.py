@@ -1,7 +1,7 @@
-"""The opaque `cursor` of a list: where the page before it ended, sealed with the list that it belongs to.
+"""The opaque `cursor` of a list: the end of the page before it, with a checksum over the list that it belongs to.
 
-The seal needs no secret. A cursor carries no authority, as the statement names the owner whatever it says; the seal
-only makes sure that one which was cut off, altered or taken to another list is refused rather than misread
+The checksum needs no secret. A cursor carries no authority, because the statement names the owner whatever it says; the
+checksum only makes sure that a cursor that was cut off, altered or taken to another list is refused rather than misread
 (docs/decisions/0012-cursors.md).
 """
 
@@ -22,7 +22,7 @@ MAX_LENGTH = 1100
 
 PATTERN = "^[A-Za-z0-9_-]+$"
 
-_SEAL_BYTES = 8
+_CHECKSUM_BYTES = 8
 _ID_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -42,28 +42,28 @@ class ListCursors:
         """At most `MAX_LENGTH` characters that need no escaping in a URL."""
         value, task_id = position
         place = task_id.bytes + self._to_bytes(value)
-        return urlsafe_b64encode(self._seal(place) + place).rstrip(b"=").decode()
+        return urlsafe_b64encode(self._checksum(place) + place).rstrip(b"=").decode()
 
     def decode(self, cursor: str) -> Position:
-        """What `encode` was given. Raises `InvalidInput` for anything else."""
+        """The position that `encode` was given. Raises `InvalidInput` for any other text."""
         try:
             raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            seal, place = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
+            checksum, place = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
             position = self._from_bytes(place[_ID_BYTES:]), UUID(bytes=place[:_ID_BYTES])
-            if len(cursor) <= MAX_LENGTH and seal == self._seal(place) and self.encode(position) == cursor:
+            if len(cursor) <= MAX_LENGTH and checksum == self._checksum(place) and self.encode(position) == cursor:
                 return position
         except (ValueError, OverflowError):
             pass
         raise InvalidInput.of(
             {
                 "field": "cursor",
-                "detail": "This is no cursor of this list; send `next_cursor` of the page before, unchanged, and with "
-                "the same filters and the same sort",
+                "detail": "This is not a cursor of this list; send `next_cursor` of the page before, unchanged, and "
+                "with the same filters and the same sort",
             }
         )
 
-    def _seal(self, place: bytes) -> bytes:
-        return blake2b(place + self._identity, digest_size=_SEAL_BYTES).digest()
+    def _checksum(self, place: bytes) -> bytes:
+        return blake2b(place + self._identity, digest_size=_CHECKSUM_BYTES).digest()
 
     def _to_bytes(self, value: Any) -> bytes:
         match value:

@@ -6,10 +6,10 @@ from time import monotonic
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from persistence import migrations
-from persistence.database import Database
-from persistence.errors import DeadlineExceeded, PoolTimeout, Unavailable
-from persistence.pool import LOST
+from persistence import migrator
+from persistence.postgres.database import Database
+from persistence.postgres.errors import DeadlineExceeded, PoolTimeout, Unavailable
+from persistence.postgres.pool import LOST
 from todos import contract
 from todos.requests import Request
 from todos.responses import json_response
@@ -30,7 +30,7 @@ async def health(request: Request) -> HttpResponse:
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
         return _answer(503, "The database cannot be reached.", "unhealthy", "disconnected", "unknown")
-    return _answer(200, "The service is healthy.", "healthy", "connected", migrations.state(revision))
+    return _answer(200, "The service is healthy.", "healthy", "connected", migrator.state(revision))
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
@@ -45,12 +45,12 @@ async def _revision(database: Database) -> str | None:
         raise Unavailable(LOST)
     since = monotonic()
     try:
-        return await migrations.applied_revision(database.probes, DATABASE_TIMEOUT)
+        return await migrator.applied_revision(database.probes, DATABASE_TIMEOUT)
     except Unavailable as error:
         if isinstance(error, PoolTimeout | DeadlineExceeded) or database.probes is database:
             raise
         # The server may have no connection left for probes alone.
-        return await migrations.applied_revision(database, DATABASE_TIMEOUT - (monotonic() - since))
+        return await migrator.applied_revision(database, DATABASE_TIMEOUT - (monotonic() - since))
 
 
 def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:

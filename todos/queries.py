@@ -6,17 +6,20 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from persistence.models import Priority, Status
 from persistence.task_lists import SortKey
-from persistence.tasks import PriorityName, StatusName
 from todos import cursors
-from todos.types import Flag, Moment, Tags, Words, whole_number
+from todos.types import QueryBool, SearchTerms, Tags, Timestamp, whole_number
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
 
-type Sort = Literal[
-    "created_at", "-created_at", "updated_at", "-updated_at", "due_date", "-due_date",
-    "priority", "-priority", "title", "-title",
+type Sort = Annotated[
+    Literal[
+        "created_at", "-created_at", "updated_at", "-updated_at", "due_date", "-due_date",
+        "priority", "-priority", "title", "-title",
+    ],
+    Field(description="An order of tasks; `-` reverses it."),
 ]  # fmt: skip
 
 
@@ -40,27 +43,27 @@ class TaskQuery(BaseModel):
             "compared in lower case, by code points; priorities are low, medium, high."
         ),
     ] = "-created_at"
-    status: Annotated[StatusName | None, Field(description="Only tasks of this status.")] = None
-    completed: Annotated[Flag | None, Field(description="Another way to say `status`.")] = None
+    status: Annotated[Status | None, Field(description="Only tasks of this status.")] = None
+    completed: Annotated[QueryBool | None, Field(description="Another way to say `status`.")] = None
     priority: Annotated[
-        list[PriorityName], Field(max_length=3, description="Only tasks of this priority; repeated: of one of these.")
+        list[Priority], Field(max_length=3, description="Only tasks of this priority; repeated: of one of these.")
     ] = []
     tag: Annotated[Tags, Field(description="Only tasks with this tag; repeated: with all of these.")] = []
-    due_before: Annotated[Moment | None, Field(description="Only tasks due before this moment, not at it.")] = None
-    due_after: Annotated[Moment | None, Field(description="Only tasks due after this moment, not at it.")] = None
+    due_before: Annotated[Timestamp | None, Field(description="Only tasks due before this moment, not at it.")] = None
+    due_after: Annotated[Timestamp | None, Field(description="Only tasks due after this moment, not at it.")] = None
     overdue: Annotated[
-        Flag | None,
+        QueryBool | None,
         Field(description="`true`: only pending tasks whose due date has passed; `false`: only all others."),
     ] = None
     has_due_date: Annotated[
-        Flag | None, Field(description="Only tasks with a due date (`true`) or without one (`false`).")
+        QueryBool | None, Field(description="Only tasks with a due date (`true`) or without one (`false`).")
     ] = None
-    created_before: Annotated[Moment | None, Field(description="Only tasks created before this moment.")] = None
-    created_after: Annotated[Moment | None, Field(description="Only tasks created after this moment.")] = None
-    updated_before: Annotated[Moment | None, Field(description="Only tasks last changed before this moment.")] = None
-    updated_after: Annotated[Moment | None, Field(description="Only tasks last changed after this moment.")] = None
+    created_before: Annotated[Timestamp | None, Field(description="Only tasks created before this moment.")] = None
+    created_after: Annotated[Timestamp | None, Field(description="Only tasks created after this moment.")] = None
+    updated_before: Annotated[Timestamp | None, Field(description="Only tasks last changed before this moment.")] = None
+    updated_after: Annotated[Timestamp | None, Field(description="Only tasks last changed after this moment.")] = None
     q: Annotated[
-        Words | None,
+        SearchTerms | None,
         Field(
             description="1 to 10 words to look for in title and description. Each must occur, also as a part of a "
             "longer word; case makes no difference."
@@ -92,7 +95,7 @@ class TaskQuery(BaseModel):
         filters = {name: value for name, value in filters.items() if value is not None}
         if self.completed is not None:
             said = "completed" if self.completed else "pending"
-            # No task is both; a filter that nothing can meet is no mistake.
+            # No task is both; a filter that no task can meet is not a mistake.
             filters |= {"status": said} if self.status in (None, said) else {"nothing": None}
         if self.overdue is not None:
             filters["overdue" if self.overdue else "not_overdue"] = None

@@ -8,7 +8,7 @@ from typing import Any, Concatenate
 from django.core.handlers.asgi import ASGIRequest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from persistence.database import Database
+from persistence.postgres.database import Database
 
 JSON_TYPES = ("application/json",)
 PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")

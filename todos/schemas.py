@@ -1,38 +1,36 @@
 """What clients send and get. None of these shares a base class with a table: a table's columns must never leak.
 
+A field of a task stands here once, with its type and its description: `TaskChanges` and `TaskOut` follow from
+`TaskReplacement`, and what is stored follows from `persistence.models.TaskValues`. The docstrings are the
+descriptions of the contract.
+
 They are plain pydantic, because Ninja's own `Schema` would also take objects apart by their attributes.
 """
 
+from copy import copy
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, create_model, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
-from persistence.models import Priority, Status
-from persistence.tasks import PriorityName, StatusName, TaskPatch, TaskValues
-from todos.types import Completed, Description, DueDate, Id, Tags, Title
+from persistence.models import (
+    DESCRIPTION_MAX_LENGTH,
+    TAG_MAX_LENGTH,
+    TAGS_MAX_COUNT,
+    TITLE_MAX_LENGTH,
+    Priority,
+    Status,
+)
+from persistence.tasks import COLUMNS, VALUES
+from todos.types import Description, DueDate, Id, Tags, Title
 
-# A factory, because Ninja cannot write MISSING itself into the OpenAPI document as a default.
-_OMITTED = Field(default_factory=lambda: MISSING)
-
-
-def _said_status(status: StatusName | MISSING, completed: bool | MISSING) -> StatusName | MISSING:
-    """`completed` is another way to say `status`; both may be sent if they agree (D5)."""
-    if completed is MISSING:
-        return status
-    said: StatusName = "completed" if completed else "pending"
-    if status is not MISSING and status != said:
-        raise PydanticCustomError(
-            "status_contradiction",
-            "`status` says {status} and `completed` says {said}; send one of them, or both alike",
-            {"status": status, "said": said},
-        )
-    return said
+_MOMENT = "2026-11-22T04:14:57.069274Z"
 
 
-def _says(status: StatusName, *, completed: bool) -> dict[str, Any]:
+def _is(status: Status, *, completed: bool) -> dict[str, Any]:
     properties = {"status": {"const": status}, "completed": {"const": completed}}
     return {"required": ["status", "completed"], "properties": properties}
 
@@ -40,94 +38,158 @@ def _says(status: StatusName, *, completed: bool) -> dict[str, Any]:
 class _TaskInput(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={
-            "not": {"anyOf": [_says("pending", completed=True), _says("completed", completed=False)]},
-        },
+        json_schema_extra={"not": {"anyOf": [_is("pending", completed=True), _is("completed", completed=False)]}},
     )
-
-    status: StatusName | MISSING = _OMITTED
-    completed: Completed | MISSING = _OMITTED
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        _said_status(self.status, self.completed)
+        """`completed` is another way to say `status`; both may be sent if they agree (D5)."""
+        sent = self._sent("status", "completed")
+        if len(sent) == 2 and (sent["status"] == "completed") != sent["completed"]:
+            raise PydanticCustomError(
+                "status_contradiction",
+                "`status` says {status} and `completed` says {completed}; send one of them, or both alike",
+                {"status": sent["status"], "completed": "completed" if sent["completed"] else "pending"},
+            )
         return self
+
+    def _sent(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if name in self.model_fields_set}
+
+    def _sent_status(self) -> dict[str, Any]:
+        sent = self._sent("status", "completed")
+        if "status" in sent or not sent:
+            return self._sent("status")
+        return {"status": "completed" if sent["completed"] else "pending"}
 
 
 class TaskReplacement(_TaskInput):
-    """The body of PUT: what is left out goes to its default (D22). The due date may be past: tasks get overdue (D8)."""
+    """All values of a task. What is left out goes to its default, as in a new task."""
 
-    title: Title
-    description: Description | None = None
-    priority: PriorityName = Priority.MEDIUM.value
-    due_date: DueDate | None = None
-    tags: Tags = []
+    title: Annotated[
+        Title,
+        Field(
+            description=f"What is to be done: 1 to {TITLE_MAX_LENGTH} characters, not counting space around it, which "
+            "is dropped.",
+            examples=["Buy milk"],
+        ),
+    ]
+    description: Annotated[
+        Description | None,
+        Field(
+            description=f"More about it, at most {DESCRIPTION_MAX_LENGTH} characters, or null.", examples=["Two litres"]
+        ),
+    ] = None
+    status: Annotated[
+        Status,
+        Field(
+            description="Whether it is done. `pending` when left out of a new or replaced task.", examples=["pending"]
+        ),
+    ] = "pending"
+    completed: Annotated[
+        StrictBool,
+        Field(description="Another way to say `status`; both may be sent if they agree.", examples=[False]),
+    ] = False
+    priority: Annotated[
+        Priority,
+        Field(description="How urgent it is. `medium` when left out of a new or replaced task.", examples=["high"]),
+    ] = "medium"
+    due_date: Annotated[
+        DueDate | None,
+        Field(
+            description="When it is due: a date and time with its offset from UTC and at most 6 decimals of a second, "
+            "or null. Answers are in UTC. That of a new task must not be in the past.",
+            examples=["2030-12-31T17:00:00Z"],
+        ),
+    ] = None
+    tags: Annotated[
+        Tags,
+        Field(
+            description=f"At most {TAGS_MAX_COUNT}. Each is trimmed and lower-cased, then has 1 to {TAG_MAX_LENGTH} "
+            "characters; repeated ones are dropped, the order stays.",
+            examples=[["errands"]],
+        ),
+    ] = []
 
-    def values(self) -> TaskValues:
-        status = _said_status(self.status, self.completed)
-        return {
-            "title": self.title,
-            "description": self.description,
-            "status": Status.PENDING.value if status is MISSING else status,
-            "priority": self.priority,
-            "due_date": self.due_date,
-            "tags": self.tags,
-        }
+    def values(self) -> dict[str, Any]:
+        """The columns to write, for `persistence.tasks`."""
+        return {name: getattr(self, name) for name in VALUES} | self._sent_status()
 
 
 class NewTask(TaskReplacement):
-    """The body of POST; the due date may not be past (D8), except in a repeat of what was created in time."""
+    """A task to create. Only `title` is required; what is left out gets its default."""
 
-    id: Id | MISSING = _OMITTED
+    id: Annotated[
+        Id,
+        Field(
+            default_factory=uuid4,
+            description="An id of your own making, so that sending the task again does not create it twice.",
+        ),
+    ]
 
     @property
     def chosen_id(self) -> UUID | None:
-        return None if self.id is MISSING else self.id
+        return self.id if "id" in self.model_fields_set else None
 
     @property
     def is_late(self) -> bool:
+        """True for a due date in the past, which only a repeat of an earlier request may have (D8)."""
         return self.due_date is not None and self.due_date < datetime.now(UTC)
 
 
-class TaskChanges(_TaskInput):
-    """The body of PATCH: what is left out stays as it is, and null clears what can be empty (D22)."""
+class _Stored(BaseModel):
+    """The fields that the server decides about."""
 
-    title: Title | MISSING = _OMITTED
-    description: Description | MISSING | None = _OMITTED
-    priority: PriorityName | MISSING = _OMITTED
-    due_date: DueDate | MISSING | None = _OMITTED
-    tags: Tags | MISSING = _OMITTED
+    id: Annotated[
+        UUID,
+        Field(
+            description="The task's id, unique among the tasks of its owner.",
+            examples=["ac3bdb50-75e6-4bc7-9c88-92b4dcf8593a"],
+        ),
+    ]
+    user_id: Annotated[UUID, Field(description="The owner.", examples=["055fcdb6-2179-4226-9200-60ebedb11f2c"])]
+    created_at: Annotated[datetime, Field(description="When it was created.", examples=[_MOMENT])]
+    updated_at: Annotated[datetime, Field(description="When it was last changed.", examples=[_MOMENT])]
+    completed_at: Annotated[datetime | None, Field(description="When it was completed; null while it is pending.")]
+    version: Annotated[
+        int,
+        Field(
+            json_schema_extra={"format": "int64", "minimum": 1},
+            description="Grows with every change. In double quotes it is the entity tag of the task, for If-Match.",
+            examples=[1795320897069274],
+        ),
+    ]
 
-    def values(self) -> TaskPatch:
-        changes = TaskPatch()
-        for name in self.model_fields_set - {"status", "completed"}:
-            changes[name] = getattr(self, name)  # type: ignore[literal-required] # both have these names
-        status = _said_status(self.status, self.completed)
-        if status is not MISSING:
-            changes["status"] = status
+
+def _fields(names: list[str], default: Any) -> dict[str, Any]:
+    """The fields of a schema by name, each with this default."""
+    fields: dict[str, Any] = {}
+    for name in names:
+        declared: FieldInfo | None = (_Stored.model_fields | TaskReplacement.model_fields).get(name)
+        if declared is None:
+            raise TypeError(f"todos/schemas.py has no field {name!r}, which persistence/models.py has")
+        field = copy(declared)
+        field.default = default
+        fields[name] = (field.annotation, field)
+    return fields
+
+
+# What is left out stays, so the default is never looked at.
+class TaskChanges(create_model("_Changes", __base__=_TaskInput, **_fields(list(TaskReplacement.model_fields), None))):  # type: ignore[misc] # mypy cannot see that it is a class
+    """What to change of a task. What is left out stays; null clears what can be null."""
+
+    def values(self) -> dict[str, Any]:
+        """The columns to change, for `persistence.tasks`."""
+        changes: dict[str, Any] = self._sent(*VALUES) | self._sent_status()
         return changes
 
 
-class TaskOut(BaseModel):
-    """A task as the API shows it; `persistence.tasks.TaskRow` is where it comes from. Times are in UTC."""
-
-    id: UUID
-    user_id: UUID
-    title: str
-    description: str | None
-    status: StatusName
-    completed: bool
-    priority: PriorityName
-    due_date: datetime | None
-    tags: list[str]
-    created_at: datetime
-    updated_at: datetime
-    completed_at: datetime | None
-    version: Annotated[int, Field(json_schema_extra={"format": "int64", "minimum": 1})]
+class TaskOut(create_model("_Out", **_fields([column.key for column in COLUMNS], PydanticUndefined))):  # type: ignore[misc] # as above
+    """A task. Times are in UTC."""
 
 
 class TaskPage(BaseModel):
-    """`next_cursor` is what to send as `cursor` for the next page, null on the last one (D24)."""
+    """Tasks in the order asked for; `next_cursor` is the `cursor` of the next page, null on the last one."""
 
     items: list[TaskOut]
     next_cursor: str | None
@@ -137,11 +199,15 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class StatusCounts(BaseModel):
+    """How many tasks have each status."""
+
     pending: _Count
     completed: _Count
 
 
 class PriorityCounts(BaseModel):
+    """How many tasks have each priority."""
+
     low: _Count
     medium: _Count
     high: _Count
@@ -158,18 +224,24 @@ class TaskSummary(BaseModel):
 
 
 class HealthData(BaseModel):
+    """The state of the parts."""
+
     status: Literal["healthy", "unhealthy"]
     database: Literal["connected", "disconnected"]
     migration: Literal["up-to-date", "behind", "unknown"]
 
 
 class Health(BaseModel):
+    """Whether the service can work."""
+
     status_code: Literal[200, 503]
     message: str
     data: HealthData
 
 
 class Liveness(BaseModel):
+    """That the process answers."""
+
     status: Literal["alive"]
 
 
@@ -187,12 +259,10 @@ class FieldErrorOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """A problem document (RFC 9457)."""
+    """What went wrong: a problem document (RFC 9457)."""
 
     type: Annotated[str, Field(description="Which problem this is, the one member to decide by in code.")]
     title: Annotated[str, Field(description="The same for every problem of this type.")]
     status: Annotated[int, Field(description="The status code again.")]
     detail: Annotated[str, Field(description="What happened this time, for people.")]
-    errors: Annotated[
-        list[FieldErrorOut] | MISSING, Field(description="Only for invalid values: what is wrong with each.")
-    ] = _OMITTED
+    errors: Annotated[list[FieldErrorOut], Field(description="Only for invalid values: what is wrong with each.")] = []

@@ -1,4 +1,4 @@
-"""The development data: one user whose password everybody knows, with five tasks (D28)."""
+"""The development data: one user whose password is public, with five tasks (D28)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from persistence.models import UNUSABLE_PASSWORD, Priority, Status, Task, User
+from persistence.models import UNUSABLE_PASSWORD, Task, User
 from todos.passwords import hash_password
 
 EMAIL = "test@example.com"
@@ -37,7 +37,7 @@ async def seed(session: AsyncSession) -> Seeded:
         session.add(user)
     if user.password_hash == UNUSABLE_PASSWORD:
         user.password_hash = await asyncio.to_thread(hash_password, PASSWORD)
-    # The tasks refer to the user, so he goes first.
+    # The tasks refer to the user, which therefore goes first.
     await session.flush()
     present = set(await session.exec(select(Task.title).where(col(Task.user_id) == user.id)))
     missing = [task for task in _tasks(datetime.now(UTC)) if task["title"] not in present]
@@ -50,15 +50,15 @@ def _tasks(now: datetime) -> list[dict[str, Any]]:
     day = timedelta(days=1)
     tasks: list[dict[str, Any]] = [
         {"title": "Write the quarterly report", "description": "Numbers from finance, text from us.",
-         "priority": Priority.HIGH, "due_date": now + 7 * day, "tags": ["work", "writing"]},
-        {"title": "Buy groceries", "priority": Priority.MEDIUM, "due_date": now + day, "tags": ["home"]},
-        {"title": "Call the dentist", "priority": Priority.LOW, "completed_at": now - day},
-        {"title": "Renew the passport", "description": "Bring two photos.", "priority": Priority.HIGH,
+         "priority": "high", "due_date": now + 7 * day, "tags": ["work", "writing"]},
+        {"title": "Buy groceries", "priority": "medium", "due_date": now + day, "tags": ["home"]},
+        {"title": "Call the dentist", "priority": "low", "completed_at": now - day},
+        {"title": "Renew the passport", "description": "Bring two photos.", "priority": "high",
          "due_date": now + 30 * day, "tags": ["travel", "urgent"], "completed_at": now - 2 * day},
-        {"title": "Read the PostgreSQL release notes", "priority": Priority.MEDIUM, "tags": ["work", "reading"],
+        {"title": "Read the PostgreSQL release notes", "priority": "medium", "tags": ["work", "reading"],
          "completed_at": now - 3 * day},
     ]  # fmt: skip
     for age, task in enumerate(tasks):
-        task["status"] = Status.COMPLETED if "completed_at" in task else Status.PENDING
+        task["status"] = "completed" if "completed_at" in task else "pending"
         task["created_at"] = task["updated_at"] = now - 4 * day - age * timedelta(minutes=1)
     return tasks

@@ -1,4 +1,4 @@
-"""What values mean, each rule once: the schemas of input, patch, output and query are made of these.
+"""The types of values, each rule once: the schemas of input, patch, output and query are made of these.
 
 A rule that JSON Schema can express stands in the contract too (`WithJsonSchema`); lengths count characters there, in
 Python and in PostgreSQL alike.
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
@@ -36,7 +36,7 @@ def _storable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is no character") from None
+        raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is not a character") from None
     return text
 
 
@@ -95,9 +95,9 @@ def _query_timestamp(value: Any) -> datetime:
     return _timestamp(value)
 
 
-def _flag(value: Any) -> bool:
+def _query_bool(value: Any) -> bool:
     if value not in ("true", "false"):
-        raise PydanticCustomError("flag", "Input should be true or false")
+        raise PydanticCustomError("query_bool", "Input should be true or false")
     return bool(value == "true")
 
 
@@ -107,7 +107,7 @@ def whole_number(value: Any) -> int:
     return int(value)
 
 
-def _words(text: str) -> list[str]:
+def _search_terms(text: str) -> list[str]:
     words = list(dict.fromkeys(_storable(text).split()))
     if not 1 <= len(words) <= SEARCH_MAX_WORDS or len(text) > SEARCH_MAX_LENGTH:
         raise PydanticCustomError(
@@ -164,18 +164,17 @@ Tags = Annotated[
     # Repeated tags are dropped before they are counted, which a schema cannot say.
     Field(json_schema_extra={"maxItems": TAGS_MAX_COUNT}),
 ]
-Completed = StrictBool
 DueDate = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Moment = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
-Words = Annotated[
+QueryBool = Annotated[bool, BeforeValidator(_query_bool)]
+Timestamp = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
+SearchTerms = Annotated[
     list[str],
-    BeforeValidator(_words),
+    BeforeValidator(_search_terms),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": SEARCH_MAX_LENGTH, "pattern": _VISIBLE}),
 ]
-"""Words to search for, each once."""
+"""SearchTerms to search for, each once."""
 IdempotencyKey = Annotated[
     str,
     BeforeValidator(_idempotency_key),

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from persistence.database import APPLICATION_NAME
+from persistence.postgres.database import APPLICATION_NAME
 
 type Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

@@ -13,14 +13,14 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from persistence import migrations
+from persistence import migrator
 from tests.faults import pgbouncer
 from tests.faults.certificates import Certificate
 from tests.faults.connections import SETTLE_TIMEOUT, Holdings, Watch, settled, workers_of
 from tests.faults.matrix import Result, Skipped
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.proxy import Proxy
-from tests.servers import PostgresServer, WebServer, eventually
+from tests.support.servers import PostgresServer, WebServer, eventually
 
 USERS = 8
 POOL_MIN = 2
@@ -131,7 +131,7 @@ async def bed(
             return entered
 
         postgres = await enter(PostgresServer(folder / "pg", *postgres_settings))
-        await asyncio.to_thread(migrations.upgrade, postgres.dsn)
+        await asyncio.to_thread(migrator.migrate, postgres.dsn)
         users = await asyncio.to_thread(_new_users, postgres.dsn.conninfo, user)
         port, limit = postgres.port, workers * pool_max
         proxy = bouncer = None

@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from persistence import migrations
-from persistence.dsn import Dsn
+from persistence import migrator
+from persistence.postgres.dsn import Dsn
+from tests.database.test_schema import Schema, describe
 from tests.faults.matrix import Result
-from tests.servers import PostgresServer
-from tests.test_schema import Schema, describe
+from tests.support.servers import PostgresServer
 
 # One of them takes longer than any row. They are counted in a sequence, which no rollback turns back.
 BRAKE = """
@@ -108,8 +108,8 @@ class Braked:
 
     async def check(self, result: Result, database: Database, what: str) -> None:
         """That the database is migrated as if nothing had happened, and nobody is left in it."""
-        current = await asyncio.to_thread(migrations.current, database.dsn)
-        result.expect(current == migrations.head(), f"{what}: the database is at {current}")
+        current = await asyncio.to_thread(migrator.current, database.dsn)
+        result.expect(current == migrator.head(), f"{what}: the database is at {current}")
         found = await asyncio.to_thread(schema_of, database.dsn)
         result.expect(found == self.whole, f"{what}: the schema is not what quiet migrations make")
         result.expect(not await database.others_left(), f"{what}: somebody is still connected")
@@ -120,7 +120,7 @@ class Braked:
 async def braked(postgres: PostgresServer) -> AsyncIterator[Braked]:
     async with await psycopg.AsyncConnection.connect(postgres.dsn.conninfo, autocommit=True) as admin:
         made = Braked(postgres, admin)
-        await asyncio.to_thread(migrations.upgrade, postgres.dsn)
+        await asyncio.to_thread(migrator.migrate, postgres.dsn)
         made.whole = await asyncio.to_thread(schema_of, postgres.dsn)
         await admin.execute("CREATE DATABASE braked")
         conninfo = postgres.dsn.with_database("braked").conninfo
@@ -128,7 +128,7 @@ async def braked(postgres: PostgresServer) -> AsyncIterator[Braked]:
             await template.execute(BRAKE.encode())
         async with made.new() as database:
             started = monotonic()
-            await asyncio.to_thread(migrations.upgrade, database.dsn)
+            await asyncio.to_thread(migrator.migrate, database.dsn)
             made.duration = monotonic() - started
             made.statements = await database.statements()
         yield made

@@ -10,7 +10,7 @@ from typing import Self
 import psutil
 import psycopg
 
-from persistence.database import APPLICATION_NAME
+from persistence.postgres.database import APPLICATION_NAME
 
 SAMPLE_EVERY = 0.02
 SETTLE_TIMEOUT = 10.0

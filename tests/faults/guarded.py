@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from persistence import migrations
+from persistence import migrator
 from tests.faults.tls import Front, front
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 HOST = "db.todo.test"
 """Not this machine's, so that TLS is not optional. The address stands beside it, so that nobody asks DNS."""
@@ -54,7 +54,7 @@ def url_of(user: str, password: str, port: int) -> str:
 @asynccontextmanager
 async def guarded(folder: Path) -> AsyncIterator[Guarded]:
     with PostgresServer(folder) as postgres:
-        migrations.upgrade(postgres.dsn)
+        migrator.migrate(postgres.dsn)
         (folder / "data" / "pg_hba.conf").write_text(HBA)
         async with front(postgres.port) as before:
             made = Guarded(postgres, before)

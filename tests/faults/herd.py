@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from persistence import migrations
-from persistence.dsn import Dsn
-from tests.processes import clean_environment
-from tests.servers import ROOT
+from persistence import migrator
+from persistence.postgres.dsn import Dsn
+from tests.support.processes import clean_environment
+from tests.support.servers import ROOT
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def _fork(url: str, gate: int, closed: int) -> int:
     os.environ["PGAPPNAME"] = str(os.getpid())
     os.close(closed)
     os.read(gate, 1)
-    steps: list[migrations.Step] = []
+    steps: list[migrator.Step] = []
     error = ""
     try:
-        migrations.upgrade(Dsn.parse(url), report=steps.append)
+        migrator.migrate(Dsn.parse(url), report=steps.append)
     except Exception as failure:  # noqa: BLE001 - whatever it is, it is to be reported
         error = f"{type(failure).__name__}: {failure}"
     os.write(1, f"{json.dumps([os.getpid(), [step.revision for step in steps], error])}\n".encode())

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import psycopg
 
-from persistence import embedded
+from persistence.development import embedded_postgres
 from tests.faults.certificates import Certificate
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 # Where Debian puts it is not on every user's path.
 _PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
@@ -63,7 +63,7 @@ class PgBouncer:
             self._settings |= {"client_tls_sslmode": "require", "client_tls_cert_file": certificate.file}
             self._settings |= {"client_tls_key_file": certificate.key}
         self._settings |= settings
-        self._database = f"{embedded.DATABASE} = host=127.0.0.1 port={target} dbname={embedded.DATABASE} user=postgres"
+        self._database = f"{embedded_postgres.DATABASE} = host=127.0.0.1 port={target} dbname={embedded_postgres.DATABASE} user=postgres"
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
@@ -80,7 +80,7 @@ class PgBouncer:
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{embedded.DATABASE}"
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{embedded_postgres.DATABASE}"
 
     @property
     def log(self) -> str:
@@ -89,7 +89,7 @@ class PgBouncer:
     def start(self) -> None:
         assert _PROGRAM
         # It refuses to run as root, as PostgreSQL does.
-        _, run_as = embedded._unprivileged(self._folder / "none")
+        _, run_as = embedded_postgres._unprivileged(self._folder / "none")
         command = [*run_as, _PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from tests.servers import Outcome, copy_project, manage
+from tests.support.servers import Outcome, copy_project, manage
 
 
 class Project:

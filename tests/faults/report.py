@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.tables import markdown
-from persistence import embedded
+from persistence.development import embedded_postgres
 from tests.faults import pgbouncer
 from tests.faults.matrix import Fault, Result
 
@@ -141,7 +141,7 @@ def describe() -> list[list[str]]:
     """On what it runs: rows of a table."""
     # The benchmarks' own description also asks for the packages of the contenders, who are not needed here.
     postgres = subprocess.run(
-        [embedded._binaries() / "postgres", "--version"], capture_output=True, text=True, check=True
+        [embedded_postgres._binaries() / "postgres", "--version"], capture_output=True, text=True, check=True
     )
     rows = [
         ["processor", f"{machine._processor()}, {psutil.cpu_count()} cores"],

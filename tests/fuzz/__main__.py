@@ -18,12 +18,12 @@ from itertools import count
 from multiprocessing import get_context
 from random import SystemRandom
 
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 from tests.fuzz.report import Report
 from tests.fuzz.rounds import fuzz
 from tests.fuzz.site import harm, site
 from tests.fuzz.storm import storm
-from tests.servers import WebServer
+from tests.support.servers import WebServer
 
 PROCESSES = 2
 EXAMPLES = 300

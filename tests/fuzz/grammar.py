@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from tests.contract import DOCUMENT
 from tests.fuzz.cast import TASKS, Cast
 from tests.fuzz.messages import Message, encoded, to_json
 from tests.fuzz.samples import IDS, Samples
+from tests.support.contract import DOCUMENT
 from todos.cursors import ListCursors
 
 _OTHER_TARGETS = (

@@ -14,10 +14,10 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.engine.run import PhaseName
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 from tests.fuzz.report import Report
 from tests.fuzz.world import Case, World
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 CONTRACT = ROOT / "docs" / "openapi.json"
 PHASES = ("examples", "coverage", "fuzzing", "stateful")

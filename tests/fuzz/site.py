@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 import psutil
 import psycopg
 
-from persistence import embedded, migrations
-from persistence.dsn import Dsn
-from tests.servers import WebServer, eventually, url_of
+from persistence import migrator
+from persistence.development import embedded_postgres
+from persistence.postgres.dsn import Dsn
+from tests.support.servers import WebServer, eventually, url_of
 
 WORKERS = 2
 
@@ -20,8 +21,8 @@ def site() -> Iterator[tuple[WebServer, Dsn]]:
     """A server as in production, with a database of its own."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with embedded.running(folder / "postgres", ["fsync=off"]) as dsn:
-            migrations.upgrade(dsn)
+        with embedded_postgres.running(folder / "postgres", ["fsync=off"]) as dsn:
+            migrator.migrate(dsn)
             with web_server(folder, dsn) as web:
                 yield web, dsn
 

@@ -7,7 +7,7 @@ from itertools import count
 import psycopg
 import uvloop
 
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 from tests.fuzz.answers import Answer, Malformed
 from tests.fuzz.cast import Cast, leaks
 from tests.fuzz.connection import Connection

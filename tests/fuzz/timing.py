@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 from tests.fuzz.conversation import Conversation
 
 BLOCK = 50

@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis import Response
 from schemathesis.generation.meta import TestPhase
 
-from persistence.dsn import Dsn
+from persistence.postgres.dsn import Dsn
 
 type Case = schemathesis.Case[Any]
 

@@ -8,25 +8,19 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, override
+from typing import Any, override
 
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from persistence.database import Database, open_database
-from persistence.diagnosis import diagnose
-from persistence.dsn import Dsn
-from persistence.embedded import EmbeddedPostgresError
-from persistence.errors import Unavailable
-from persistence.migrations import MigrationError
-from persistence.options import PoolLimits
-
-if TYPE_CHECKING:
-    from config.env import Env
-
-env: "Env" = settings.ENV
-"""The settings, by way of Django's, because imports point down from `config` to here."""
+from persistence.development.embedded_postgres import EmbeddedPostgresError
+from persistence.migrator import MigrationError
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.diagnosis import diagnose
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import Unavailable
+from persistence.postgres.options import PoolLimits
 
 
 class Error(CommandError):
@@ -58,7 +52,7 @@ class Command(BaseCommand):
             self.stderr.write("Interrupted.")
             raise SystemExit(1) from None
         except BrokenPipeError:
-            # Whoever read the output, such as `head`, has enough of it. Python would complain once more at its end.
+            # The reader of the output, such as `head`, has enough of it. Python would complain once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
 
@@ -82,8 +76,8 @@ class Command(BaseCommand):
 
 @contextmanager
 def located_database() -> Iterator[Dsn]:
-    """Where the database is, seen to be reachable for synchronous work. Raises `Error` with a hint."""
-    with env.located_database() as dsn:
+    """The address of the database. Raises `Error` with a hint if the block cannot reach it."""
+    with settings.DATABASE_LOCATION.running() as dsn:
         try:
             yield dsn
         except psycopg.OperationalError as error:
@@ -93,7 +87,7 @@ def located_database() -> Iterator[Dsn]:
 @asynccontextmanager
 async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
     """The database with a pool as small as a command needs. Raises `Error` with a hint."""
-    options = replace(env.database_options, limits=PoolLimits(min_size=1, max_size=2))
+    options = replace(settings.DATABASE_OPTIONS, limits=PoolLimits(min_size=1, max_size=2))
     try:
         async with open_database(dsn, options) as database:
             yield database

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from persistence import migrations
+from persistence import migrator
 from tests.faults.bed import Bed, bed
 from tests.faults.braked import Braked, Database, braked, schema_of
 from tests.faults.clients import Load, load
@@ -21,11 +21,11 @@ from tests.faults.history import History
 from tests.faults.matrix import Result, Stage, fault
 from tests.faults.project import Project
 from tests.faults.verdict import judge
-from tests.processes import clean_environment
-from tests.servers import ROOT, PostgresServer
+from tests.support.processes import clean_environment
+from tests.support.servers import ROOT, PostgresServer
 
 PROCESSES = 8
-REVISIONS = tuple(migrations.revisions())
+REVISIONS = tuple(migrator.revisions())
 
 
 @fault(
@@ -125,7 +125,7 @@ HELD = cycle(("ACCESS SHARE", "ROW EXCLUSIVE"))
 
 @fault(
     "a migration behind a long lock",
-    goal=f"traffic is delayed by at most lock_timeout ({migrations.LOCK_TIMEOUT}) and no request fails; "
+    goal=f"traffic is delayed by at most lock_timeout ({migrator.LOCK_TIMEOUT}) and no request fails; "
     "the migration fails whole, and succeeds when it is run again",
 )
 async def behind_a_long_lock(stage: Stage) -> Result:
@@ -143,7 +143,7 @@ async def behind_a_long_lock(stage: Stage) -> Result:
     result.failed += traffic.unavailable + traffic.cut + len(traffic.failures)
     result.violations += traffic.failures[:5]
     result.figures["longest delay"] = f"{longest:.2f} s"
-    limit = float(migrations.LOCK_TIMEOUT.removesuffix("s"))
+    limit = float(migrator.LOCK_TIMEOUT.removesuffix("s"))
     result.expect(longest > limit / 2, "the migration has held nobody up, so nothing was tested")
     # What a request takes anyway on a machine as busy as this comes on top.
     result.goal(longest < limit + 0.5, f"a request took {longest:.2f} s")
@@ -225,7 +225,7 @@ async def broken_step(stage: Stage) -> Result:
             for words in (revision, *broken.said):
                 result.expect(words in ended.err, f"it does not say {words!r}: {ended.err}")
             result.expect(await asyncio.to_thread(schema_of, postgres.dsn) == schema, f"something is left: {broken}")
-            current = await asyncio.to_thread(migrations.current, postgres.dsn)
+            current = await asyncio.to_thread(migrator.current, postgres.dsn)
             result.expect(current == before, f"the database is at {current} after {broken}")
         project.write(revision, _step(*WHOLE))
         mended = await project.migrate(postgres.url)

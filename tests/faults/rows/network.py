@@ -15,7 +15,7 @@ from tests.faults.http import Cut, Http
 from tests.faults.matrix import Result, Stage, fault
 from tests.faults.proxy import Proxy
 from tests.faults.verdict import conclude
-from tests.servers import eventually
+from tests.support.servers import eventually
 
 TOLERANCE = 0.25
 """Seconds that an answer may come after its request's deadline."""

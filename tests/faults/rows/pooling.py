@@ -17,7 +17,7 @@ from tests.faults.matrix import Result, Stage, fault
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.report import quantile
 from tests.faults.verdict import conclude
-from tests.servers import eventually
+from tests.support.servers import eventually
 
 # So the connections are what is scarce, and not the processors.
 _SLOW = """

@@ -16,7 +16,7 @@ from tests.faults.history import History
 from tests.faults.matrix import Result, Skipped, Stage, fault
 from tests.faults.report import recovery
 from tests.faults.verdict import conclude
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 CALM = 1.0
 """Seconds without a refused write after which the server counts as healed."""

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from persistence.dsn import Dsn
-from persistence.options import DatabaseOptions, PoolLimits
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.startup import RETRIES, StartupError, start
 from tests.faults import pgbouncer
 from tests.faults.certificates import Authority, Certificate
@@ -21,7 +21,7 @@ from tests.faults.http import Http
 from tests.faults.matrix import Result, Stage, fault
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.verdict import judge
-from tests.servers import WebServer, manage
+from tests.support.servers import WebServer, manage
 
 SECRET = "hunter2"
 """What every password here has in it."""
@@ -81,7 +81,7 @@ async def _try_to_start(result: Result, case: Case, url: str, authority: Authori
     try:
         # Whom the machine trusts cannot be changed in a process that runs, so it is said aloud.
         dsn = Dsn.parse(f"{url}&sslrootcert={authority.file}")
-        async with start(dsn, OPTIONS, patient=False, migrate=False) as database, database.connection() as connection:
+        async with start(dsn, OPTIONS, retry=False, migrate=False) as database, database.connection() as connection:
             result.expect(connection.pgconn.ssl_in_use, f"{case.name}: it is connected without TLS")
     except StartupError as failure:
         error = str(failure)

@@ -5,8 +5,8 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 
 from persistence import users
-from persistence.dsn import Dsn
-from persistence.errors import ConstraintViolated, InvalidValue
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import ConstraintViolated, InvalidValue
 from todos.management.base import Command as BaseCommand
 from todos.management.base import Error, located_database, opened_database
 
@@ -37,6 +37,6 @@ async def _create(dsn: Dsn, email: str, name: str | None) -> UUID | None:
         try:
             return await users.create(database, email, name)
         except ConstraintViolated as error:
-            raise Error(f"{email!r} is no address that can be used; write it like alice@example.com.") from error
+            raise Error(f"{email!r} is not an address that can be used; write it like alice@example.com.") from error
         except InvalidValue as error:
             raise Error(str(error)) from error

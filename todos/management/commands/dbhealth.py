@@ -3,12 +3,13 @@ import time
 from dataclasses import asdict
 from typing import Any, override
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
-from persistence.dsn import Dsn
-from persistence.report import Report, examine
+from persistence.health_report import Report, examine
+from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, env, located_database, opened_database
+from todos.management.base import Error, located_database, opened_database
 
 RETRY_DELAY = 0.5
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
                 self.print_json({"healthy": False, "error": str(error)})
                 raise SystemExit(1) from None
             raise
-        limits = env.database_options.limits
+        limits = settings.DATABASE_OPTIONS.limits
         if json:
             pool = {"pool_min": limits.min_size, "pool_max": limits.max_size}
             self.print_json({"healthy": True, **asdict(report), **pool})

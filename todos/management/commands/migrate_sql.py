@@ -3,8 +3,8 @@ from typing import Any, override
 
 from django.core.management.base import CommandParser
 
-from persistence import migrations
-from persistence.dsn import Dsn
+from persistence import migrator
+from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
 from todos.management.base import Error, located_database
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         if options["json"] and not (options["status"] or options["check"]):
             raise Error("--json goes with --status or --check.")
         if options["new"] is not None:
-            path = migrations.new(options["new"])
+            path = migrator.new(options["new"])
             self.stdout.write(f"Wrote {os.path.relpath(path)}; its docstring says what to think of.")
             return
         if options["down"] is not None and options["down"] < 1:
@@ -46,13 +46,13 @@ class Command(BaseCommand):
                 self._move(dsn, options["revision"], options["down"])
 
     def _status(self, dsn: Dsn, as_json: bool, must_be_current: bool) -> None:
-        current, head = migrations.current(dsn), migrations.head()
-        state = migrations.state(current)
+        current, head = migrator.current(dsn), migrator.head()
+        state = migrator.state(current)
         if as_json:
             self.print_json({"current": current, "head": head, "state": state})
         else:
-            applied = _applied(current)
-            for revision, description in migrations.revisions().items():
+            applied = migrator.path("base", current or "base")[1] if state != "unknown" else ()
+            for revision, description in migrator.revisions().items():
                 mark = "x" if revision in applied else " "
                 self.stdout.write(f"[{mark}] {revision} {description}")
             self.stdout.write(f"The database is {state} (at {current or 'nothing'}, newest is {head}).")
@@ -60,46 +60,26 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _print_sql(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
-        current = migrations.current(dsn)
-        target = _target(current, revision, down)
-        direction = _direction(current, target)
-        self.stdout.write(migrations.sql(direction, f"{current or 'base'}:{target}"))
+        current = migrator.current(dsn)
+        self.stdout.write(migrator.sql(current, _target(current, revision, down)))
 
     def _move(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
-        current = migrations.current(dsn)
-        target = _target(current, revision, down)
-        move = migrations.upgrade if _direction(current, target) == "up" else migrations.downgrade
-        steps = move(dsn, target, self._report)
-        if not steps:
+        current = migrator.current(dsn)
+        if not migrator.migrate(dsn, _target(current, revision, down), self._report):
             self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
 
-    def _report(self, step: migrations.Step) -> None:
+    def _report(self, step: migrator.Step) -> None:
         arrow = "up to" if step.direction == "up" else "down from"
         self.stdout.write(f"{arrow} {step.revision} {step.description} ({step.duration * 1000:.0f} ms)")
 
 
-def _applied(current: str | None) -> list[str]:
-    revisions = list(migrations.revisions())
-    return revisions[: revisions.index(current) + 1] if current in revisions else []
-
-
 def _target(current: str | None, revision: str | None, down: int | None) -> str:
-    """The revision to go to; "base" is before the first."""
-    known = ["base", *migrations.revisions()]
-    if current is not None and current not in known:
-        raise Error(f"The database is at {current}, which this code does not know: it was migrated by newer code.")
-    if down is not None:
-        at = known.index(current or "base")
-        if down > at:
-            raise Error(f"Only {at} migrations are applied, so {down} cannot be taken back.")
-        return known[at - down]
-    if revision in (None, "head"):
-        return migrations.head()
-    if revision not in known:
-        raise Error(f"There is no migration {revision}; there are {', '.join(known)}.")
-    return revision
-
-
-def _direction(current: str | None, target: str) -> migrations.Direction:
-    known = ["base", *migrations.revisions()]
-    return "up" if known.index(target) >= known.index(current or "base") else "down"
+    """The revision to go to; "base" is before the first. Raises `MigrationError` for one that does not exist."""
+    if down is None:
+        target = revision or "head"
+        migrator.path(current, target)
+        return target
+    _, applied = migrator.path("base", current or "base")
+    if down > len(applied):
+        raise Error(f"Only {len(applied)} migrations are applied, so {down} cannot be taken back.")
+    return ["base", *applied][-down - 1]

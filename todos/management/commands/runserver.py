@@ -5,13 +5,14 @@ import sys
 from typing import Any, override
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
-from persistence import migrations
-from persistence.dsn import Dsn
+from persistence import migrator
+from persistence.postgres.dsn import Dsn
 from todos import seed
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, env, located_database, opened_database
+from todos.management.base import Error, located_database, opened_database
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
 
@@ -29,13 +30,13 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, address: str, **options: Any) -> None:
-        if env.is_production:
+        if settings.IS_PRODUCTION:
             raise Error("runserver is for development; in production run `gunicorn -c python:config.gunicorn`.")
         host, port = _split(address)
         _check_free(host, port)
         if options["seed"]:
             with located_database() as dsn:
-                migrations.upgrade(dsn)
+                migrator.migrate(dsn)
                 user_id = asyncio.run(_seed(dsn))
             self._welcome(f"http://{host}:{port}", user_id)
         self.stdout.flush()
@@ -69,12 +70,12 @@ async def _seed(dsn: Dsn) -> UUID:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
-        raise Error(f"{address!r} is no address; write a port from 1 to 65535, or HOST:PORT.")
+        raise Error(f"{address!r} is not an address; write a port from 1 to 65535, or HOST:PORT.")
     return host or "127.0.0.1", int(port)
 
 
 def _check_free(host: str, port: int) -> None:
-    """Says so now rather than after the database has started; gunicorn still meets whoever comes in between."""
+    """Raises `Error` for a port in use now, rather than after the database has started."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

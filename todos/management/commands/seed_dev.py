@@ -1,15 +1,16 @@
 import asyncio
 from typing import Any, override
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from persistence import bulk
-from persistence.database import Database
-from persistence.dsn import Dsn
+from persistence.development import bulk
+from persistence.postgres.database import Database
+from persistence.postgres.dsn import Dsn
 from todos import seed
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, env, located_database, opened_database
+from todos.management.base import Error, located_database, opened_database
 
 
 class Command(BaseCommand):
@@ -25,7 +26,7 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, users: int | None, tasks: int | None, **options: Any) -> None:
-        if env.is_production:
+        if settings.IS_PRODUCTION:
             raise Error("seed_dev makes a user whose password is public, so it refuses to run in production.")
         if (users is None) != (tasks is None):
             raise Error("--users and --tasks go together.")

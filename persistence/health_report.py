@@ -1,0 +1,53 @@
+"""What `dbhealth` tells about a database."""
+
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+from persistence import migrator
+from persistence.postgres.database import Database
+from persistence.postgres.dsn import Dsn
+
+ROUND_TRIPS = 7
+TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Nothing in it is secret; round trips in milliseconds."""
+
+    server_version: str
+    host: str
+    database: str
+    neon_branch: str | None
+    transport: str
+    round_trip_min_ms: float
+    round_trip_median_ms: float
+    migration_current: str | None
+    migration_head: str
+    migration: migrator.State
+
+
+async def examine(database: Database, dsn: Dsn) -> Report:
+    """Asks an open database about itself. Costs about ten round trips."""
+    async with database.connection() as connection:
+        times = []
+        for _ in range(ROUND_TRIPS):
+            started = perf_counter()
+            await connection.execute("SELECT 1")
+            times.append((perf_counter() - started) * 1000)
+        version = connection.info.server_version
+        encrypted = connection.pgconn.ssl_in_use
+    current = await migrator.applied_revision(database, TIMEOUT)
+    return Report(
+        server_version=f"{version // 10000}.{version % 10000}",
+        host=dsn.host,
+        database=dsn.database,
+        neon_branch=dsn.neon_branch,
+        transport="Unix socket" if dsn.is_socket else "TLS" if encrypted else "TCP without TLS",
+        round_trip_min_ms=round(min(times), 2),
+        round_trip_median_ms=round(median(times), 2),
+        migration_current=current,
+        migration_head=migrator.head(),
+        migration=migrator.state(current),
+    )

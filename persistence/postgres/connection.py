@@ -1,0 +1,263 @@
+"""A connection to PostgreSQL: psycopg's own, with a short way to run one statement, and with what a pool must know.
+
+A cursor of psycopg takes every query as if it had never seen it. A `Statement` is ready for the protocol: `fetch` hands
+it to libpq, waits for the answer, and lets psycopg's adapters make the values. After a failure it can tell if the
+statement may have happened (decision 0016).
+"""
+
+import asyncio
+import logging
+import select
+import socket
+from asyncio import Future
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Protocol, override
+from weakref import ref
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import (
+    AdminShutdown,
+    Diagnostic,
+    DuplicatePreparedStatement,
+    FeatureNotSupported,
+    InvalidSqlStatementName,
+    error_from_result,
+)
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
+
+from persistence.postgres.errors import ENDED_BY_SERVER
+from persistence.postgres.statement import Statement
+
+logger = logging.getLogger(__name__)
+
+PREPARE_AFTER = 5
+"""Uses of a statement on one connection before it is prepared there, which takes a round trip (psycopg's default)."""
+PREPARED_MAX = 100
+"""Statements that one connection keeps prepared; each takes memory in the server until the connection is closed."""
+COUNTED_MAX = 1000
+"""Statements whose uses one connection counts; then it counts anew."""
+CANCEL_TIMEOUT = 0.2
+"""Seconds for the server to cancel a statement, after which the connection is cut without its help."""
+
+_FINE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+
+class SessionPool(Protocol):
+    """A pool that lends connections to sessions; the real one stands above this module."""
+
+    async def check_in_from_session(self, connection: "Connection") -> None: ...
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that remembers what its pool must know about it. Times are seconds on the monotonic clock."""
+
+    opened_at = 0.0
+    expires_at = 0.0
+    idle_since = 0.0
+    checked_out_at = 0.0
+    invalidated = False
+    """Set once its end is decided: a connection may look well until the end takes effect."""
+    behind_pooler = False
+    """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
+    session_pool: SessionPool | None = None
+    """The pool that takes it back when a session closes it."""
+    session_timer: asyncio.TimerHandle | None = None
+    """Ends the session that has it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._names: dict[bytes, bytes] = {}
+        """Names of prepared statements, by query."""
+        self._uses: Counter[bytes] = Counter()
+        # What is known of the last statement: that it was sent, and that the server has said "done" but not committed.
+        self._was_sent = self._has_executed = False
+        # By a weak reference, or each connection would wait for the garbage collector.
+        self.add_notice_handler(partial(_notice_shutdown, ref(self)))
+        # It keeps the adapters that it has looked up, which takes longer than using them.
+        self._transformer = Transformer(self)
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All rows of one statement, in one round trip; the use after `PREPARE_AFTER` others takes a second one.
+
+        After a failure or a cancellation `transaction_status` tells if the connection is still good, and
+        `has_rolled_back` if the statement may have happened.
+        """
+        transformer, query = self._transformer, statement.query
+        parameters = [values[name] for name in statement.parameters]
+        sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        self._was_sent = False
+        if name := self._names.get(query) or await self._prepare_when_due(query):
+            self.pgconn.send_query_prepared(name, sent)
+        else:
+            self.pgconn.send_query_params(query, sent)
+        self._was_sent = True
+        try:
+            result = await self._result()
+        except (FeatureNotSupported, InvalidSqlStatementName):
+            if not name:
+                raise
+            # A migration has changed a type of the result, or a pooler has taken us to another server. It has not run.
+            self.invalidated = True
+            self.pgconn.send_query_params(query, sent)
+            result = await self._result()
+        transformer.set_pgresult(result)
+        columns = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
+        rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
+        # An idle connection need not keep the answer.
+        transformer.set_pgresult(None)
+        return rows
+
+    def has_rolled_back(self, error: psycopg.Error) -> bool:
+        """Tells if the statement that `fetch` has just failed with cannot have happened.
+
+        It cannot if it was never sent, or if the server is ready for the next one. Nor can it if the server ended the
+        connection in good order before it said that the statement was done, because it says so before it commits. A
+        pooler that speaks for its server does not know that much.
+        """
+        return (
+            not self._was_sent
+            or self.pgconn.transaction_status == TransactionStatus.IDLE
+            or (error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler)
+        )
+
+    @override
+    async def close(self) -> None:
+        """Goes back to the pool when a session closes it, also when it is broken; psycopg would skip that one."""
+        if self.session_timer:
+            self.session_timer.cancel()
+        if self.session_pool:
+            pool, self.session_pool = self.session_pool, None
+            await pool.check_in_from_session(self)
+        else:
+            await super().close()
+
+    def close_now(self) -> None:
+        """Does what `await connection.close()` of psycopg does, where nothing may be awaited."""
+        self._closed = True
+        self.pgconn.finish()
+
+    @property
+    def is_readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    async def ping(self, timeout: float) -> bool:
+        """Makes a round trip and tells if it came back within so many seconds; if not, the connection is of no use."""
+        timer = asyncio.get_running_loop().call_later(timeout, self.abort)
+        try:
+            await self.execute("SELECT 1")
+        except psycopg.Error as error:
+            logger.info("Discarding a connection that died while idle: %s", type(error).__name__)
+            return False
+        finally:
+            timer.cancel()
+        # It may have answered in the very moment of the timeout.
+        return not self.invalidated
+
+    def abort(self) -> None:
+        """Ends the statement that runs on it, at once: a caller that awaits an answer gets an `OperationalError`.
+
+        A cancel request would need the server's help; shutting the socket down does not, and is all that helps
+        against a stalled server or network.
+        """
+        self.invalidated = True
+        if self.pgconn.status == ConnStatus.OK:
+            # It wakes the caller that waits. Closing the socket is left to libpq.
+            with suppress(OSError):
+                shared = socket.socket(fileno=self.pgconn.socket)
+                try:
+                    shared.shutdown(socket.SHUT_RDWR)
+                finally:
+                    shared.detach()
+
+    async def cancel_and_abort(self) -> None:
+        """Asks the server to cancel the statement, and aborts the connection after `CANCEL_TIMEOUT`.
+
+        Without the request the server would go on with a statement whose answer nobody reads, and keep its connection
+        beyond the pool's limit. And its answer tells that a write has not happened.
+        """
+        with suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                await self.cancel_safe(timeout=CANCEL_TIMEOUT)
+                await asyncio.sleep(CANCEL_TIMEOUT)
+        self.abort()
+
+    async def _prepare_when_due(self, query: bytes) -> bytes | None:
+        if self.behind_pooler or len(self._names) >= PREPARED_MAX:
+            return None
+        if self._uses[query] < PREPARE_AFTER:
+            if len(self._uses) >= COUNTED_MAX:
+                self._uses.clear()
+            self._uses[query] += 1
+            return None
+        # Behind a pooler that the settings do not mention, another client's statement of this name is the same.
+        name = b"statement_" + blake2b(query, digest_size=12).hexdigest().encode()
+        self.pgconn.send_prepare(name, query)
+        with suppress(DuplicatePreparedStatement):
+            await self._result()
+        if self.invalidated:
+            raise AdminShutdown("The server ended the connection when it had prepared a statement.")
+        self._names[query] = name
+        return name
+
+    async def _result(self) -> PGresult:
+        """The result of what was just sent. Raises the errors that a cursor of psycopg would raise."""
+        while self.pgconn.flush():
+            await self._wait(for_room=True)
+        last = before = None
+        try:
+            # None ends the answer and makes the connection idle again.
+            while (result := await self._next_result()) is not None:
+                before, last = last, result
+        except psycopg.OperationalError:
+            if last is None or last.status in _FINE:
+                raise
+            # A server that ends the connection says why and makes nothing idle again.
+        assert last
+        if last.status not in _FINE:
+            self._has_executed = before is not None
+            raise error_from_result(last, encoding=self.info.encoding)
+        return last
+
+    async def _next_result(self) -> PGresult | None:
+        while self.pgconn.is_busy():
+            await self._wait()
+        return self.pgconn.get_result()
+
+    async def _wait(self, *, for_room: bool = False) -> None:
+        """Waits until the server has said something, or, if asked for, takes more."""
+        loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
+        waiter: Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _wake, waiter)
+        if for_room:
+            loop.add_writer(descriptor, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            loop.remove_reader(descriptor)
+            if for_room:
+                loop.remove_writer(descriptor)
+        self.pgconn.consume_input()
+
+
+def _notice_shutdown(connection: "ref[Connection]", notice: Diagnostic) -> None:
+    """Invalidates a connection whose server has said goodbye.
+
+    When that comes together with the end of an answer, libpq takes it for a mere notice, and the connection looks well
+    until the server has closed it, some milliseconds later.
+    """
+    if notice.severity_nonlocalized == "FATAL" and (ended := connection()):
+        ended.invalidated = True
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

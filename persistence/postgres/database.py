@@ -1,0 +1,223 @@
+"""The entry point to the database: one statement in one round trip, or a session for work that needs more than one."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from time import monotonic
+from typing import Any, NoReturn
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from persistence.postgres.connection import Connection
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import DeadlineExceeded, InvalidValue, OutcomeUnknown, Unavailable, rule_for, translate
+from persistence.postgres.options import DatabaseOptions, PoolLimits
+from persistence.postgres.pool import Pool
+from persistence.postgres.retries import Retries
+from persistence.postgres.sql_log import LoggingConnection
+from persistence.postgres.statement import Statement
+
+APPLICATION_NAME = "todo"
+"""The name of our connections in `pg_stat_activity`."""
+RENEWED_AFTER = 1.0
+"""Seconds that a connection lives at least before it is replaced because its server can only be read."""
+PROBES_FROM = 5
+"""Size of a pool from which on one of its connections is kept for probes."""
+LIFETIME_JITTER = 0.1
+"""Connections expire up to this fraction early, so that those opened together are not all recycled at once."""
+
+_NEVER = 3600
+"""Seconds."""
+
+
+class Database:
+    """A pool and an engine on it; made by `open_database` and good for that event loop only.
+
+    `probes` is the same database through a connection that no load can occupy, if the pool is large enough for that.
+    """
+
+    def __init__(self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool) -> None:
+        self.pool = pool
+        self.probes = self if pool is probe_pool else Database(probe_pool, engine, options, probe_pool)
+        self._engine = engine
+        self._timeout = options.statement_timeout
+        self._retries = Retries()
+
+    def time_left(self, since: float) -> float:
+        """Seconds left for the second statement of a request whose first began at `since` on the monotonic clock."""
+        return max(0.0, self._timeout - (monotonic() - since))
+
+    async def rows(
+        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Runs one statement in autocommit and returns all its rows. One round trip.
+
+        A statement that failed in passing runs again if it is a read or cannot have happened. Raises the errors of
+        `persistence.postgres.errors`, within `timeout` seconds (the options' by default) at the latest.
+        """
+        timeout = self._timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        attempts = 0
+        while True:
+            attempts += 1
+            connection = await self.pool.check_out(timeout)
+            timer = asyncio.get_running_loop().call_later(
+                max(0.0, deadline - monotonic()), self.pool.time_out, connection
+            )
+            try:
+                return await connection.fetch(statement, statement.bind(values))
+            except UnicodeEncodeError as error:
+                raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
+            except psycopg.Error as error:
+                failure = _failure(error, statement, connection, is_late=monotonic() >= deadline)
+            finally:
+                timer.cancel()
+                self.pool.check_in(connection)
+            if not await self._retries.wait(attempts, deadline):
+                raise failure
+            timeout = deadline - monotonic()
+
+    async def row(
+        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
+    ) -> dict[str, Any] | None:
+        """The first row, or None; otherwise like `rows`."""
+        rows = await self.rows(statement, values, timeout)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session of its own in one transaction: committed on success, rolled back on error, always given back (D19).
+
+        It is cut off when it has had its connection for as long as a statement may take. Raises the errors of
+        `persistence.postgres.errors`; objects stay readable after the commit.
+        """
+        try:
+            async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DBAPIError as error:
+            if not isinstance(error.orig, psycopg.Error):
+                raise
+            _raise_translated(error.orig)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY. Otherwise as `session`."""
+        connection = await self.pool.check_out()
+        try:
+            async with connection.transaction():
+                yield connection
+        except psycopg.Error as error:
+            _raise_translated(error)
+        finally:
+            self.pool.check_in(connection)
+
+
+@asynccontextmanager
+async def open_database(
+    dsn: Dsn, options: DatabaseOptions | None = None, *, in_background: bool = False
+) -> AsyncIterator[Database]:
+    """Opens the pool, with its first connection made, and closes everything in the end.
+
+    Raises `psycopg.OperationalError` when the first connection fails: no retry here, see `persistence.startup`. With
+    `in_background` it waits for no connection: while there is none, statements raise `Unavailable`.
+    """
+    options = options or DatabaseOptions()
+    # libpq sends this to the server as a start-up parameter, which poolers let through; they refuse `options`.
+    os.environ["PGTZ"] = "UTC"
+
+    kind = LoggingConnection if options.log_sql else Connection
+
+    async def connect() -> Connection:
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                connection = await kind.connect(
+                    dsn.conninfo,
+                    autocommit=True,
+                    # A cursor that prepares, as in a session, drops all that is prepared at a rollback.
+                    prepare_threshold=None,
+                    # Past its own timeout psycopg leaves the socket to the garbage collector; cancelled, it closes it.
+                    connect_timeout=_NEVER,
+                    application_name=APPLICATION_NAME,
+                )
+        except TimeoutError:
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None
+        connection.behind_pooler = dsn.is_pooled
+        connection.opened_at = monotonic()
+        connection.expires_at = _expiry(options.limits)
+        return connection
+
+    async def check_out_for_session() -> Connection:
+        connection = await pool.check_out()
+        try:
+            await connection.set_autocommit(False)
+        except BaseException:
+            pool.check_in(connection)
+            raise
+        connection.session_pool = pool
+        loop = asyncio.get_running_loop()
+        connection.session_timer = loop.call_later(options.statement_timeout, pool.time_out, connection)
+        return connection
+
+    limits, probe_limits = _split(options.limits)
+    pool = Pool(connect, limits)
+    probe_pool = Pool(connect, probe_limits) if probe_limits else pool
+    engine = create_async_engine(
+        "postgresql+psycopg://", poolclass=NullPool, async_creator=check_out_for_session, hide_parameters=True
+    )
+    await pool.open(in_background=in_background)
+    if probe_limits:
+        await probe_pool.open(in_background=True)
+    try:
+        yield Database(pool, engine, options, probe_pool)
+    finally:
+        await engine.dispose()
+        await probe_pool.close()
+        await pool.close()
+
+
+def _split(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
+    """The limits of the pool for statements and of that for probes, if there is one: no more connections in all."""
+    if limits.max_size < PROBES_FROM:
+        return limits, None
+    max_size = limits.max_size - 1
+    return (
+        replace(limits, max_size=max_size, min_size=min(limits.min_size, max_size)),
+        replace(limits, max_size=1, min_size=0),
+    )
+
+
+def _expiry(limits: PoolLimits) -> float:
+    """The time on the monotonic clock at which a connection that is opened now has to be recycled."""
+    return monotonic() + limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is not a secret
+
+
+def _failure(error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool) -> Exception:
+    """The error to raise unless the statement runs again; raises it at once if running again would not help."""
+    rule = rule_for(error)
+    if rule and rule.is_renewed and monotonic() > connection.opened_at + RENEWED_AFTER:
+        connection.invalidated = True
+    nothing_happened = statement.reads or connection.has_rolled_back(error)
+    failure = translate(error, nothing_happened=nothing_happened)
+    if is_late and isinstance(failure, Unavailable):
+        failure = (
+            DeadlineExceeded("The database did not answer in time.")
+            if nothing_happened
+            else OutcomeUnknown("The database did not answer in time, so the change may have been made, or not.")
+        )
+    failure.__cause__ = None if failure is error else error
+    if is_late or not (rule and rule.is_retried) or isinstance(failure, OutcomeUnknown):
+        raise failure
+    return failure
+
+
+def _raise_translated(error: psycopg.Error) -> NoReturn:
+    # A transaction that lost its connection may have been committed.
+    translated = translate(error, nothing_happened=not (error.sqlstate or "08").startswith(("08", "57P")))
+    raise translated from (None if translated is error else error)

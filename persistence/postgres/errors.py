@@ -1,0 +1,115 @@
+"""What can go wrong with the database, told apart by SQLSTATE and by whether the connection survived it.
+
+Never by psycopg's classes, which mislead: 25006 (read only) and 25P03 (idle in transaction) come as `InternalError`,
+and a lost connection comes without a code.
+"""
+
+from dataclasses import dataclass
+
+import psycopg
+
+
+class Unavailable(Exception):
+    """The database cannot serve this now, and may soon; nothing has happened. Nothing in the text is secret."""
+
+    retry_after = 1
+    """Seconds after which a client may try again."""
+
+
+class PoolTimeout(Unavailable):
+    """No connection came free in time (D13), or none would."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The statement did not finish in time and was cut off."""
+
+
+class OutcomeUnknown(Unavailable):
+    """A write was sent and its answer was lost: it may have happened, or not."""
+
+
+class ConstraintViolated(Exception):
+    """The database refused a value; `constraint` is the name of the rule, from `persistence.models`."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+class UniqueViolated(ConstraintViolated):
+    """The value exists already."""
+
+
+class ForeignKeyViolated(ConstraintViolated):
+    """What the value refers to does not exist."""
+
+
+class InvalidValue(Exception):
+    """A value that PostgreSQL cannot store at all, such as text with a NUL character."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What follows from an SQLSTATE, or from a whole class of them."""
+
+    meaning: str
+    becomes: type[Exception] = Unavailable
+    is_retried: bool = False
+    """Whether the statement runs again when it is a read or cannot have happened (`retries.py`)."""
+    is_renewed: bool = False
+    """Whether the connection is replaced, as a new one may lead to a server that can."""
+
+
+RULES = {
+    "": Rule("no code: the connection was lost", is_retried=True),
+    "08": Rule("connection exception; a pooler says so as well", is_retried=True),
+    "22": Rule("a value that is out of its range", InvalidValue),
+    "23": Rule("a constraint refuses the value", ConstraintViolated),
+    "23503": Rule("what the value refers to does not exist", ForeignKeyViolated),
+    "23505": Rule("the value exists already", UniqueViolated),
+    "25006": Rule("read-only transaction: a standby, or a server that was told so", is_renewed=True),
+    "28": Rule("invalid authorization: credentials expired or rotated"),
+    "3D000": Rule("the database does not exist (any more)"),
+    "40": Rule("transaction rollback: deadlock or serialization failure", is_retried=True),
+    "53": Rule("insufficient resources: connections, memory, disk"),
+    "55P03": Rule("a lock is not available within `lock_timeout`", is_retried=True),
+    "57": Rule("operator intervention: a cancelled statement, a server that starts or crashes"),
+    "57P01": Rule("the server ended the connection: a shutdown, or an administrator", is_retried=True),
+    "57P05": Rule("the server ended the connection: it rested for too long", is_retried=True),
+    "58": Rule("system error: I/O"),
+}
+"""By SQLSTATE or, where that has none of its own, by its class. An error without a rule is one that nobody expects."""
+
+ENDED_BY_SERVER = ("57P01", "57P05")
+"""Told by a server process that ends in good order: it rolls back what it has not committed."""
+
+
+def rule_for(error: psycopg.Error) -> Rule | None:
+    state = error.sqlstate
+    if state is not None:
+        return RULES.get(state) or RULES.get(state[:2])
+    # psycopg's own: it cannot write a value down, has lost the connection, or was used wrongly.
+    if isinstance(error, psycopg.DataError):
+        return RULES["22"]
+    return RULES[""] if isinstance(error, psycopg.OperationalError) else None
+
+
+def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
+    """The error of this module that says what happened, or the same error when nobody expects it.
+
+    `from error` keeps the original for the log; its text may hold values of a row, so it must not reach a client.
+    """
+    rule = rule_for(error)
+    if rule is None:
+        return error
+    if issubclass(rule.becomes, ConstraintViolated):
+        return rule.becomes(error.diag.constraint_name or error.diag.column_name or "unknown")
+    if rule.becomes is InvalidValue:
+        return InvalidValue(
+            "A value is out of its range." if error.sqlstate else "A value holds a character that cannot be stored."
+        )
+    if not nothing_happened:
+        return OutcomeUnknown("The connection to the database was lost, so the change may have been made, or not.")
+    return Unavailable(
+        "The database cannot serve this request now." if error.sqlstate else "The connection to the database was lost."
+    )

@@ -1,0 +1,309 @@
+"""The connection pool of a process: bounded, first come first served, and unable to leak (D13).
+
+Three rules make it so. Connections are opened by tasks of the pool, never by the caller that waits, so a cancelled
+caller cannot lose one half-open. `check_in` is a plain function, so it cannot be cancelled. And a connection is kept
+only when it is idle and outside a transaction; any other is closed.
+
+While the database cannot be reached, callers fail at once instead of waiting for a connection that will not come, and
+one task of the pool tries again a few times a second. Callers fail at once, too, when half of their time would pass in
+the wait queue (`persistence/postgres/wait_queue.py`).
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from persistence.postgres.connection import Connection
+from persistence.postgres.diagnosis import diagnose
+from persistence.postgres.errors import PoolTimeout, Unavailable
+from persistence.postgres.options import PoolLimits
+from persistence.postgres.wait_queue import BUSY, Waiter, WaitQueue
+
+logger = logging.getLogger(__name__)
+
+CHECK_AFTER_IDLE = 0.5
+"""Seconds a connection may be idle before it is checked with a round trip (HikariCP's aliveBypassWindow)."""
+CHECK_TIMEOUT = 1.0
+"""Seconds a check may take before the connection counts as dead."""
+SHRINK_AFTER_IDLE = 300.0
+"""Seconds after which an idle connection beyond the minimum is closed."""
+MAINTENANCE_INTERVAL = 30.0
+"""Seconds between two looks at the idle connections."""
+FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
+"""Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
+
+LOST = "The database cannot be reached."
+CLOSED = "The server is shutting down."
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """Counts of connections: `size` is all of them, those being opened included."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+
+
+class Pool:
+    """Checks connections out and in; made and closed inside one event loop by `open_database`."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits) -> None:
+        self.limits = limits
+        self._connect = connect
+        self._idle: deque[Connection] = deque()
+        self._queue = WaitQueue()
+        self._in_use: set[Connection] = set()
+        self._opening = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failing = False
+        self._closed = False
+
+    @property
+    def stats(self) -> PoolStats:
+        return PoolStats(size=self._size, idle=len(self._idle), in_use=len(self._in_use), waiting=len(self._queue))
+
+    @property
+    def is_lost(self) -> bool:
+        """Tells if there is no connection and none can be opened, so that waiting is in vain."""
+        return self._failing and not self._open_count
+
+    async def open(self, *, in_background: bool = False) -> None:
+        """Opens the first connection, and the rest of the minimum in the background.
+
+        Raises the errors of psycopg when the database cannot be reached: whether to try again is the caller's choice.
+        With `in_background` it waits for no connection and raises nothing.
+        """
+        if not in_background:
+            self._opening += 1
+            try:
+                connection = await self._connect()
+            finally:
+                self._opening -= 1
+            self._receive(connection)
+        self._fill()
+        self._spawn(self._maintain())
+
+    async def close(self) -> None:
+        """Closes every connection, those in use included; callers that wait get `Unavailable`."""
+        self._closed = True
+        self._queue.fail_all(CLOSED)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._idle:
+            self._idle.pop().close_now()
+        for connection in self._in_use:
+            # Its user is still waiting on the socket, so it is closed only when it comes back.
+            connection.abort()
+
+    async def check_out(self, timeout: float | None = None) -> Connection:
+        """A connection that has just been seen alive, for `check_in` later.
+
+        `timeout` is how many seconds the caller has for that and its statement; it waits no longer, nor longer than
+        the limits say. Raises `PoolTimeout`: at once if the queue is too long, or when the caller's turn comes with
+        too little time left. Raises `Unavailable` at once while the database cannot be reached. Costs no round trip
+        unless the connection was idle for `CHECK_AFTER_IDLE`.
+        """
+        timeout = math.inf if timeout is None else timeout
+        wait = min(self.limits.timeout, timeout)
+        now = monotonic()
+        ends, deadline = now + timeout, now + wait
+        # While no connection is in use, all are being opened, which says nothing about how long the wait will be.
+        if self._in_use and not self._idle and self._queue.is_overloaded(wait):
+            raise PoolTimeout(BUSY)
+        while True:
+            # The connection that came back last goes out first: it is the least likely to be stale, and spare ones age.
+            connection = self._take(self._idle.pop()) if self._idle else await self._wait(deadline, ends - monotonic())
+            if not _needs_check(connection) or await self._is_alive(connection, deadline - monotonic()):
+                return connection
+
+    def check_in(self, connection: Connection) -> None:
+        """Takes a connection back, in whatever state it is."""
+        self._queue.note_use(monotonic() - connection.checked_out_at)
+        self._in_use.discard(connection)
+        self._receive(connection)
+
+    async def check_in_from_session(self, connection: Connection) -> None:
+        """Takes back a connection that a session of SQLAlchemy closes."""
+        try:
+            await connection.set_autocommit(True)
+        except psycopg.Error:
+            pass  # It is broken or still in a transaction: `check_in` sees that and closes it.
+        finally:
+            self.check_in(connection)
+
+    def time_out(self, connection: Connection) -> None:
+        """Ends the statement that runs on a connection, in the server as well, and then the connection.
+
+        A caller that awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
+        """
+        connection.invalidated = True
+        self._spawn(connection.cancel_and_abort())
+
+    @property
+    def _open_count(self) -> int:
+        return len(self._idle) + len(self._in_use)
+
+    @property
+    def _size(self) -> int:
+        return self._open_count + self._opening
+
+    def _take(self, connection: Connection) -> Connection:
+        self._in_use.add(connection)
+        connection.checked_out_at = monotonic()
+        return connection
+
+    async def _wait(self, deadline: float, timeout: float) -> Connection:
+        if self._closed:
+            raise Unavailable(CLOSED)
+        if self.is_lost:
+            raise Unavailable(LOST)
+        waiter = self._queue.join(timeout)
+        self._grow()
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), _time_out, waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                # The caller was cancelled in the very moment of the handover: the next in the queue gets it.
+                self.check_in(waiter.result())
+            self._queue.leave(waiter)
+            raise
+        finally:
+            timer.cancel()
+
+    def _receive(self, connection: Connection) -> None:
+        """Hands a connection to the first caller in the queue, keeps it idle, or closes it if it is past use."""
+        if (
+            self._closed
+            or connection.invalidated
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            # A cancelled session may leave it so, and then statements that look committed would not be.
+            or not connection.autocommit
+            or connection.expires_at <= monotonic()
+        ):
+            self._discard(connection)
+            return
+        connection.idle_since = monotonic()
+        if waiter := self._queue.next():
+            waiter.set_result(self._take(connection))
+        else:
+            self._idle.append(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        connection.close_now()
+        if not self._closed:
+            self._grow()
+            self._fill()
+
+    async def _is_alive(self, connection: Connection, timeout: float) -> bool:
+        """Makes a round trip; a connection that fails it is discarded."""
+        started = monotonic()
+        try:
+            alive = await connection.ping(max(0.0, min(timeout, CHECK_TIMEOUT)))
+        except BaseException:
+            self.check_in(connection)
+            raise
+        if not alive:
+            self._in_use.discard(connection)
+            self._discard(connection)
+            if monotonic() - started >= CHECK_TIMEOUT:
+                # The path to the server is dead: the others, idle for longer, would each take as long to say so.
+                while self._idle:
+                    self._discard(self._idle.pop())
+        return alive
+
+    def _grow(self) -> None:
+        """Starts opening a connection for each caller in the queue, as far as the limit allows."""
+        for _ in range(min(self.limits.max_size - self._size, len(self._queue) - self._opening)):
+            self._open_one()
+
+    def _fill(self) -> None:
+        """Starts opening what is missing to the minimum."""
+        for _ in range(self.limits.min_size - self._size):
+            self._open_one()
+
+    def _open_one(self) -> None:
+        # While attempts fail only one is under way, so that the database's return meets no storm.
+        if not (self._failing and self._opening):
+            self._opening += 1
+            self._spawn(self._open_until_done())
+
+    async def _open_until_done(self) -> None:
+        """Opens one connection; the last of these tasks goes on trying for as long as a caller or the minimum asks."""
+        delay = FIRST_RETRY
+        while True:
+            try:
+                connection = await self._connect()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has to be made again
+                if not self._failing:
+                    logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
+                    self._failing = True
+                if self.is_lost:
+                    self._queue.fail_all(LOST)
+                if self._opening == 1 and self._is_short:
+                    await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is not a secret
+                    delay = min(delay * 2, SLOWEST_RETRY)
+                if self._opening > 1 or not self._is_short:
+                    self._opening -= 1
+                    self._failing = self._opening > 0
+                    return
+            except BaseException:
+                self._opening -= 1
+                raise
+            else:
+                self._opening -= 1
+                if self._failing:
+                    logger.warning("Database connections can be opened again.")
+                    self._failing = False
+                if not self._open_count:
+                    # Until now no caller could be served, however long the queue was.
+                    self._queue.restart()
+                self._receive(connection)
+                self._grow()
+                self._fill()
+                return
+
+    @property
+    def _is_short(self) -> bool:
+        """Tells if the connection being opened is needed, and there is room for it."""
+        return self._size <= self.limits.min_size or (self._size <= self.limits.max_size and len(self._queue) > 0)
+
+    async def _maintain(self) -> None:
+        """Recycles old connections and closes spare ones beyond the minimum. Makes no round trip."""
+        while True:
+            await asyncio.sleep(min(MAINTENANCE_INTERVAL, self.limits.lifetime / 4))
+            now = monotonic()
+            for connection in list(self._idle):
+                spare = self._size > self.limits.min_size and connection.idle_since < now - SHRINK_AFTER_IDLE
+                if spare or connection.expires_at <= now:
+                    self._idle.remove(connection)
+                    self._discard(connection)
+
+    def _spawn(self, work: Any) -> None:
+        # A context of its own, or its log lines would carry the id of the request that happened to start it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _needs_check(connection: Connection) -> bool:
+    # An idle connection has nothing to say: what can be read is the end of it, or a notice that a check consumes.
+    return monotonic() - connection.idle_since > CHECK_AFTER_IDLE or connection.is_readable
+
+
+def _time_out(waiter: Waiter) -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout(BUSY))

@@ -1,0 +1,46 @@
+"""A SQL statement built from the models once, when its module is imported, and only run afterwards.
+
+Building and compiling a `select()` costs more than running it, so requests must not do that; and a text that never
+changes can be prepared on each connection.
+"""
+
+from collections.abc import Mapping
+from typing import Any, override
+
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+
+# Parameters are numbered as in PostgreSQL's protocol, and each says its type, as the dialect casts them.
+_DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call] # SQLAlchemy has no types
+
+
+class Statement:
+    """PostgreSQL text and its constants; `bindparam("name")` marks a value that each run supplies."""
+
+    __slots__ = ("constants", "parameters", "query", "reads", "text")
+
+    def __init__(self, clause: Executable) -> None:
+        assert isinstance(clause, ClauseElement)
+        self.reads = clause.is_select
+        """True for a statement that only reads, which may run again whatever has become of it."""
+        compiled = clause.compile(dialect=_DIALECT)
+        assert isinstance(compiled, SQLCompiler)
+        self.text = str(compiled)
+        self.query = self.text.encode()
+        self.parameters = tuple(compiled.positiontup or ())
+        """The name of each numbered parameter."""
+        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
+        for column in compiled.insert_prefetch:
+            # A default of the model that the statement does not set; one that must be called has no place in a text.
+            assert isinstance(column.default, ScalarElementColumnDefault), f"{column} needs a value"
+            self.constants[column.key] = column.default.arg
+
+    def bind(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**self.constants, **values} if self.constants else values
+
+    @override
+    def __repr__(self) -> str:
+        return f"Statement({self.text!r})"

@@ -1,0 +1,81 @@
+"""The rules for the head of a request beyond those of gunicorn's parser, and what a client is told of a fault.
+
+A proxy in front of this server may read a request differently; a head that can be read in two ways is refused.
+"""
+
+import re
+from typing import override
+
+from gunicorn.asgi import parser
+from gunicorn.asgi.parser import (
+    InvalidHeader,
+    InvalidRequestLine,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    PythonProtocol,
+)
+
+from server.limits import HEADER_MAX, HEADERS_MAX, LINE_MAX
+from web.problems import HeadTooLarge, MalformedRequest, Problem, TargetTooLong
+
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]+|\[[\w.:]+\])(?::[0-9]{0,5})?", re.ASCII)
+_LENGTH_DIGITS = 100
+"""Beyond that Python may refuse to make a number of it."""
+_SHOWN = 100
+
+_SAID = {
+    parser.InvalidRequestLine: "The first line must be a method, a path and HTTP/1.1, with one space between them.",
+    parser.InvalidRequestMethod: "A method has 3 to 20 capital letters.",
+    parser.InvalidHTTPVersion: "Only HTTP/1.1 and HTTP/1.0 are understood.",
+    parser.InvalidHeaderName: "A header or trailer has a name that is not allowed.",
+    parser.UnsupportedTransferCoding: "The only Transfer-Encoding that is understood is chunked.",
+}
+"""Messages for errors whose own text is only what the client sent."""
+
+
+class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's, stricter about where a request goes and how long it is."""
+
+    __slots__ = ()
+
+    @property
+    def has_begun(self) -> bool:
+        """True once any byte of a request has come."""
+        return bool(self._buffer) or self._state != "request_line"
+
+    def forget(self) -> None:
+        """Drops what has not been parsed."""
+        self._buffer.clear()
+
+    @override
+    def _finalize_headers(self) -> None:
+        if self.path[:1] != b"/":
+            # The other forms are for proxies, except OPTIONS *, which asks about no resource.
+            raise InvalidRequestLine("The target must be a path that begins with a slash; this server is no proxy.")
+        host = None
+        for name, value in self._headers_list:
+            if name == b"host":
+                host = value
+            elif name == b"content-length":
+                if len(value) > _LENGTH_DIGITS:
+                    raise InvalidHeader("Content-Length is too long.")
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise InvalidHeader("The only Transfer-Encoding that is understood is chunked.")
+        if host is None:
+            if self.http_version > (1, 0):
+                raise InvalidHeader("The header Host is missing.")
+        elif not _HOST.fullmatch(host):
+            raise InvalidHeader("The header Host must be a host name or address, and may have a port.")
+        super()._finalize_headers()
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem of a request that could not be read."""
+    if isinstance(error, LimitRequestLine):
+        return TargetTooLong(LINE_MAX)
+    if isinstance(error, LimitRequestHeaders):
+        return HeadTooLarge(HEADERS_MAX, HEADER_MAX)
+    text = str(error)[:_SHOWN]
+    if not text.endswith("."):
+        text = _SAID.get(type(error)) or f"{text}."
+    return MalformedRequest(text)

@@ -1,0 +1,40 @@
+"""What the processes of one server know of each other, in a little memory that they share.
+
+gunicorn tells a worker neither that it replaces another nor that it is being replaced.
+"""
+
+import mmap
+
+_WORD = 8
+
+
+class SharedState:
+    """Made before the first worker is forked. Workers are known by their age, which gunicorn counts up from 1."""
+
+    def __init__(self) -> None:
+        # Each word is written and read at once, so that no process has to wait for another.
+        self._words = memoryview(mmap.mmap(-1, 2 * _WORD)).cast("Q")
+
+    def note_serving(self, age: int) -> None:
+        self._words[0] = max(self._words[0], age)
+
+    def note_reload(self, age: int) -> None:
+        """Records that all workers up to this age are to be replaced."""
+        self._words[1] = age
+
+    @property
+    def has_served(self) -> bool:
+        """True once any worker of this server has served."""
+        return self._words[0] > 0
+
+    def is_replaced(self, age: int) -> bool:
+        """Tells if newer workers are to take the place of one of this age."""
+        return age <= self._words[1]
+
+    @property
+    def has_successor(self) -> bool:
+        """True once one of the workers that came with the last reload serves."""
+        return self._words[0] > self._words[1]
+
+
+SHARED_STATE = SharedState()

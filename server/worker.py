@@ -1,0 +1,144 @@
+"""gunicorn's ASGI worker on uvloop: a queue for a crowd to connect, and a stop that is neither held up nor loses work.
+
+gunicorn's master loads this module before it forks, and what the master has loaded no reload renews. So everything else
+is imported in the worker.
+"""
+
+import asyncio
+import signal
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, override
+
+from gunicorn.workers.gasgi import ASGIWorker
+
+from server.shared_state import SHARED_STATE
+
+if TYPE_CHECKING:
+    from server.clients import Clients
+
+DRAIN_SECONDS = 1.0
+"""How long a worker that stops still takes requests on connections that it has."""
+_ACCEPT_SECONDS = 0.1
+"""How long it still takes connections, as some wait that were made before."""
+_PAUSE = 0.05
+
+
+class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's own waits at a stop for kept-alive connections until the master kills it.
+
+    So one of those would cost every request in flight and leave the database's connections to time out.
+    """
+
+    clients: "Clients"
+
+    @override
+    def init_process(self) -> None:
+        self.is_leaving = False
+        self._serving: asyncio.Task[Any] | None = None
+        self._successors: asyncio.Task[None] | None = None
+        super().init_process()
+
+    @override
+    def init_signals(self) -> None:
+        super().init_signals()
+        # uvloop forgets a signal that comes before it runs, and by then the project has yet to be imported.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self.handle_exit_signal())
+
+    @override
+    async def _serve(self) -> None:
+        from server import gunicorn_internals
+        from server.clients import Clients
+
+        super().init_signals()
+        gunicorn_internals.replace()
+        self.clients = Clients(self.loop, self.cfg.worker_connections)
+        # gunicorn leaves its own setting out here, and with the default of 100 a crowd of clients waits for seconds.
+        self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
+        # A replacement may come up without the database, as its end would be that of the whole server.
+        self.state["is_replacement"] = SHARED_STATE.has_served
+        await super()._serve()
+
+    @override
+    def notify(self) -> None:
+        """Called by gunicorn when the worker begins to serve, and once a second from then on."""
+        super().notify()
+        self._serving = asyncio.current_task()
+        SHARED_STATE.note_serving(self.age)
+        self.clients.sweep()
+
+    @override
+    def handle_exit_signal(self) -> None:
+        if self._serving is None:
+            self.alive = False
+        elif self._successors is None and SHARED_STATE.is_replaced(self.age):
+            self._successors = self.loop.create_task(self._await_successors())
+        else:
+            # No worker replaces it, or it has been told twice.
+            self._leave()
+
+    @override
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._leave()
+
+    async def _await_successors(self) -> None:
+        """Serves on until newer workers do, so that no client has to wait for them to start."""
+        for _ in range(int(self.cfg.graceful_timeout / _PAUSE)):
+            if SHARED_STATE.has_successor:
+                break
+            await asyncio.sleep(_PAUSE)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._serving and not self.is_leaving:
+            self.is_leaving = True
+            # gunicorn looks only once a second whether to stop, and does when its pause is interrupted.
+            self._serving.cancel()
+
+    @override
+    async def _shutdown(self) -> None:
+        self.is_leaving = True
+        if not self._quick_shutdown:
+            await self._drain()
+        self.alive = False
+        self.clients.close_idle()
+        # A client that still sends a body is left behind before the master's patience ends.
+        self.cfg.set("graceful_timeout", max(1, self.cfg.graceful_timeout - 3))
+        await super()._shutdown()
+
+    async def _drain(self) -> None:
+        """Serves on for a moment, with answers that end their connections.
+
+        A client may have sent a request that has yet to arrive, and a closed connection would leave it without answer.
+        """
+        started = self.loop.time()
+        while (passed := self.loop.time() - started) < DRAIN_SECONDS and not self._quick_shutdown:
+            if passed >= _ACCEPT_SECONDS:
+                await self._stop_listening()
+                if not self.clients.connections:
+                    return
+            await asyncio.sleep(_PAUSE)
+
+    async def _stop_listening(self) -> None:
+        """Takes the clients that are still in the kernel's queue, which it would reset if no other worker listens."""
+        from server.protocol import Protocol
+
+        waiting = []
+        for server, listener in zip(self.servers, self.sockets, strict=False):
+            with suppress(OSError):
+                # It does not block, and in the end it fails because the queue is empty, or because it is closed.
+                while True:
+                    waiting.append(listener.sock.accept()[0])
+            server.close()
+        for client in waiting:
+            await self.loop.connect_accepted_socket(lambda: Protocol(self), client, ssl=self._get_ssl_context())
+
+    def await_orphan(self, task: "asyncio.Task[None]") -> None:
+        """Counts a request whose client hung up: the end of its client does not cancel it, so neither may a stop."""
+        self.nr_conns += 1
+        task.add_done_callback(self._forget_orphan)
+
+    def _forget_orphan(self, _task: "asyncio.Task[None]") -> None:
+        self.nr_conns -= 1

@@ -1,0 +1,145 @@
+"""Each way of not reaching the database gets its own hint, and none shows the password."""
+
+import ssl
+from pathlib import Path
+
+import certifi
+import psycopg
+import pytest
+
+from persistence.postgres.diagnosis import diagnose
+from persistence.postgres.dsn import Dsn
+from tests.support.processes import free_port
+from tests.support.servers import PostgresServer
+
+HINTS = {
+    "time": "Nothing answered in time",
+    "name": "The host name is unknown",
+    "tls": "The TLS connection cannot be made or trusted",
+    "password": "Check the user and the password in DATABASE_URL",
+    "user": "There is no such user",
+    "database": "Create the database, or check its name",
+    "full": "The server has no connection left",
+    "moment": "The server is starting or stopping",
+    "refused": "No server listens there",
+    "socket": "There is no such socket",
+    "other": "Check DATABASE_URL; docs/database.md explains it.",
+}
+
+
+def failure(dsn: Dsn, **parameters: str) -> psycopg.Error:
+    with pytest.raises(psycopg.OperationalError) as failed:
+        psycopg.connect(Dsn(dsn.parameters | parameters).conninfo, connect_timeout=2)
+    return failed.value
+
+
+def assert_hint(error: BaseException, hint: str, said: str) -> None:
+    diagnosis = diagnose(error)
+    assert diagnosis.hint.startswith(HINTS[hint])
+    assert said in diagnosis.problem
+    assert str(diagnosis) == f"{diagnosis.problem}. {diagnosis.hint}"
+    assert "\n" not in str(diagnosis)
+    assert "hunter2" not in str(diagnosis)
+
+
+def test_a_missing_database(dsn: Dsn) -> None:
+    assert_hint(failure(dsn, dbname="nowhere"), "database", 'database "nowhere" does not exist')
+
+
+def test_a_missing_user(dsn: Dsn) -> None:
+    assert_hint(failure(dsn, user="nobody-here", password="hunter2"), "user", 'role "nobody-here" does not exist')
+
+
+def test_a_missing_socket(tmp_path: Path) -> None:
+    nowhere = Dsn.parse(f"postgresql:///todo?host={tmp_path}")
+
+    assert_hint(failure(nowhere), "socket", "No such file or directory")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_where_nobody_listens(host: str) -> None:
+    nowhere = Dsn.parse(f"postgresql://alice:hunter2@{host}:{free_port()}/todo")
+
+    assert_hint(failure(nowhere), "refused", "refused")
+
+
+def test_an_unknown_host() -> None:
+    # The domain `invalid` is reserved for never existing (RFC 6761).
+    nowhere = Dsn.parse("postgresql://alice:hunter2@todo.invalid/todo")
+
+    assert_hint(failure(nowhere), "name", "todo.invalid")
+
+
+def test_a_wrong_password_and_a_server_without_tls(postgres: PostgresServer) -> None:
+    hba = postgres.folder / "data" / "pg_hba.conf"
+    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
+        admin.execute("CREATE ROLE alice LOGIN PASSWORD 'secret'")
+        hba.write_text("host all alice all scram-sha-256\nhost all postgres all trust\nlocal all all trust\n")
+        admin.execute("SELECT pg_reload_conf()")
+
+        wrong = failure(postgres.dsn, user="alice", password="hunter2")
+        assert_hint(wrong, "password", 'password authentication failed for user "alice"')
+        assert_hint(failure(postgres.dsn, user="alice"), "password", "no password supplied")
+        assert_hint(failure(postgres.dsn, sslmode="require"), "tls", "SSL")
+        assert_hint(failure(postgres.dsn, user="bob"), "other", "no pg_hba.conf entry")
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), psycopg.errors.ConnectionTimeout("connection timeout expired")])
+def test_a_server_that_does_not_answer(error: Exception) -> None:
+    assert_hint(error, "time", "the connection timed out")
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ('connection to server at "10.0.0.1", port 5432 failed: Connection timed out', "time"),
+        ('could not translate host name "db" to address: Name or service not known', "name"),
+        ("[Errno -2] Name or service not known", "name"),
+        ("[Errno -5] No address associated with hostname", "name"),
+        ("SSL error: certificate verify failed", "tls"),
+        ('server certificate for "a" does not match host name "b"', "tls"),
+        ('root certificate file "/x" does not exist', "tls"),
+        ("FATAL:  password authentication failed for user 'alice'", "password"),
+        ("fe_sendauth: no password supplied", "password"),
+        ("FATAL:  sorry, too many clients already", "full"),
+        ('FATAL:  too many connections for role "alice"', "full"),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", "full"),
+        ("FATAL:  the database system is starting up", "moment"),
+        ("FATAL:  the database system is shutting down", "moment"),
+        ("FATAL:  the database system is in recovery mode", "moment"),
+        ("something that nobody foresaw", "other"),
+    ],
+)
+def test_what_servers_and_networks_say(message: str, hint: str) -> None:
+    assert_hint(psycopg.OperationalError(message), hint, message.rpartition(":")[2].strip())
+
+
+def test_of_several_attempts_the_last_counts() -> None:
+    error = psycopg.OperationalError(
+        "Multiple connection attempts failed. All failures were:\n"
+        "- host: 'db', port: '5432', hostaddr: '10.0.0.1': connection failed: Network is unreachable\n"
+        "- host: 'db', port: '5432', hostaddr: '10.0.0.2': connection failed: Connection refused."
+    )
+
+    assert_hint(error, "refused", "hostaddr: '10.0.0.2'")
+
+
+def test_the_advice_of_libpq_is_no_reason() -> None:
+    error = psycopg.OperationalError(
+        'connection is bad: root certificate file "/x" does not exist\n'
+        "Either provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to disable "
+        "server certificate verification."
+    )
+
+    assert_hint(error, "tls", 'root certificate file "/x" does not exist')
+
+
+def test_an_error_that_says_nothing_is_named() -> None:
+    assert_hint(OSError(), "other", "OSError")
+
+
+def test_an_error_of_pythons_tls_is_one_too() -> None:
+    with pytest.raises(ssl.SSLError) as failed:
+        ssl.create_default_context(cafile=certifi.where()).load_verify_locations(cadata=b"no certificate")
+
+    assert_hint(failed.value, "tls", "")

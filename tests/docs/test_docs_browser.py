@@ -1,0 +1,61 @@
+"""The interactive documentation in a real browser, which can reach no host but ours."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from persistence.postgres.dsn import Dsn
+from tests.support.browser import Browser, is_installed
+from tests.support.servers import WebServer, url_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not is_installed(), reason="not installed: chromium, chromium-driver"),
+]
+
+HOST = "todo.example"  # Swagger UI takes a name such as localhost for a developer's machine and does less there.
+
+
+@pytest.fixture
+def web(dsn: Dsn, tmp_path: Path) -> Iterator[WebServer]:
+    with WebServer(tmp_path, {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn)}, "--workers", "1") as web:
+        yield web
+
+
+@pytest.fixture
+def page(web: WebServer, tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path, HOST) as page:
+        page.open(f"http://{HOST}:{web.port}/api/docs")
+        yield page
+
+
+def test_every_operation_is_shown_and_no_other_host_is_asked(web: WebServer, page: Browser) -> None:
+    paths = web.http.get("/openapi.json").json()["paths"]
+
+    page.click(".opblock-summary-control")
+
+    methods, shown = page.texts(".opblock-summary-method"), page.texts(".opblock-summary-path")
+    assert {(method.lower(), path.replace("\u200b", "")) for method, path in zip(methods, shown, strict=True)} == {
+        (method, path) for path, operations in paths.items() for method in operations
+    }
+    assert "Errors" not in page.texts("h4")
+    assert page.complaints() == []
+    requests = page.requests()
+    assert f"http://{HOST}:{web.port}/api/openapi.json" in requests
+    assert {url: end for url, end in requests.items() if end != 200 or not url.startswith(f"http://{HOST}")} == {}
+
+
+def test_what_the_page_proposes_creates_a_task(web: WebServer, page: Browser, alice: UUID) -> None:
+    page.click("#operations-tasks-create_task .opblock-summary-control")
+    page.fill("[data-param-name=user_id] input", str(alice))
+    [proposed] = page.values(".body-param__text")
+
+    page.click(".execute")
+
+    assert page.texts(".live-responses-table .response .response-col_status") == ["201"]
+    [task] = web.http.get(f"/{alice}/tasks").json()["items"]
+    assert json.loads(proposed).items() <= task.items()
+    assert page.complaints() == []

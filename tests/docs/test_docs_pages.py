@@ -1,0 +1,91 @@
+"""The interactive documentation, which asks no other host for anything."""
+
+import re
+from html.parser import HTMLParser
+from typing import override
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+
+from tests.support.helpers import assert_problem
+
+
+class _References(HTMLParser):
+    """Collects what a browser would load for the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+async def _docs(client: httpx.AsyncClient) -> str:
+    response = await client.get("docs")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/html")
+    return response.text
+
+
+async def test_the_page_names_no_other_host(client: httpx.AsyncClient) -> None:
+    page = await _docs(client)
+
+    assert "/api/openapi.json" in page
+    assert not re.search(r"(https?:)?//\w", page)
+
+
+async def test_everything_that_the_page_loads_is_served_here(client: httpx.AsyncClient) -> None:
+    references = _References()
+    references.feed(await _docs(client))
+
+    assert {reference.rpartition(".")[2] for reference in references.found} >= {"js", "css"}
+    for reference in references.found:
+        assert reference.startswith("/")
+        response = await client.get(urljoin("http://test", reference))
+        assert response.status_code == 200, reference
+        assert response.content
+        assert "max-age" in response.headers["Cache-Control"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("swagger-ui-init.js", "text/javascript"),
+        ("swagger-ui.css", "text/css"),
+        ("favicon.png", "image/png"),
+    ],
+)
+async def test_a_browser_is_told_what_a_file_is(client: httpx.AsyncClient, name: str, content_type: str) -> None:
+    response = await client.get(f"http://test/static/ninja/{name}")
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].partition(";")[0] == content_type
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nope.js", "..", "%2e%2e%2f__init__.py", "../__init__.py", "%00", "%FF.js", "swagger-ui.css/", ".css"]
+)
+async def test_an_unknown_file_is_not_found(client: httpx.AsyncClient, name: str) -> None:
+    assert_problem(await client.get(f"http://test/static/ninja/{name}"), 404, "path-not-found")
+
+
+async def test_the_description_is_json_and_names_every_operation(client: httpx.AsyncClient) -> None:
+    response = await client.get("openapi.json")
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("application/json")
+    document = response.json()
+    assert document["openapi"].startswith("3.")
+    operations = {path: set(methods) for path, methods in document["paths"].items()}
+    assert operations == {
+        "/api/{user_id}/tasks": {"get", "post"},
+        "/api/{user_id}/tasks/summary": {"get"},
+        "/api/{user_id}/tasks/{task_id}": {"get", "put", "patch", "delete"},
+        "/api/v1/health": {"get"},
+        "/api/v1/live": {"get"},
+    }

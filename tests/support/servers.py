@@ -1,0 +1,261 @@
+"""Real servers for tests: a PostgreSQL that may be mistreated, and gunicorn as in production."""
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx
+import psutil
+from django.core.management.base import OutputWrapper
+
+from persistence.development import embedded_postgres
+from persistence.postgres.dsn import Dsn
+from tests.support import contract
+from tests.support.processes import TcpServer, clean_environment, free_port
+
+ROOT = Path(__file__).parents[2]
+STARTUP_TIMEOUT = 60.0
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> float:
+    """Waits until the condition holds and returns how long that took, in seconds."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > timeout:
+            raise AssertionError(f"not within {timeout:g} s: {condition}")
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+class PostgresServer:
+    """A PostgreSQL on 127.0.0.1 that may be mistreated; its address stays the same over restarts.
+
+    `settings` are `name=value` for postgresql.conf. Everybody on this machine may connect as `postgres` without a
+    password until the test writes another pg_hba.conf in `folder / "data"`.
+    """
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self._server = TcpServer(folder, self.port, ("fsync=off", *settings))
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(mode=0o700)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thaw()
+        self.stop()
+
+    @property
+    def dsn(self) -> Dsn:
+        return Dsn.parse(self.url)
+
+    @property
+    def url(self) -> str:
+        return self.url_of()
+
+    def url_of(self, user: str = "postgres", password: str = "", database: str = embedded_postgres.DATABASE) -> str:
+        return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        """Ends it as an administrator would: clients are disconnected at once."""
+        self._server.stop()
+
+    def kill(self) -> None:
+        """Ends every process of it at once, as a power cut would."""
+        processes = self._each(psutil.Process.kill)
+        psutil.wait_procs(processes, timeout=10)
+
+    def freeze(self) -> None:
+        """Stalls it: the network still takes what clients send, and no answer comes."""
+        self._each(psutil.Process.suspend)
+
+    def thaw(self) -> None:
+        self._each(psutil.Process.resume)
+
+    def _each(self, treat: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+        """The postmaster goes first, so that it starts no child that would be missed."""
+        treated = []
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+            postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
+            children = postmaster.children(recursive=True)
+            treat(postmaster)
+            treated.append(postmaster)
+            for child in {*children, *_children(postmaster)}:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    treat(child)
+                    treated.append(child)
+        return treated
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+class WebServer:
+    """`gunicorn -c python:config.gunicorn` in an environment of its own; its output is in `log`.
+
+    `http` sends requests to paths below `/api`.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(
+            base_url=f"{self.url}/api",
+            # Each request on a connection of its own, so that all workers get some.
+            headers={"Connection": "close"},
+            timeout=30,
+            # Nothing here is encrypted, and reading the system's certificates takes long.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+            event_hooks={"response": [contract.check_sync]},
+        )
+        self._log = folder / f"gunicorn-{self.port}.log"
+        self._command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
+        self._command += ["--bind", f"127.0.0.1:{self.port}", *arguments]
+        self._environment = {**clean_environment(), **environment}
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_live()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                # Its workers notice that it is gone and leave by themselves.
+                self.process.kill()
+                self.process.wait()
+                raise
+
+    def start(self) -> None:
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+
+    def wait_until_live(self) -> None:
+        deadline = time.monotonic() + STARTUP_TIMEOUT
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"gunicorn ended with {self.process.returncode}:\n{self.log}")
+            with contextlib.suppress(httpx.TransportError):
+                if self.http.get("/v1/live").status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"gunicorn did not answer:\n{self.log}")
+
+    def stop(self) -> int:
+        """Asks it to stop as a supervisor would, and returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(url: str, name: str, *arguments: str, **variables: object) -> Outcome:
+    """Runs a management command as `manage.py` does, but in this process and on the database at `url`."""
+    # Only here, as these modules need Django's settings.
+    from django.core.management import load_command_class
+    from django.test import override_settings
+
+    from config.env import Env
+
+    env = Env(_env_file=None, **{"environment": "development", "database_url": url, **variables})  # type: ignore[arg-type]
+    settings = {
+        "IS_PRODUCTION": env.is_production,
+        "DATABASE_LOCATION": env.database_location,
+        "DATABASE_OPTIONS": env.database_options,
+    }
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    level = logging.getLogger("persistence").level
+    with override_settings(**settings), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        command = load_command_class("web" if name == "export_openapi" else "todos", name)
+        command.stdout, command.stderr = OutputWrapper(out), OutputWrapper(err)
+        try:
+            command.run_from_argv(["manage.py", name, *arguments])
+        except SystemExit as stop:
+            # Python prints what is not a number, and the status is 1.
+            status = stop.code if isinstance(stop.code, int) else 1
+            err.write("" if isinstance(stop.code, int) else f"{stop.code}\n")
+        finally:
+            logging.getLogger("persistence").setLevel(level)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def url_of(dsn: Dsn) -> str:
+    """The address as it would stand in DATABASE_URL."""
+    parameters = {name: value for name, value in dsn.parameters.items() if name != "dbname"}
+    return f"postgresql:///{dsn.database}?{urlencode(parameters)}"
+
+
+def manage(
+    *arguments: str, environment: Mapping[str, str], project: Path = ROOT, wait: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Runs `manage.py` with these settings only, and what `.env` says."""
+    return subprocess.run(
+        [sys.executable, str(project / "manage.py"), *arguments],
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=wait,
+        check=False,
+    )
+
+
+def copy_project(folder: Path) -> Path:
+    """A copy of the project's code without `.env`, for tests that need that or write into it."""
+    folder.mkdir()
+    for name in ("config", "migrations", "persistence", "server", "todos", "web"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("manage.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder

@@ -1,0 +1,58 @@
+"""The API: its routers, how it reads JSON, and how it answers errors."""
+
+from typing import Any, override
+
+from django.http import HttpRequest
+from django.urls import register_converter
+from django.views.decorators.http import require_safe
+from ninja import Swagger
+from ninja.parser import Parser
+
+from todos.api import router as tasks
+from todos.health import router as health
+from todos.requests import JSON_TYPES, PATCH_TYPES
+from web import errors, strict_json
+from web.openapi import DESCRIPTION, VERSION, TodoAPI
+from web.problems import UnsupportedMediaType
+
+
+class Segment:
+    """One segment of a path, empty ones included, so that an empty id is answered as an invalid one (D3)."""
+
+    regex = "[^/]*"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+class StrictParser(Parser):
+    """Reads a body as strict JSON, and only when it is sent as JSON."""
+
+    @override
+    def parse_body(self, request: HttpRequest) -> Any:
+        accepted = PATCH_TYPES if request.method == "PATCH" else JSON_TYPES
+        charset = (request.content_params or {}).get("charset", "utf-8").lower()
+        if coding := request.headers.get("Content-Encoding"):
+            raise UnsupportedMediaType(f"Content-Encoding: {coding}", accepted)
+        if request.content_type not in accepted or charset not in ("utf-8", "us-ascii"):
+            raise UnsupportedMediaType(request.headers.get("Content-Type", ""), accepted)
+        return strict_json.parse(request.body)
+
+
+register_converter(Segment, "segment")
+
+api = TodoAPI(
+    title="Todo API",
+    version=VERSION,
+    description=DESCRIPTION,
+    docs=Swagger(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
+    docs_decorator=require_safe,
+    parser=StrictParser(),
+    urls_namespace="api",
+)
+errors.register(api)
+api.add_router("/v1", health)
+api.add_router("", tasks)

@@ -1,0 +1,116 @@
+"""Exceptions as problems: the one place that decides what a client hears of an error."""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from persistence.postgres.errors import (
+    ConstraintViolated,
+    InvalidValue,
+    OutcomeUnknown,
+    Unavailable,
+    UniqueViolated,
+)
+from persistence.tasks import COLUMNS, VALUES, VersionChanged
+from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
+from todos.etags import etag
+from todos.requests import Request
+from web.problems import (
+    InternalError,
+    MalformedJson,
+    PathNotFound,
+    ServiceUnavailable,
+    WriteOutcomeUnknown,
+    render,
+)
+
+logger = logging.getLogger(__name__)
+
+FIELD_SHOWN = 200
+"""Characters of the name of a field."""
+
+_ANSWERED = {column.key for column in COLUMNS}
+
+_PLAINER = {
+    "missing": "This is required",
+    "extra_forbidden": "There is no such field; check its spelling",
+    "model_attributes_type": "A JSON object is expected",
+    "model_type": "A JSON object is expected",
+    "string_unicode": "The text has a lone surrogate, which is not a character",
+}
+"""pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
+
+
+def translate(error: Exception, request_id: str) -> Problem:
+    """The problem that tells a client about any error; an unexpected one is logged with the request id."""
+    match error:
+        case Problem():
+            return error
+        case ValidationError():
+            return InvalidInput.of(*(_field_error(fault) for fault in error.errors))
+        case Http404():
+            return PathNotFound()
+        case HttpError() if isinstance(error.__cause__, Problem):
+            # Ninja wraps whatever goes wrong while it parses a body.
+            return error.__cause__
+        case HttpError(status_code=400):
+            return MalformedJson("The body cannot be read.")
+        case OutcomeUnknown():
+            logger.warning("Answering 503: %s", error)
+            return WriteOutcomeUnknown(str(error), error.retry_after)
+        case Unavailable():
+            logger.warning("Answering 503: %s", error)
+            return ServiceUnavailable(str(error), error.retry_after)
+        case VersionChanged():
+            return PreconditionFailed(etag(error.current))
+        case UniqueViolated():
+            return Conflict(f"This breaks the rule {error.constraint}.")
+        case ConstraintViolated():
+            return InvalidInput.of({"field": _field(error.constraint), "detail": f"It breaks {error.constraint}"})
+        case InvalidValue():
+            return InvalidInput.of({"field": "body", "detail": str(error)})
+        case SuspiciousOperation():
+            return InvalidInput.of({"field": "query", "detail": "There are too many parameters"})
+    logger.error("Unexpected %s", type(error).__name__, exc_info=error)
+    return InternalError(request_id)
+
+
+def register(api: NinjaAPI) -> None:
+    """Makes Ninja answer every exception of an endpoint with a problem. A plain function, as Ninja awaits none."""
+
+    def answer(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
+        assert isinstance(request, Request)
+        assert isinstance(error, Exception)
+        return render(translate(error, request.request_id))
+
+    # Ninja has handlers of its own for the last three, which would win over the one for Exception.
+    kinds: tuple[type[Exception], ...] = (Exception, HttpError, ValidationError, Http404)
+    for kind in kinds:
+        api.add_exception_handler(kind, answer)
+
+
+def _field(constraint: str) -> str:
+    """The field that a constraint is about: its name has it, by the naming convention."""
+    return next((name for name in VALUES if name in constraint), "body")
+
+
+def _field_error(fault: dict[str, Any]) -> FieldError:
+    """Ninja's place of a fault is ("body", name of the argument, path...) or ("path", name).
+
+    Of one value of a repeated parameter it is ("query", name of the argument, name, number).
+    """
+    source, *place = fault["loc"]
+    if source == "body":
+        place = place[1:]
+    elif len(place) > 1:
+        place = place[1:2]
+    field = ".".join(str(part) for part in place) or "body"
+    detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden" and field in _ANSWERED:
+        detail = "The server decides about this; leave it out"
+    # A client's own name for a field may be as long as the body.
+    return {"field": field[:FIELD_SHOWN], "detail": detail}

@@ -1,0 +1,165 @@
+"""One HTTP request from bytes to bytes, through Django's middleware and URLs, without Django's own ASGI handler.
+
+That one makes a thread executor for every request, runs signals for a database layer that is not used here in
+threads, reads bodies of any size for any time, and cancels a view whose client hangs up, even in the middle of a
+write. An empty view answered a fifth as often through it (docs/decisions/0003-lean-asgi-handler.md).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from inspect import iscoroutinefunction
+from io import BytesIO
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, get_resolver
+from django.utils.module_loading import import_string
+
+from todos.errors import InvalidInput
+from todos.requests import PATCH_TYPES, Request
+from web import request_ids
+from web.errors import translate
+from web.headers import FIXED_HEADERS, NO_STORE
+from web.problems import (
+    ContentTooLarge,
+    MethodNotAllowed,
+    PathNotFound,
+    RequestTimedOut,
+    UnsupportedMediaType,
+    render,
+)
+
+type Message = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[Message]]
+type Send = Callable[[Message], Awaitable[None]]
+
+BODY_TIMEOUT = 10.0
+"""Seconds for a body to arrive whole."""
+
+_USUALLY_WITHOUT_BODY = ("GET", "DELETE", "OPTIONS")
+_LENGTH_DIGITS = 18
+"""Digits of a Content-Length beyond which it need not be read: no limit is that large."""
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole, so no answer is awaited."""
+
+
+class Handler:
+    """Answers every request, whatever happens."""
+
+    def __init__(self) -> None:
+        self._respond: Callable[[Request], Awaitable[HttpResponseBase]] = _call_view
+        for name in reversed(settings.MIDDLEWARE):
+            # All of it is async. Django's own loader would answer a failure in HTML, and from a thread.
+            self._respond = import_string(name)(self._respond)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # The answer of GET, without the body (RFC 9110, section 9.3.2).
+            scope = {**scope, "method": "GET"}
+        headers = dict(scope["headers"])
+        request_id = request_ids.request_id_from(headers)
+        request_ids.current.set(request_id)
+        try:
+            request = _request(scope)
+            request.request_id = request_id
+            request.database = scope["state"]["database"]
+            request.receive_body = partial(_read_body, scope["method"], headers, receive)
+            response = await self._respond(request)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
+            response = render(translate(error, request_id))
+        await _send(response, request_id, send, with_body=not is_head)
+
+
+async def _call_view(request: Request) -> HttpResponseBase:
+    """The innermost part of the middleware: its errors are problems already, so that they get headers as well."""
+    try:
+        request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
+        match = get_resolver().resolve(request.path_info)
+        request.resolver_match = match
+        response = match.func(request, *match.args, **match.kwargs)
+        if iscoroutinefunction(match.func):
+            response = await response
+    except ClientGone:
+        raise
+    except Resolver404:
+        return render(PathNotFound(request.path_info))
+    except Exception as error:  # noqa: BLE001 - as above
+        return render(translate(error, request.request_id))
+    if isinstance(response, HttpResponseNotAllowed):
+        allowed = _allowed(response["Allow"].split(", "))
+        if request.method == "OPTIONS":
+            headers = {"Allow": ", ".join(allowed)}
+            if "PATCH" in allowed:
+                headers["Accept-Patch"] = ", ".join(PATCH_TYPES)
+            return HttpResponse(status=204, headers=headers)
+        return render(MethodNotAllowed(allowed))
+    assert isinstance(response, HttpResponseBase)
+    return response
+
+
+def _allowed(methods: list[str]) -> list[str]:
+    """The methods of a path: HEAD where it has GET, and OPTIONS always (RFC 9110, section 9.3.7)."""
+    return sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})
+
+
+def _request(scope: Message) -> Request:
+    try:
+        request = Request(scope, BytesIO())
+    except UnicodeDecodeError:
+        raise InvalidInput.of({"field": "query", "detail": "The query string is not UTF-8"}) from None
+    except BadRequest:
+        # Django says so of a Content-Type that it cannot take apart.
+        raise UnsupportedMediaType("one that cannot be read") from None
+    return request
+
+
+async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body, refused as soon as it is known to be too large or too slow."""
+    if method in _USUALLY_WITHOUT_BODY and b"content-length" not in headers and b"transfer-encoding" not in headers:
+        return b""
+    declared = headers.get(b"content-length", b"0").lstrip(b"0")
+    if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE):
+        raise ContentTooLarge(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            while message.get("more_body", False) and len(body) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+                message = await receive()
+                body += message.get("body", b"")
+    except TimeoutError:
+        raise RequestTimedOut("body", BODY_TIMEOUT) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        raise ContentTooLarge(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    return body
+
+
+async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with_body: bool) -> None:
+    assert isinstance(response, HttpResponse)  # Nothing here streams.
+    content = response.content
+    has_content = response.status_code not in (204, 304)
+    headers = [
+        *(
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in response.items()
+            if name.lower() != "content-length" and (has_content or name.lower() != "content-type")
+        ),
+        *([(b"Content-Length", b"%d" % len(content))] if has_content else []),
+        (b"X-Request-ID", request_id.encode("ascii")),
+        *FIXED_HEADERS,
+    ]
+    if "Cache-Control" not in response.headers:
+        headers.append(NO_STORE)
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": content if with_body else b""})

@@ -1,0 +1,229 @@
+"""The OpenAPI document: what Ninja reads from the endpoints, completed and cleaned for generators of clients."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, override
+
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
+from ninja.types import DictStrAny
+from pydantic import TypeAdapter
+
+from todos import contract
+from todos.contract import LINKS, PATH_PARAMETERS, references
+from todos.errors import InvalidInput, PreconditionFailed, Problem, TaskNotFound, UserNotFound
+from todos.etags import etag
+from todos.schemas import ProblemOut
+from web.problems import (
+    ContentTooLarge,
+    InternalError,
+    MalformedJson,
+    PathNotFound,
+    RequestTimedOut,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+    WriteOutcomeUnknown,
+)
+
+# The contract has the version of the package.
+VERSION: str = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+DESCRIPTION = """\
+Tasks of many users.
+
+- **Errors** are problem documents (RFC 9457): decide by `type`, show `detail`.
+- **Bodies** are strict JSON (RFC 8259) in UTF-8 with `Content-Type: application/json`; PATCH takes \
+`application/merge-patch+json` as well. Unknown members are refused, and so are unknown query parameters of tasks.
+- **HEAD** answers as GET does, without the body. **OPTIONS** and a 405 name the methods of a path in `Allow`.
+- **X-Request-ID**: send your own and find it in the server's log and in the answer.
+- There is no sign-in yet: a client that knows a user's id can read and change that user's tasks.
+"""
+TAGS = [
+    {"name": "tasks", "description": "The tasks of one user. Those of other users cannot be seen or reached."},
+    {"name": "health", "description": "For operators of the service."},
+]
+HEADERS: Mapping[str, Any] = {
+    "X-Request-ID": {
+        "description": "The id of the request in the server's log: the one you sent, or one that was made up.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Accept": {
+        "description": "The content types that may be sent.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    **contract.HEADERS,
+}
+EXAMPLES: tuple[Problem, ...] = (
+    InvalidInput.of({"field": "title", "detail": "This is required"}),
+    MalformedJson("Expecting value at line 1, column 1."),
+    TaskNotFound(),
+    UserNotFound(),
+    PathNotFound(),
+    RequestTimedOut("body", 10),
+    PreconditionFailed(etag(contract.TASK["version"] + 1)),
+    ContentTooLarge(65536),
+    UnsupportedMediaType("text/plain"),
+    InternalError("44b3317e87b4406f8a31f7b7267d4304"),
+    ServiceUnavailable("The database cannot serve this request now."),
+    WriteOutcomeUnknown("The connection to the database was lost, so the change may have been made, or not."),
+)
+"""One of each kind, in the order in which the document names them."""
+
+
+class TodoAPI(NinjaAPI):
+    """A Ninja API with our document, which is made once: that takes long enough to hold up every other request.
+
+    There is one prefix, so the first one asked for is the one.
+    """
+
+    _document: OpenAPISchema | None = None
+    _nothing = HttpResponse()
+
+    @override
+    def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
+        """The response that Ninja makes for each request, for endpoints that ask for one to add headers to.
+
+        None here asks for it, so it need not be made again.
+        """
+        return self._nothing
+
+    @override
+    def get_openapi_schema(
+        self, *, path_prefix: str | None = None, path_params: DictStrAny | None = None
+    ) -> OpenAPISchema:
+        if self._document is None:
+            self._document = _complete(OpenAPISchema(self, path_prefix or self.get_root_path(path_params or {})))
+        return self._document
+
+
+def _complete(document: OpenAPISchema) -> OpenAPISchema:
+    schemas = document["components"]["schemas"] | _problem_schemas()
+    # Its members are parameters, each for itself.
+    del schemas["TaskQuery"]
+    enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation["parameters"]:
+                _complete_parameter(parameter)
+            _complete_answers(operation, tuple(_problems_of(path, method, operation)))
+    document |= {
+        "paths": _tidied(document["paths"], enums),
+        "components": {"schemas": _complete_schemas(schemas, enums), "headers": HEADERS, "links": LINKS},
+        "tags": TAGS,
+        "servers": [{"url": "/"}],
+    }
+    return document
+
+
+def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[type[Problem]]:
+    """The problems that an operation can answer with: its own, and those that follow from what it is."""
+    yield from (ContentTooLarge, RequestTimedOut, InternalError)
+    own = operation[contract.PROBLEMS]
+    yield from own
+    if "{user_id}" in path:
+        yield from (InvalidInput, ServiceUnavailable)
+        if not any(problem.status == PathNotFound.status for problem in own):
+            yield PathNotFound
+        if method != "get":
+            yield WriteOutcomeUnknown
+    if "requestBody" in operation:
+        yield from (MalformedJson, UnsupportedMediaType)
+
+
+def _complete_answers(operation: dict[str, Any], problems: tuple[type[Problem], ...]) -> None:
+    del operation[contract.PROBLEMS]
+    answers: dict[int, Any] = operation["responses"]
+    for problem in EXAMPLES:
+        if isinstance(problem, problems):
+            content: Any = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+            answer = answers.setdefault(
+                problem.status,
+                {
+                    "description": "",
+                    "headers": references("headers", *problem.headers),
+                    "content": {"application/problem+json": content},
+                },
+            )
+            answer["description"] += f"{' ' * bool(answer['description'])}{problem.title}."
+            answer["content"]["application/problem+json"]["examples"][problem.kind] = {
+                "summary": problem.title,
+                "value": problem.document,
+            }
+    for answer in answers.values():
+        answer["headers"] |= references("headers", "X-Request-ID")
+    operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
+
+
+def _complete_schemas(schemas: Mapping[str, Any], enums: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
+    """The schemas by their public names, in alphabetical order."""
+    complete = {_public(name): _tidied(schemas[name], enums, top=True) for name in sorted(schemas, key=_public)}
+    if len(complete) < len(schemas):
+        raise TypeError(f"two schemas of {', '.join(schemas)} have one public name")
+    for name, schema in complete.items():
+        _insist_on_description(f"the schema {name}", schema)
+        for field, value in schema.get("properties", {}).items():
+            if name in ("Task", "NewTask", "TaskReplacement", "TaskChanges"):
+                _insist_on_description(f"the field {field} of {name}", value)
+            # Generators take a member with a default for one that is always there; its description names the default.
+            value.pop("default", None)
+            # The examples of whole tasks are made of these.
+            value.pop("examples", None)
+    return complete
+
+
+def _insist_on_description(place: str, schema: Mapping[str, Any]) -> None:
+    if not schema.get("description"):
+        raise TypeError(f"{place} has no description: add one in todos/schemas.py or todos/types.py")
+
+
+def _complete_parameter(parameter: dict[str, Any]) -> None:
+    schema = parameter["schema"]
+    schema.pop("description", None)
+    if parameter["in"] == "path":
+        if parameter["name"] not in PATH_PARAMETERS:
+            raise TypeError(f"the path parameter {parameter['name']} is not in PATH_PARAMETERS of todos/contract.py")
+        parameter["description"], parameter["example"] = PATH_PARAMETERS[parameter["name"]]
+    if "anyOf" in schema:
+        # A parameter that is not sent is absent, never null.
+        [given] = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
+        schema |= given
+    if not schema.get("default"):
+        # None and [] stand for what was not sent.
+        schema.pop("default", None)
+
+
+def _problem_schemas() -> dict[str, Any]:
+    schema = TypeAdapter(ProblemOut).json_schema(ref_template=REF_TEMPLATE)
+    return {**schema.pop("$defs"), "ProblemOut": schema}
+
+
+def _tidied(node: Any, enums: Mapping[tuple[Any, ...], str], *, top: bool = False) -> Any:
+    """Every enum by its name, and without pydantic's titles: both become names of types in clients."""
+    if isinstance(node, list):
+        return [_tidied(item, enums) for item in node]
+    if not isinstance(node, dict):
+        return _public(node) if isinstance(node, str) and node.startswith("#/components/schemas/") else node
+    tidy = {
+        key: value if key in ("example", "examples") else _tidied(value, enums)
+        for key, value in node.items()
+        if key != "title" or not isinstance(value, str)
+    }
+    if len(tidy.get("allOf", ())) == 1:
+        tidy |= tidy.pop("allOf")[0]
+    if not top and (name := enums.get(tuple(tidy.get("enum", ())))):
+        del tidy["enum"], tidy["type"]
+        tidy["$ref"] = _public(REF_TEMPLATE.format(model=name))
+    return tidy
+
+
+def _public(name: str) -> str:
+    """A schema as clients know it: `Out` only keeps ours apart from tables."""
+    return name.removesuffix("Out")

@@ -1,0 +1,111 @@
+"""Problems of any HTTP service (RFC 9457), and how a problem becomes an answer."""
+
+from collections.abc import Collection
+
+import orjson
+from django.http import HttpResponse
+
+# Under this name for the server, too, which answers with problems and does not know `todos`.
+from todos.errors import Problem as Problem  # noqa: PLC0414 - the type checker asks for it
+
+
+def render(problem: Problem) -> HttpResponse:
+    return HttpResponse(
+        orjson.dumps(problem.document),
+        status=problem.status,
+        content_type="application/problem+json",
+        headers=dict(problem.headers),
+    )
+
+
+class MalformedRequest(Problem):
+    """What the server found before there was a request for the application; so are the next two."""
+
+    status, kind, title = 400, "malformed-request", "The request is not proper HTTP"
+
+
+class TargetTooLong(Problem):
+    status, kind, title = 414, "target-too-long", "The first line of the request is too long"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The method, the path and the query may have at most {limit:,} bytes together.")
+
+
+class HeadTooLarge(Problem):
+    status, kind, title = 431, "head-too-large", "The headers are too large"
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(f"A request may have at most {count:,} headers, and each at most {size:,} bytes.")
+
+
+class MalformedJson(Problem):
+    status, kind, title = 400, "malformed-json", "The body is not JSON"
+
+
+class PathNotFound(Problem):
+    status, kind, title = 404, "path-not-found", "There is nothing at this path"
+
+    def __init__(self, path: str = "") -> None:
+        hint = "leave out the slash at its end" if len(path) > 1 and path.endswith("/") else "/api/docs lists them all"
+        super().__init__(f"No resource has this path; {hint}.")
+
+
+class MethodNotAllowed(Problem):
+    status, kind, title = 405, "method-not-allowed", "The resource does not have this method"
+
+    def __init__(self, methods: Collection[str]) -> None:
+        allowed = ", ".join(methods)
+        super().__init__(f"Use one of: {allowed}.", headers={"Allow": allowed})
+
+
+class RequestTimedOut(Problem):
+    status, kind, title = 408, "request-timeout", "The request took too long to arrive"
+
+    def __init__(self, part: str, seconds: float) -> None:
+        super().__init__(f"The {part} did not arrive within {seconds:g} seconds.")
+
+
+class ContentTooLarge(Problem):
+    status, kind, title = 413, "content-too-large", "The body is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"A body may have at most {limit} bytes.")
+
+
+class UnsupportedMediaType(Problem):
+    status, kind, title = 415, "unsupported-media-type", "The body has another type than JSON"
+
+    def __init__(self, content_type: str, accepted: Collection[str] = ("application/json",)) -> None:
+        said = f"not {content_type}" if content_type else "which is missing"
+        super().__init__(
+            f"Send JSON with the header Content-Type: {' or '.join(accepted)}, {said}.",
+            headers={"Accept": ", ".join(accepted)},
+        )
+
+
+class InternalError(Problem):
+    status, kind, title = 500, "internal-error", "Something unexpected happened"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The server's log says more under the request id {request_id}.")
+
+
+class ServiceUnavailable(Problem):
+    """Another try can succeed, after the seconds that Retry-After names."""
+
+    status, kind, title = 503, "service-unavailable", "The service cannot answer right now"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class WriteOutcomeUnknown(Problem):
+    """The write may have happened or not; a repeat that a key, an id or If-Match makes safe tells which."""
+
+    status, kind, title = 503, "outcome-unknown", "Whether the change was made is not known"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(
+            f"{detail} Look, or send it again if an Idempotency-Key, an `id` or If-Match makes that safe.",
+            headers={"Retry-After": str(retry_after)},
+        )
