@@ -30,10 +30,12 @@ test-slow: setup ## Run the tests that take long: real servers, browsers, genera
 fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,000 in bent bytes (CASES=1000000, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz
 
-chaos: setup ## Break everything it depends on, half an hour, and count what is lost (ARGS="deadlock" for one row)
+chaos: setup ## Break everything it depends on, half an hour, and count what is lost (ARGS="deadlock" for one scenario)
+	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults $(ARGS)
 
 chaos-quick: setup ## The same in about five minutes, with fewer rounds
+	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults --quick $(ARGS)
 
 bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
@@ -73,6 +75,7 @@ lock: ## Write the lock files from pyproject.toml (ARGS=--upgrade for newer vers
 	$(COMPILE) --python-version 3.13 -o requirements/benchmarks.txt pyproject.toml \
 		--group bench -c requirements/production.txt; \
 	echo uv | $(COMPILE) --python-version 3.8 -o requirements/uv.txt -
+	@$(MAKE) --no-print-directory test ARGS=tests/server/test_gunicorn_internals.py
 
 clean: ## Remove .venv and its like, .uv and all caches, but never the database in .postgres
 	@rm -rf .venv .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

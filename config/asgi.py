@@ -54,7 +54,7 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
             return
         scope["state"]["database"] = database
         # What has been imported stays. Looking through it again and again for garbage stopped the worker for tens of
-        # milliseconds each time (docs/decisions/0017-event-loop-and-garbage.md).
+        # milliseconds each time (docs/adr/0017-event-loop-and-garbage.md).
         gc.collect()
         gc.freeze()
         await send({"type": "lifespan.startup.complete"})

@@ -18,23 +18,6 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_POOL_MIN = 5
 
-EXAMPLES = {
-    "DATABASE_URL": f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)",
-    "ENVIRONMENT": "development  (or production)",
-    "CORS_ORIGINS": "http://localhost:3000,https://todo.example.com",
-    "LOG_LEVEL": "INFO  (or DEBUG, WARNING, ERROR)",
-    "AUTO_MIGRATE": "true",
-    "DATABASE_PRIVATE_HOSTS": "db,postgres",
-    "DATABASE_POOLER": "true",
-    "DATABASE_POOL_MIN": "5",
-    "DATABASE_POOL_MAX": "20",
-    "DATABASE_POOL_TIMEOUT": "30  (seconds)",
-    "DATABASE_POOL_LIFETIME": "3600  (seconds)",
-    "DATABASE_CONNECT_TIMEOUT": "5  (seconds)",
-    "REQUEST_TIMEOUT": "5  (seconds)",
-    "BODY_MAX_BYTES": "65536",
-}
-
 
 def _split(value: Any) -> Any:
     """Splits `a, b` as it stands in a variable; pydantic-settings would expect JSON."""
@@ -45,27 +28,31 @@ type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Env(BaseSettings):
-    """Every setting, by the name of its variable in lower case; `docs/configuration.md` explains each.
+    """Every setting with an example, by the name of its variable in lower case; `docs/configuration.md` explains each.
 
     Fields that others are checked against come before them.
     """
 
     model_config = SettingsConfigDict(frozen=True, env_file=ROOT / ".env", env_file_encoding="utf-8", extra="ignore")
 
-    environment: Literal["development", "production"]
-    database_private_hosts: _Names = ()
-    database_url: str = Field(repr=False)
-    database_pooler: bool = False
-    database_pool_max: int = Field(20, ge=1, le=100)
-    database_pool_min: int | None = Field(None, ge=1, le=100)
-    database_pool_timeout: float = Field(30, gt=0, le=30)
-    database_pool_lifetime: float = Field(3600, ge=1)
-    database_connect_timeout: float = Field(5, ge=2, le=30)
-    auto_migrate: bool = False
-    cors_origins: _Names = ("http://localhost:3000",)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = None
-    request_timeout: float = Field(5, gt=0, le=60)
-    body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=16 * 1024 * 1024)
+    environment: Literal["development", "production"] = Field(examples=["development  (or production)"])
+    database_private_hosts: _Names = Field((), examples=["db,postgres"])
+    database_url: str = Field(repr=False, examples=[f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)"])
+    database_pooler: bool = Field(default=False, examples=["true"])
+    database_pool_max: int = Field(20, ge=1, le=100, examples=["20"])
+    database_pool_min: int | None = Field(None, ge=1, le=100, examples=["5"])
+    database_pool_timeout: float = Field(30, gt=0, le=30, examples=["30  (seconds)"])
+    database_pool_lifetime: float = Field(3600, ge=1, examples=["3600  (seconds)"])
+    database_connect_timeout: float = Field(5, ge=2, le=30, examples=["5  (seconds)"])
+    auto_migrate: bool = Field(default=False, examples=["true"])
+    cors_origins: _Names = Field(
+        ("http://localhost:3000",), examples=["http://localhost:3000,https://todo.example.com"]
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        None, examples=["INFO  (or DEBUG, WARNING, ERROR)"]
+    )
+    request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
+    body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=16 * 1024 * 1024, examples=["65536"])
 
     @field_validator("environment", "log_level", mode="before")
     @classmethod
@@ -153,7 +140,8 @@ def _describe(fault: ErrorDetails) -> str:
         problem = f"cannot be used: {_reason(fault)}"
     else:
         problem = f"cannot be {fault['input']!r}: {_reason(fault)}"
-    return f"  {name} {problem}\n      for example: {name}={EXAMPLES[name]}"
+    [example] = Env.model_fields[name.lower()].examples or [""]
+    return f"  {name} {problem}\n      for example: {name}={example}"
 
 
 def _reason(fault: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""How gunicorn serves: `gunicorn -c python:config.gunicorn`. `--bind`, `--workers` and the rest override these."""
+"""The settings of `gunicorn -c python:config.gunicorn`; `--bind`, `--workers` and other options override them."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""How Alembic runs the steps: one process at a time, each step whole or not at all, and never waiting long for a table.
+"""Alembic's way to run the steps: one process at a time, each step whole or not at all, with short waits for tables.
 
 `persistence.migrator` hands over the connection, or nothing when the SQL is only printed; the `alembic` command finds
 the database in the settings.

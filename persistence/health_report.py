@@ -1,4 +1,4 @@
-"""What `dbhealth` tells about a database."""
+"""The report of `dbhealth` about a database."""
 
 from dataclasses import dataclass
 from statistics import median

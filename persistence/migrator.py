@@ -30,16 +30,16 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 
 LOCK_TIMEOUT = "3s"
-"""How long a revision waits for a table in use: as long as it waits, later statements on that table wait behind it.
+"""The wait of a revision for a table in use: as long as it waits, later statements on that table wait behind it.
 
 Well below the 5 seconds that a request may take by default, so that requests come late, but do not fail.
 """
 MIGRATION_LOCK_TIMEOUT = "120s"
-"""How long to wait for another process that is migrating the same database."""
+"""The wait for another process that is migrating the same database."""
 MIGRATION_LOCK = 0x746F646F
 """The key of the advisory lock that one process at a time holds to migrate: 'todo' in ASCII."""
 CLIENT_CHECK_INTERVAL = "1s"
-"""How soon the server ends the statement of a process that was killed, and with it the process's migration lock."""
+"""The delay until the server ends the statement of a process that was killed, which drops its migration lock."""
 
 type Direction = Literal["up", "down"]
 type State = Literal["up-to-date", "behind", "unknown"]
@@ -116,7 +116,7 @@ def path(current: str | None, target: str) -> tuple[Direction, list[str]]:
     return ("up", known[here + 1 : there + 1]) if there >= here else ("down", known[here:there:-1])
 
 
-def migrate(dsn: Dsn, target: str = "head", report: Callable[[Step], None] | None = None) -> list[Step]:
+def migrate(dsn: Dsn, target: str = "head", report: Callable[[Step], None] = lambda _: None) -> list[Step]:
     """Goes up or down to a revision, each step in a transaction of its own, and returns the steps.
 
     Any number of processes may call it at once: one migrates, the others wait and find nothing to do.
@@ -140,8 +140,7 @@ def migrate(dsn: Dsn, target: str = "head", report: Callable[[Step], None] | Non
                 # A migration is code, so anything can be wrong with it.
                 raise MigrationError(f"Revision {revision} ({revisions()[revision]}) {_explain(error)}") from error
             steps.append(Step(revision, revisions()[revision], direction, time.monotonic() - started))
-            if report:
-                report(steps[-1])
+            report(steps[-1])
     return steps
 
 

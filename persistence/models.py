@@ -34,7 +34,7 @@ EMAIL_MAX_LENGTH = 254
 """The longest address that SMTP can carry (RFC 5321, section 4.5.3.1.3)."""
 
 UNUSABLE_PASSWORD = "!"  # noqa: S105 - a mark that no hash can equal, not a secret
-"""The `password_hash` of a user who signs in elsewhere (D2)."""
+"""The `password_hash` of a user that signs in elsewhere (D2)."""
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -65,7 +65,7 @@ _TOUCHED: dict[str, Any] = {
     "onupdate": text("greatest(now(), updated_at + interval '1 microsecond')"),
 }
 # A version starts at the microsecond of the insert, so that a task that is made again under a deleted one's id does not
-# repeat a version that some client still holds (docs/decisions/0011-versions-and-etags.md).
+# repeat a version that some client still holds (docs/adr/0011-versions-and-etags.md).
 _COUNTED: dict[str, Any] = {
     "server_default": text("(extract(epoch FROM now()) * 1000000)::bigint"),
     "onupdate": text("version + 1"),

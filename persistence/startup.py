@@ -1,4 +1,4 @@
-"""How a server comes up with its database: with retries in production, without any in development (D11, D14)."""
+"""The start of a server with its database: with retries in production, without any in development (D11, D14)."""
 
 import asyncio
 import logging

@@ -10,26 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAliasType
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    ColumnElement,
-    CompoundSelect,
-    Select,
-    Text,
-    Uuid,
-    and_,
-    any_,
-    bindparam,
-    cast,
-    false,
-    func,
-    literal_column,
-    not_,
-    select,
-    tuple_,
-    union_all,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import Priority, Status, values_of
@@ -45,55 +26,57 @@ type Filters = Mapping[str, Any]
 """Names of `CONDITIONS`, each with what it binds, or None."""
 
 SHAPES_KEPT = 1000
-"""Of more than 100,000 that are possible; building one takes about as long as running it."""
+"""Statements kept, of more than 100,000 possible; building one takes about as long as running it."""
 
 
-def _bound(name: str, column: str) -> ColumnElement[Any]:
-    return bindparam(name, type_=TABLE.c[column].type)
+def _bound(name: str, column: str) -> sa.ColumnElement[Any]:
+    return sa.bindparam(name, type_=TABLE.c[column].type)
 
 
-_TEXT = func.lower(TABLE.c.title + literal_column("E'\\n'") + func.coalesce(TABLE.c.description, literal_column("''")))
-_WORD = func.unnest(cast(bindparam("words"), ARRAY(Text()))).column_valued("word")
-_OVERDUE = and_(TABLE.c.due_date < func.now(), TABLE.c.status == PENDING)
+_TEXT = sa.func.lower(
+    TABLE.c.title + sa.literal_column("E'\\n'") + sa.func.coalesce(TABLE.c.description, sa.literal_column("''"))
+)
+_WORD = sa.func.unnest(sa.cast(sa.bindparam("words"), ARRAY(sa.Text()))).column_valued("word")
+_OVERDUE = sa.and_(TABLE.c.due_date < sa.func.now(), TABLE.c.status == PENDING)
 # The keys find the user's tasks by the index, which has no tasks without tags; they are hashes, so the tags decide.
-_WANTED = cast(bindparam("tags"), ARRAY(Text()))
-_TAGGED_WITH = and_(
-    TABLE.c.tags != literal_column("'{}'"),
-    func.tag_keys(TABLE.c.user_id, TABLE.c.tags, type_=ARRAY(BigInteger())).contains(
-        func.tag_keys(_bound("user_id", "user_id"), _WANTED, type_=ARRAY(BigInteger()))
+_WANTED = sa.cast(sa.bindparam("tags"), ARRAY(sa.Text()))
+_TAGGED_WITH = sa.and_(
+    TABLE.c.tags != sa.literal_column("'{}'"),
+    sa.func.tag_keys(TABLE.c.user_id, TABLE.c.tags, type_=ARRAY(sa.BigInteger())).contains(
+        sa.func.tag_keys(_bound("user_id", "user_id"), _WANTED, type_=ARRAY(sa.BigInteger()))
     ),
     TABLE.c.tags.contains(_WANTED),
 )
 
-CONDITIONS: dict[str, ColumnElement[bool]] = {
+CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
-    "nothing": literal_column("false", Boolean()),
-    "status": TABLE.c.status == cast(bindparam("status"), TABLE.c.status.type),
-    "priority": TABLE.c.priority == cast(bindparam("priority"), TABLE.c.priority.type),
-    "priorities": TABLE.c.priority == any_(cast(bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
+    "nothing": sa.literal_column("false", sa.Boolean()),
+    "status": TABLE.c.status == sa.cast(sa.bindparam("status"), TABLE.c.status.type),
+    "priority": TABLE.c.priority == sa.cast(sa.bindparam("priority"), TABLE.c.priority.type),
+    "priorities": TABLE.c.priority == sa.any_(sa.cast(sa.bindparam("priorities"), ARRAY(TABLE.c.priority.type))),
     "tags": _TAGGED_WITH,
     "due_before": TABLE.c.due_date < _bound("due_before", "due_date"),
     "due_after": TABLE.c.due_date > _bound("due_after", "due_date"),
     "overdue": _OVERDUE,
     # Without a due date it is neither true nor false that the date has passed.
-    "not_overdue": not_(func.coalesce(_OVERDUE, false())),
+    "not_overdue": sa.not_(sa.func.coalesce(_OVERDUE, sa.false())),
     "with_due_date": TABLE.c.due_date.is_not(None),
     "without_due_date": TABLE.c.due_date.is_(None),
     "created_before": TABLE.c.created_at < _bound("created_before", "created_at"),
     "created_after": TABLE.c.created_at > _bound("created_after", "created_at"),
     "updated_before": TABLE.c.updated_at < _bound("updated_before", "updated_at"),
     "updated_after": TABLE.c.updated_at > _bound("updated_after", "updated_at"),
-    "words": ~select(_WORD).where(func.strpos(_TEXT, func.lower(_WORD)) == literal_column("0")).exists(),
+    "words": ~sa.select(_WORD).where(sa.func.strpos(_TEXT, sa.func.lower(_WORD)) == sa.literal_column("0")).exists(),
 }
 """Each filter by name; one that needs a value binds it under the same name."""
 
-_KEYS: dict[SortKey, ColumnElement[Any]] = {
+_KEYS: dict[SortKey, sa.ColumnElement[Any]] = {
     "created_at": TABLE.c.created_at,
     "updated_at": TABLE.c.updated_at,
     "due_date": TABLE.c.due_date,
     "priority": TABLE.c.priority,
     # By code points, so that the order is the same in every database and a cursor stays good.
-    "title": func.lower(TABLE.c.title).collate("C"),
+    "title": sa.func.lower(TABLE.c.title).collate("C"),
 }
 
 _RANGES: dict[SortKey, frozenset[str]] = {
@@ -115,12 +98,12 @@ def has_one_plan(filters: frozenset[str], sort: SortKey) -> bool:
 @lru_cache(maxsize=SHAPES_KEPT)
 def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement:
     """The statement of one shape. Tasks without a due date come last in both directions; the id makes a total order."""
-    limit: ColumnElement[Any] = bindparam("limit", type_=BigInteger())
+    limit: sa.ColumnElement[Any] = sa.bindparam("limit", type_=sa.BigInteger())
     if has_one_plan(filters, sort):
         # PostgreSQL knows how many tasks a user has on average. Where that is less than the limit, it would read and
         # sort all of them; when it cannot see the limit, it reads in order and stops.
-        limit = select(limit).scalar_subquery()
-    clause = select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
+        limit = sa.select(limit).scalar_subquery()
+    clause = sa.select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
     if sort == "due_date":
         return Statement(_by_due_date(clause, limit, descending=descending, start=start))
     if start != "first":
@@ -129,20 +112,20 @@ def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, 
 
 
 def _by_due_date(
-    clause: Select[*tuple[Any, ...]], limit: ColumnElement[Any], *, descending: bool, start: Start
-) -> Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]:
+    clause: sa.Select[*tuple[Any, ...]], limit: sa.ColumnElement[Any], *, descending: bool, start: Start
+) -> sa.Select[*tuple[Any, ...]] | sa.CompoundSelect[*tuple[Any, ...]]:
     """Tasks with a due date, then those without: two ranges of one index, read no further than the page needs."""
     due_date, order = TABLE.c.due_date, _order("due_date", descending=descending)
     undated = clause.where(due_date.is_(None)).order_by(*order)
     if start == "after-null":
-        last_id, task_id = bindparam("after_id", type_=Uuid()), TABLE.c.id
+        last_id, task_id = sa.bindparam("after_id", type_=sa.Uuid()), TABLE.c.id
         return undated.where(task_id < last_id if descending else task_id > last_id).limit(limit)
     dated = clause.where(due_date.is_not(None)).order_by(*order).limit(limit)
     if start == "after":
         dated = dated.where(_after("due_date", descending=descending))
     first = dated.cte("dated")
-    rest = undated.limit(limit - select(func.count()).select_from(first).scalar_subquery()).cte("undated")
-    both = union_all(select(first), select(rest))
+    rest = undated.limit(limit - sa.select(sa.func.count()).select_from(first).scalar_subquery()).cte("undated")
+    both = sa.union_all(sa.select(first), sa.select(rest))
     due_date, task_id = both.selected_columns.due_date, both.selected_columns.id
     return both.order_by(
         (due_date.desc() if descending else due_date.asc()).nulls_last(),
@@ -150,17 +133,17 @@ def _by_due_date(
     )
 
 
-def _order(sort: SortKey, *, descending: bool) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+def _order(sort: SortKey, *, descending: bool) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
     key, task_id = _KEYS[sort], TABLE.c.id
     return (key.desc(), task_id.desc()) if descending else (key.asc(), task_id.asc())
 
 
-def _after(sort: SortKey, *, descending: bool) -> ColumnElement[bool]:
+def _after(sort: SortKey, *, descending: bool) -> sa.ColumnElement[bool]:
     """The condition for what follows the last row of the page before, which is bound as `after` and `after_id`."""
-    last: ColumnElement[Any] = cast(bindparam("after"), TABLE.c[sort].type)
+    last: sa.ColumnElement[Any] = sa.cast(sa.bindparam("after"), TABLE.c[sort].type)
     if sort == "title":
-        last = func.lower(last).collate("C")
-    here, there = tuple_(_KEYS[sort], TABLE.c.id), tuple_(last, bindparam("after_id", type_=Uuid()))
+        last = sa.func.lower(last).collate("C")
+    here, there = sa.tuple_(_KEYS[sort], TABLE.c.id), sa.tuple_(last, sa.bindparam("after_id", type_=sa.Uuid()))
     return here < there if descending else here > there
 
 
@@ -188,34 +171,34 @@ async def page(
     return await database.rows(shape, values)
 
 
-def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
-    return func.count().filter(condition)
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+    return sa.func.count().filter(condition)
 
 
-def _counts(column: ColumnElement[Any], enum: TypeAliasType) -> ColumnElement[Any]:
+def _counts(column: sa.ColumnElement[Any], enum: TypeAliasType) -> sa.ColumnElement[Any]:
     """A JSON object with the number of rows for each value of an enum."""
-    literals: list[ColumnElement[Any]] = [literal_column(f"'{value}'") for value in values_of(enum)]
-    return func.json_build_object(*(part for value in literals for part in (value, _count(column == value))))
+    literals: list[sa.ColumnElement[Any]] = [sa.literal_column(f"'{value}'") for value in values_of(enum)]
+    return sa.func.json_build_object(*(part for value in literals for part in (value, _count(column == value))))
 
 
-_TASKS = select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
-_TAGGED = select(func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
-_USES = select(_TAGGED.c.tag, func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
+_TASKS = sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
+_TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
+_USES = sa.select(_TAGGED.c.tag, sa.func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
 # Written by hand, because `json_object_agg` puts space around everything, and the text goes out as it is.
-_MEMBER = cast(func.to_json(_USES.c.tag), Text()) + literal_column("':'") + cast(_USES.c.uses, Text())
-_TAGS = select(
-    func.concat(
-        literal_column("'{'"),
-        func.string_agg(_MEMBER, literal_column("','")).aggregate_order_by(
+_MEMBER = sa.cast(sa.func.to_json(_USES.c.tag), sa.Text()) + sa.literal_column("':'") + sa.cast(_USES.c.uses, sa.Text())
+_TAGS = sa.select(
+    sa.func.concat(
+        sa.literal_column("'{'"),
+        sa.func.string_agg(_MEMBER, sa.literal_column("','")).aggregate_order_by(
             _USES.c.uses.desc(), _USES.c.tag.collate("C")
         ),
-        literal_column("'}'"),
+        sa.literal_column("'}'"),
     )
 ).scalar_subquery()
 
 SUMMARY = Statement(
-    select(
-        func.count().label("total"),
+    sa.select(
+        sa.func.count().label("total"),
         _counts(_TASKS.c.status, Status).label("status"),
         _counts(_TASKS.c.priority, Priority).label("priority"),
         _TAGS.label("tags"),

@@ -8,21 +8,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    ColumnElement,
-    and_,
-    any_,
-    bindparam,
-    case,
-    cast,
-    delete,
-    func,
-    literal_column,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from persistence.models import Task, TaskValues
@@ -45,8 +31,8 @@ class VersionChanged(Exception):
         self.current = current
 
 
-PENDING: ColumnElement[Any] = literal_column("'pending'")
-COMPLETED: ColumnElement[Any] = literal_column("'completed'")
+PENDING: sa.ColumnElement[Any] = sa.literal_column("'pending'")
+COMPLETED: sa.ColumnElement[Any] = sa.literal_column("'completed'")
 
 
 TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
@@ -56,7 +42,7 @@ NULLABLE = tuple(name for name in VALUES if TABLE.c[name].nullable)
 """The columns that a patch may clear (D22)."""
 
 
-def _columns() -> Iterator[ColumnElement[Any]]:
+def _columns() -> Iterator[sa.ColumnElement[Any]]:
     """The owner and the id, what the client decides, and what the database knows besides."""
     keys = ("id", "user_id")
     for name in (*keys, *VALUES, *(name for name in Task.model_fields if name not in (*keys, *VALUES))):
@@ -66,16 +52,16 @@ def _columns() -> Iterator[ColumnElement[Any]]:
 
 
 COLUMNS = tuple(_columns())
-MINE = TABLE.c.user_id == bindparam("user_id")
+MINE = TABLE.c.user_id == sa.bindparam("user_id")
 
-_VERSIONS = cast(bindparam("versions"), ARRAY(BigInteger()))
-_THIS = and_(MINE, TABLE.c.id == bindparam("task_id"))
-_EXPECTED = and_(_THIS, _VERSIONS.is_(None) | (TABLE.c.version == any_(_VERSIONS)))
+_VERSIONS = sa.cast(sa.bindparam("versions"), ARRAY(sa.BigInteger()))
+_THIS = sa.and_(MINE, TABLE.c.id == sa.bindparam("task_id"))
+_EXPECTED = sa.and_(_THIS, _VERSIONS.is_(None) | (TABLE.c.version == sa.any_(_VERSIONS)))
 
 
-def _value(name: str, prefix: str = "") -> ColumnElement[Any]:
+def _value(name: str, prefix: str = "") -> sa.ColumnElement[Any]:
     """The value that a run supplies for a column, cast: PostgreSQL cannot guess the type of one that is used twice."""
-    return cast(bindparam(prefix + name), TABLE.c[name].type)
+    return sa.cast(sa.bindparam(prefix + name), TABLE.c[name].type)
 
 
 # SQLAlchemy keeps the bare column names for itself in SET, hence the prefix.
@@ -83,44 +69,44 @@ _NEW = {name: _value(name, "new_") for name in VALUES}
 _UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
 
 
-def _completed_at(status: ColumnElement[Any]) -> ColumnElement[Any]:
+def _completed_at(status: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Set when a task becomes completed, kept while it stays so, cleared when it is reopened (S3-FR-019)."""
-    return case((status == COMPLETED, func.coalesce(TABLE.c.completed_at, func.now())))
+    return sa.case((status == COMPLETED, sa.func.coalesce(TABLE.c.completed_at, sa.func.now())))
 
 
-def _patched(name: str) -> ColumnElement[Any]:
+def _patched(name: str) -> sa.ColumnElement[Any]:
     """The new value where one was sent, else the old one; null is a value only for a nullable column (D22)."""
     column = TABLE.c[name]
     if name in NULLABLE:
-        return case((bindparam(f"sends_{name}", type_=Boolean()), _NEW[name]), else_=column)
-    return func.coalesce(_NEW[name], column)
+        return sa.case((sa.bindparam(f"sends_{name}", type_=sa.Boolean()), _NEW[name]), else_=column)
+    return sa.func.coalesce(_NEW[name], column)
 
 
 _INSERT = insert(Task).values(
-    id=bindparam("id"),
-    user_id=bindparam("user_id"),
+    id=sa.bindparam("id"),
+    user_id=sa.bindparam("user_id"),
     **{name: _value(name) for name in VALUES},
-    completed_at=case((_value("status") == COMPLETED, func.now())),
+    completed_at=sa.case((_value("status") == COMPLETED, sa.func.now())),
 )
 # For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and makes
 # its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked, which is
 # what its xmax tells.
 CREATE = Statement(
     _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
-        *COLUMNS, literal_column("tasks.xmax <> 0").label("replayed")
+        *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
     ),
 )
-GET = Statement(select(*COLUMNS).where(_THIS))
+GET = Statement(sa.select(*COLUMNS).where(_THIS))
 REPLACE = Statement(
-    update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
+    sa.update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
 )
 PATCH = Statement(
-    update(Task)
+    sa.update(Task)
     .where(_EXPECTED)
     .values(**{name: _patched(name) for name in _NEW}, completed_at=_completed_at(_patched("status")))
     .returning(*COLUMNS),
 )
-DELETE = Statement(delete(Task).where(_EXPECTED).returning(*COLUMNS))
+DELETE = Statement(sa.delete(Task).where(_EXPECTED).returning(*COLUMNS))
 
 
 async def create(

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _SWEPT_AT_ONCE = 500
 _OTHER_FILES = 200
-"""What a worker may have open besides connections of clients: connections to the database, and the rest."""
+"""Files that a worker may have open besides connections of clients: connections to the database, and the rest."""
 _FEWEST_CLIENTS = 16
 _EVICTED_AT_ONCE = 32
 _IDLE_SECONDS = 1.0
-"""How long a connection must have been idle to lose its place to a new one."""
+"""Seconds that a connection must have been idle to lose its place to a new one."""
 _TOLD_AT_ONCE = 50
-"""How many clients at a time get to read why they are refused, as each keeps a file open meanwhile."""
+"""Refused clients that get to read why at a time, as each keeps a file open meanwhile."""
 
 
 class Clients:
@@ -82,7 +82,7 @@ class Clients:
 
 
 def connection_limit(wanted: int) -> int:
-    """How many clients may be connected at once, so that the process never runs out of files to open."""
+    """Counts the clients that may be connected at once, so that the process never runs out of files to open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -51,7 +51,7 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     def _finalize_headers(self) -> None:
         if self.path[:1] != b"/":
             # The other forms are for proxies, except OPTIONS *, which asks about no resource.
-            raise InvalidRequestLine("The target must be a path that begins with a slash; this server is no proxy.")
+            raise InvalidRequestLine("The target must be a path that begins with a slash; this server is not a proxy.")
         host = None
         for name, value in self._headers_list:
             if name == b"host":

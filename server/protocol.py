@@ -33,7 +33,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     _has_ended = False
     """True once the client has closed its half of the connection."""
     _stage: tuple[str, int] = ("new", 0)
-    """What the connection was waiting for at the last sweep, and since when."""
+    """The state that the last sweep found; `_since` is when a sweep first found it."""
     _since = 0.0
 
     @override

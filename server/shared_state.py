@@ -1,4 +1,4 @@
-"""What the processes of one server know of each other, in a little memory that they share.
+"""The facts that the processes of one server know of each other, in a little memory that they share.
 
 gunicorn tells a worker neither that it replaces another nor that it is being replaced.
 """

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from server.clients import Clients
 
 DRAIN_SECONDS = 1.0
-"""How long a worker that stops still takes requests on connections that it has."""
+"""Seconds for which a worker that stops still takes requests on its connections."""
 _ACCEPT_SECONDS = 0.1
-"""How long it still takes connections, as some wait that were made before."""
+"""Seconds for which it still takes connections: some were made before the stop and wait in the kernel's queue."""
 _PAUSE = 0.05
 
 

@@ -104,7 +104,7 @@ async def create_task(
 
 @router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
 async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
-    """How many tasks the user has, in all and of each kind. An unknown user has none."""
+    """Counts the user's tasks, in all and of each kind. An unknown user has none."""
     row = await task_lists.summary(request.database, user_id)
     # There may be any number of tags, so PostgreSQL writes them as JSON, and nothing reads them in between.
     return json_response({**row, "tags": orjson.Fragment(row["tags"])})

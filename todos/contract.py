@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each operation beyond its signature: headers, examples, problems, links.
+"""The words of the OpenAPI document for each operation beyond its signature: headers, examples, problems, links.
 
 `web/openapi.py` puts the document together and adds what is the same for all operations. Clients are generated from it,
 so names here are promises.

@@ -2,7 +2,7 @@
 
 The checksum needs no secret. A cursor carries no authority, because the statement names the owner whatever it says; the
 checksum only makes sure that a cursor that was cut off, altered or taken to another list is refused rather than misread
-(docs/decisions/0012-cursors.md).
+(docs/adr/0012-cursors.md).
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -1,4 +1,4 @@
-"""What can be wrong with a request for tasks, as exceptions that carry their status; `web/problems.py` has the rest.
+"""The faults of a request for tasks, as exceptions that carry their status; `web/problems.py` has the other faults.
 
 Each has a `kind` that clients may rely on: it becomes the `type` of the problem document (RFC 9457, section 3.1.1).
 """
@@ -12,7 +12,7 @@ ERRORS_SHOWN = 50
 
 
 class FieldError(TypedDict):
-    """What is wrong with one value; `field` is its path in the body, or the name of a parameter."""
+    """The fault of one value; `field` is its path in the body, or the name of a parameter."""
 
     field: str
     detail: str

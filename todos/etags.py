@@ -27,7 +27,7 @@ def expected(if_match: Precondition | None) -> Versions:
 
 
 def is_fresh(version: int, if_none_match: Precondition | None) -> bool:
-    """Whether the client has this version already."""
+    """Tells if the client has this version already."""
     return if_none_match is not None and (if_none_match == "*" or version in if_none_match)
 
 

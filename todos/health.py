@@ -1,4 +1,4 @@
-"""Probes: `live` for whoever restarts processes, `health` for whoever routes traffic."""
+"""Probes: `live` for a supervisor that restarts processes, `health` for a load balancer."""
 
 import logging
 from time import monotonic
@@ -24,7 +24,7 @@ DATABASE_TIMEOUT = 1.25
 
 @router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
 async def health(request: Request) -> HttpResponse:
-    """Whether the service can work: the database answers, and whether its schema is the code's."""
+    """Asks the database, and tells if its schema is that of the code."""
     try:
         revision = await _revision(request.database)
     except Unavailable as error:
@@ -35,7 +35,7 @@ async def health(request: Request) -> HttpResponse:
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja knows it by this name
-    """Whether the process answers; never touches the database."""
+    """Answers without touching the database."""
     return json_response({"status": "alive"})
 
 

@@ -1,4 +1,4 @@
-"""What a request carries besides HTTP, and sessions for endpoints that need more than one statement."""
+"""The request that endpoints get, and sessions for endpoints that need more than one statement."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps

@@ -1,4 +1,4 @@
-"""What clients send and get. None of these shares a base class with a table: a table's columns must never leak.
+"""The bodies that clients send and get. None of these shares a base class with a table: a table's columns must never leak.
 
 A field of a task stands here once, with its type and its description: `TaskChanges` and `TaskOut` follow from
 `TaskReplacement`, and what is stored follows from `persistence.models.TaskValues`. The docstrings are the
@@ -176,7 +176,7 @@ def _fields(names: list[str], default: Any) -> dict[str, Any]:
 
 # What is left out stays, so the default is never looked at.
 class TaskChanges(create_model("_Changes", __base__=_TaskInput, **_fields(list(TaskReplacement.model_fields), None))):  # type: ignore[misc] # mypy cannot see that it is a class
-    """What to change of a task. What is left out stays; null clears what can be null."""
+    """Changes of a task. What is left out stays; null clears what can be null."""
 
     def values(self) -> dict[str, Any]:
         """The columns to change, for `persistence.tasks`."""
@@ -199,14 +199,14 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class StatusCounts(BaseModel):
-    """How many tasks have each status."""
+    """The number of tasks of each status."""
 
     pending: _Count
     completed: _Count
 
 
 class PriorityCounts(BaseModel):
-    """How many tasks have each priority."""
+    """The number of tasks of each priority."""
 
     low: _Count
     medium: _Count
@@ -214,7 +214,7 @@ class PriorityCounts(BaseModel):
 
 
 class TaskSummary(BaseModel):
-    """How many tasks a user has, in all and of each kind."""
+    """The number of tasks of a user, in all and of each kind."""
 
     total: _Count
     status: StatusCounts
@@ -232,7 +232,7 @@ class HealthData(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the service can work."""
+    """The answer to the question whether the service can work."""
 
     status_code: Literal[200, 503]
     message: str
@@ -240,13 +240,13 @@ class Health(BaseModel):
 
 
 class Liveness(BaseModel):
-    """That the process answers."""
+    """A sign of life."""
 
     status: Literal["alive"]
 
 
 class FieldErrorOut(BaseModel):
-    """What is wrong with one value."""
+    """The fault of one value."""
 
     field: Annotated[
         str,
@@ -259,7 +259,7 @@ class FieldErrorOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """What went wrong: a problem document (RFC 9457)."""
+    """A problem document (RFC 9457), which says what went wrong."""
 
     type: Annotated[str, Field(description="Which problem this is, the one member to decide by in code.")]
     title: Annotated[str, Field(description="The same for every problem of this type.")]

@@ -18,7 +18,7 @@ PASSWORD = "Test123!@#"  # noqa: S105 - public by design: S3-FR-023 names it, an
 
 @dataclass(frozen=True)
 class Seeded:
-    """What was there already and what was made."""
+    """The user, and the parts that had to be made."""
 
     user_id: UUID
     made_user: bool

@@ -25,7 +25,7 @@ def strict(run: _Run) -> _Run:
         if model.__ninja_param_source__ in names:
             repeatable = model.__ninja_collection_fields__
             names[model.__ninja_param_source__] |= {name: name in repeatable for name in model.__ninja_flatten_map__}
-    # That If-None-Match is not looked at where there is no entity tag is what it means (RFC 9110, section 13.1.2).
+    # Where there is no entity tag, If-None-Match has no effect by definition (RFC 9110, section 13.1.2).
     conditions = {"If-Match"} | (set() if operation.methods == ["GET"] else {"If-None-Match"})
     ignored = {HttpHeaders.to_wsgi_name(name): name for name in sorted(conditions - names["header"].keys())}
 

@@ -89,7 +89,7 @@ def _timestamp(value: Any) -> datetime:
 
 
 def _query_timestamp(value: Any) -> datetime:
-    """As in a body, but a `+` that was not escaped has become a space on its way."""
+    """The same in a query, where a `+` that was not escaped has become a space on its way."""
     if isinstance(value, str) and (match := _RFC_3339_UNESCAPED.fullmatch(value)) and "T" in match[1].upper():
         raise PydanticCustomError("timestamp_plus", "In a URL the + of an offset is written %2B, or use Z")
     return _timestamp(value)

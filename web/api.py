@@ -54,5 +54,6 @@ api = TodoAPI(
     urls_namespace="api",
 )
 errors.register(api)
-api.add_router("/v1", health)
+# Most requests are for tasks, and Django tries paths in order.
 api.add_router("", tasks)
+api.add_router("/v1", health)

@@ -2,13 +2,12 @@
 
 That one makes a thread executor for every request, runs signals for a database layer that is not used here in
 threads, reads bodies of any size for any time, and cancels a view whose client hangs up, even in the middle of a
-write. An empty view answered a fifth as often through it (docs/decisions/0003-lean-asgi-handler.md).
+write. An empty view answered a fifth as often through it (docs/adr/0003-lean-asgi-handler.md).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from inspect import iscoroutinefunction
 from io import BytesIO
 from typing import Any
 
@@ -86,7 +85,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
         match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
         response = match.func(request, *match.args, **match.kwargs)
-        if iscoroutinefunction(match.func):
+        if not isinstance(response, HttpResponseBase):
             response = await response
     except ClientGone:
         raise
@@ -126,39 +125,35 @@ async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive)
     """The whole body, refused as soon as it is known to be too large or too slow."""
     if method in _USUALLY_WITHOUT_BODY and b"content-length" not in headers and b"transfer-encoding" not in headers:
         return b""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     declared = headers.get(b"content-length", b"0").lstrip(b"0")
-    if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE):
-        raise ContentTooLarge(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > limit):
+        raise ContentTooLarge(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             message = await receive()
             body: bytes = message.get("body", b"")
-            while message.get("more_body", False) and len(body) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            while message.get("more_body", False) and len(body) <= limit:
                 message = await receive()
                 body += message.get("body", b"")
     except TimeoutError:
         raise RequestTimedOut("body", BODY_TIMEOUT) from None
     if message["type"] == "http.disconnect":
         raise ClientGone
-    if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        raise ContentTooLarge(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    if len(body) > limit:
+        raise ContentTooLarge(limit)
     return body
 
 
 async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with_body: bool) -> None:
     assert isinstance(response, HttpResponse)  # Nothing here streams.
     content = response.content
-    has_content = response.status_code not in (204, 304)
-    headers = [
-        *(
-            (name.encode("ascii"), value.encode("latin-1"))
-            for name, value in response.items()
-            if name.lower() != "content-length" and (has_content or name.lower() != "content-type")
-        ),
-        *([(b"Content-Length", b"%d" % len(content))] if has_content else []),
-        (b"X-Request-ID", request_id.encode("ascii")),
-        *FIXED_HEADERS,
-    ]
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    if response.status_code in (204, 304):
+        headers = [header for header in headers if header[0] != b"Content-Type"]
+    elif "Content-Length" not in response.headers:
+        headers.append((b"Content-Length", b"%d" % len(content)))
+    headers += ((b"X-Request-ID", request_id.encode("ascii")), *FIXED_HEADERS)
     if "Cache-Control" not in response.headers:
         headers.append(NO_STORE)
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

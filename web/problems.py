@@ -19,7 +19,7 @@ def render(problem: Problem) -> HttpResponse:
 
 
 class MalformedRequest(Problem):
-    """What the server found before there was a request for the application; so are the next two."""
+    """Found by the server before there was a request for the application, like the next two."""
 
     status, kind, title = 400, "malformed-request", "The request is not proper HTTP"
 

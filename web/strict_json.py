@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, no more: what Python's parser tolerates beyond it would surprise somebody later."""
+"""JSON as RFC 8259 has it, and no more: the additions that Python's parser tolerates surprise other readers."""
 
 import json
 from collections import Counter

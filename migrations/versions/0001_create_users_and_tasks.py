@@ -1,6 +1,6 @@
 """Create users and tasks.
 
-The tables with every rule about their data (D1-D9), and the index without which deleting a user or listing his tasks
+The tables with every rule about their data (D1-D9), and the index without which deleting a user or listing their tasks
 would read the whole table.
 """
 

@@ -1,7 +1,7 @@
 """Index tags by owner.
 
 The index of all tags of all users made PostgreSQL read every task with a tag, whosever it was, to find one user's
-(docs/decisions/0015-indexes.md). Building the new one blocks writes to tasks, for about four seconds for each million.
+(docs/adr/0015-indexes.md). Building the new one blocks writes to tasks, for about four seconds for each million.
 """
 
 from alembic import op

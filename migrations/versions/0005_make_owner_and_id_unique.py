@@ -14,7 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
-        # Waiting for older transactions is what CONCURRENTLY does, and it blocks nobody.
+        # CONCURRENTLY waits for older transactions, which blocks no other session.
         op.execute("SET lock_timeout = 0")
         # A failed attempt leaves an invalid index behind.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS uq_tasks_user_id_id")

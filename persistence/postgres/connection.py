@@ -2,7 +2,7 @@
 
 A cursor of psycopg takes every query as if it had never seen it. A `Statement` is ready for the protocol: `fetch` hands
 it to libpq, waits for the answer, and lets psycopg's adapters make the values. After a failure it can tell if the
-statement may have happened (decision 0016).
+statement may have happened (ADR 0016).
 """
 
 import asyncio
@@ -108,7 +108,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self.pgconn.send_query_params(query, sent)
             result = await self._result()
         transformer.set_pgresult(result)
-        columns = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
+        columns = statement.columns
         rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
         # An idle connection need not keep the answer.
         transformer.set_pgresult(None)
@@ -181,7 +181,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     async def cancel_and_abort(self) -> None:
         """Asks the server to cancel the statement, and aborts the connection after `CANCEL_TIMEOUT`.
 
-        Without the request the server would go on with a statement whose answer nobody reads, and keep its connection
+        Without the request the server would go on with a statement whose answer is not read, and keep its connection
         beyond the pool's limit. And its answer tells that a write has not happened.
         """
         with suppress(psycopg.Error, OSError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Why a database cannot be reached, and what to do about it, in words for whoever set it up."""
+"""The reason why a database cannot be reached, and what to do about it, in words for its administrator."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import psycopg
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`problem` is what the server or the network said, in one line; neither holds the password."""
+    """The words of the server or the network, in one line, and a hint; neither holds the password."""
 
     problem: str
     hint: str
@@ -19,7 +19,6 @@ class Diagnosis:
         return f"{self.problem}. {self.hint}"
 
 
-_FULL = r"too many clients|too many connections|no more connections|remaining connection slots"
 _HINTS = {
     r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
     r"translate host name|name or service not known|failed to resolve|no address associated": (
@@ -33,7 +32,9 @@ _HINTS = {
     ),
     r'role ".*" does not exist': "There is no such user: check the user in DATABASE_URL.",
     r'database ".*" does not exist': "Create the database, or check its name at the end of DATABASE_URL.",
-    _FULL: ("The server has no connection left: lower DATABASE_POOL_MAX or the number of workers, or raise its limit."),
+    r"too many clients|too many connections|no more connections|remaining connection slots": (
+        "The server has no connection left: lower DATABASE_POOL_MAX or the number of workers, or raise its limit."
+    ),
     r"starting up|shutting down|recovery": "The server is starting or stopping: try again in a moment.",
     r"connection refused": "No server listens there: check the host and the port, and that PostgreSQL runs.",
     r"no such file or directory": "There is no such socket: check `host=` in DATABASE_URL, and that PostgreSQL runs.",
@@ -49,12 +50,6 @@ def diagnose(error: BaseException) -> Diagnosis:
         problem = _statement(str(error)) or type(error).__name__
     hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, problem, re.IGNORECASE)), _OTHER_HINT)
     return Diagnosis(problem, hint)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether the server, or the pooler before it, answers but has no connection left for us."""
-    # Whichever of its addresses said so.
-    return re.search(_FULL, str(error), re.IGNORECASE) is not None
 
 
 def _statement(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the database is: the address in `DATABASE_URL`, read strictly, never printed with its password (D16, D17)."""
+"""The address of the database, from `DATABASE_URL`: read strictly, never printed with its password (D16, D17)."""
 
 import ipaddress
 import ssl

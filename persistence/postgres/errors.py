@@ -1,4 +1,4 @@
-"""What can go wrong with the database, told apart by SQLSTATE and by whether the connection survived it.
+"""The errors of the database, told apart by SQLSTATE and by the state of the connection.
 
 Never by psycopg's classes, which mislead: 25006 (read only) and 25P03 (idle in transaction) come as `InternalError`,
 and a lost connection comes without a code.
@@ -41,7 +41,7 @@ class UniqueViolated(ConstraintViolated):
 
 
 class ForeignKeyViolated(ConstraintViolated):
-    """What the value refers to does not exist."""
+    """The value refers to a row that does not exist."""
 
 
 class InvalidValue(Exception):
@@ -50,14 +50,14 @@ class InvalidValue(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """What follows from an SQLSTATE, or from a whole class of them."""
+    """The consequences of an SQLSTATE, or of a whole class of them."""
 
     meaning: str
     becomes: type[Exception] = Unavailable
     is_retried: bool = False
-    """Whether the statement runs again when it is a read or cannot have happened (`retries.py`)."""
+    """The statement runs again when it is a read or cannot have happened (`retries.py`)."""
     is_renewed: bool = False
-    """Whether the connection is replaced, as a new one may lead to a server that can."""
+    """The connection is replaced, as a new one may lead to a server that can."""
 
 
 RULES = {
@@ -78,7 +78,7 @@ RULES = {
     "57P05": Rule("the server ended the connection: it rested for too long", is_retried=True),
     "58": Rule("system error: I/O"),
 }
-"""By SQLSTATE or, where that has none of its own, by its class. An error without a rule is one that nobody expects."""
+"""Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""
 
 ENDED_BY_SERVER = ("57P01", "57P05")
 """Told by a server process that ends in good order: it rolls back what it has not committed."""
@@ -95,7 +95,7 @@ def rule_for(error: psycopg.Error) -> Rule | None:
 
 
 def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
-    """The error of this module that says what happened, or the same error when nobody expects it.
+    """The error of this module that says what happened, or the same error when it is unexpected.
 
     `from error` keeps the original for the log; its text may hold values of a row, so it must not reach a client.
     """

@@ -1,4 +1,4 @@
-"""How to use a database; apart from the code that does, because reading the environment must not load that."""
+"""The options of a database; apart from the code that uses them, because reading the environment must not load that."""
 
 from dataclasses import dataclass, field
 
@@ -15,11 +15,11 @@ class PoolLimits:
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """How to use the database at a `Dsn`; times in seconds."""
+    """Options for `open_database`; times in seconds."""
 
     limits: PoolLimits = field(default_factory=PoolLimits)
     connect_timeout: float = 5.0
     statement_timeout: float = 5.0
-    """For one statement, the wait for a connection included; past it the connection is cut off."""
+    """Limit of one statement, the wait for a connection included; past it the connection is cut off."""
     log_sql: bool = False
     """Logs every statement at DEBUG, without its parameters (D18)."""

@@ -16,9 +16,8 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -46,8 +45,7 @@ LOST = "The database cannot be reached."
 CLOSED = "The server is shutting down."
 
 
-@dataclass(frozen=True)
-class PoolStats:
+class PoolStats(NamedTuple):
     """Counts of connections: `size` is all of them, those being opened included."""
 
     size: int
@@ -72,7 +70,7 @@ class Pool:
 
     @property
     def stats(self) -> PoolStats:
-        return PoolStats(size=self._size, idle=len(self._idle), in_use=len(self._in_use), waiting=len(self._queue))
+        return PoolStats(self._size, len(self._idle), len(self._in_use), len(self._queue))
 
     @property
     def is_lost(self) -> bool:
@@ -92,7 +90,7 @@ class Pool:
             finally:
                 self._opening -= 1
             self._receive(connection)
-        self._fill()
+        self._grow()
         self._spawn(self._maintain())
 
     async def close(self) -> None:
@@ -206,7 +204,6 @@ class Pool:
         connection.close_now()
         if not self._closed:
             self._grow()
-            self._fill()
 
     async def _is_alive(self, connection: Connection, timeout: float) -> bool:
         """Makes a round trip; a connection that fails it is discarded."""
@@ -226,13 +223,9 @@ class Pool:
         return alive
 
     def _grow(self) -> None:
-        """Starts opening a connection for each caller in the queue, as far as the limit allows."""
-        for _ in range(min(self.limits.max_size - self._size, len(self._queue) - self._opening)):
-            self._open_one()
-
-    def _fill(self) -> None:
-        """Starts opening what is missing to the minimum."""
-        for _ in range(self.limits.min_size - self._size):
+        """Starts opening what callers in the queue and the minimum need, as far as the limit allows."""
+        needed = max(len(self._queue) - self._opening, self.limits.min_size - self._size)
+        for _ in range(min(needed, self.limits.max_size - self._size)):
             self._open_one()
 
     def _open_one(self) -> None:
@@ -244,37 +237,36 @@ class Pool:
     async def _open_until_done(self) -> None:
         """Opens one connection; the last of these tasks goes on trying for as long as a caller or the minimum asks."""
         delay = FIRST_RETRY
-        while True:
-            try:
-                connection = await self._connect()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has to be made again
-                if not self._failing:
-                    logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
-                    self._failing = True
-                if self.is_lost:
-                    self._queue.fail_all(LOST)
+        try:
+            while (connection := await self._try_to_connect()) is None:
                 if self._opening == 1 and self._is_short:
                     await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - jitter is not a secret
                     delay = min(delay * 2, SLOWEST_RETRY)
                 if self._opening > 1 or not self._is_short:
-                    self._opening -= 1
-                    self._failing = self._opening > 0
                     return
-            except BaseException:
-                self._opening -= 1
-                raise
-            else:
-                self._opening -= 1
-                if self._failing:
-                    logger.warning("Database connections can be opened again.")
-                    self._failing = False
-                if not self._open_count:
-                    # Until now no caller could be served, however long the queue was.
-                    self._queue.restart()
-                self._receive(connection)
-                self._grow()
-                self._fill()
-                return
+        finally:
+            self._opening -= 1
+            self._failing = self._failing and self._opening > 0
+        if not self._open_count:
+            # Until now no caller could be served, however long the queue was.
+            self._queue.restart()
+        self._receive(connection)
+        self._grow()
+
+    async def _try_to_connect(self) -> Connection | None:
+        try:
+            connection = await self._connect()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has to be made again
+            if not self._failing:
+                logger.warning("Cannot open a database connection: %s", diagnose(error).problem)
+                self._failing = True
+            if self.is_lost:
+                self._queue.fail_all(LOST)
+            return None
+        if self._failing:
+            logger.warning("Database connections can be opened again.")
+            self._failing = False
+        return connection
 
     @property
     def _is_short(self) -> bool:

@@ -1,4 +1,4 @@
-"""How often a statement is tried again: with a pause that grows and differs, and never so often as to be a burden.
+"""Retries of a statement: after a pause that grows and differs, and never so many as to be a burden.
 
 A database in trouble must not get more to do because it is in trouble. So all retries of a process share a budget
 that fills by the clock: however many requests fail, no more are tried again.
@@ -9,7 +9,7 @@ import random
 from time import monotonic
 
 ATTEMPTS = 4
-"""Of one statement at most, the first included."""
+"""Attempts at one statement at most, the first included."""
 FIRST_PAUSE = 0.01
 """Seconds before the second attempt; each further pause is twice as long. Jitter makes them half to one and a half."""
 BUDGET = 100
@@ -26,8 +26,8 @@ class Retries:
         self._counted_at = monotonic()
 
     async def wait(self, attempts: int, deadline: float) -> bool:
-        """Waits as long as to before the next attempt after so many; returns at once, and false, if there is none."""
-        pause = FIRST_PAUSE * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter is no secret
+        """Waits before the next attempt after so many, and returns True; returns False at once if there is none."""
+        pause = FIRST_PAUSE * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter is not a secret
         if attempts >= ATTEMPTS or monotonic() + pause >= deadline or not self._spend():
             return False
         await asyncio.sleep(pause)

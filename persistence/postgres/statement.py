@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, override
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
+from sqlalchemy.sql.selectable import SelectBase
 
 # Parameters are numbered as in PostgreSQL's protocol, and each says its type, as the dialect casts them.
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call] # SQLAlchemy has no types
@@ -20,16 +20,16 @@ _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-unt
 class Statement:
     """PostgreSQL text and its constants; `bindparam("name")` marks a value that each run supplies."""
 
-    __slots__ = ("constants", "parameters", "query", "reads", "text")
+    __slots__ = ("columns", "constants", "parameters", "query", "reads", "text")
 
-    def __init__(self, clause: Executable) -> None:
-        assert isinstance(clause, ClauseElement)
+    def __init__(self, clause: SelectBase | UpdateBase) -> None:
         self.reads = clause.is_select
         """True for a statement that only reads, which may run again whatever has become of it."""
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
         self.query = self.text.encode()
+        self.columns = tuple(str(column.key) for column in clause.exported_columns)
         self.parameters = tuple(compiled.positiontup or ())
         """The name of each numbered parameter."""
         self.constants = {name: value for name, value in compiled.params.items() if value is not None}

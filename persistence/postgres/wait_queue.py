@@ -5,7 +5,7 @@ law). A queue is judged only when it has lasted for as long as any caller should
 crowd that came at once, which a busy process serves slowly at first.
 
 A caller that has waited for so long that no time is left for its statement is refused when its turn comes: the
-statement would be cut off, and its connection with it, while the callers behind it wait (decision 0019).
+statement would be cut off, and its connection with it, while the callers behind it wait (ADR 0019).
 """
 
 import math
@@ -26,7 +26,7 @@ ADJUSTMENT = 1.05
 """Factor by which one caller changes the usual time of use. A few slow callers, as after a stall, hardly count: about
 fifty make the usual time ten times as long."""
 MARGIN = 2.0
-"""How many times the usual time of use a caller must have left when it has spent its share."""
+"""Times the usual time of use that a caller must have left when it has spent its share."""
 
 type Waiter = Future[Connection]
 

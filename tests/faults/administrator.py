@@ -1,4 +1,4 @@
-"""What an administrator does to a PostgreSQL, from an event loop."""
+"""Administrative commands for a PostgreSQL server, from an event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,12 +14,12 @@ type Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 POLL = 0.003
 OURS = f"application_name = '{APPLICATION_NAME}' AND backend_type = 'client backend'"
-"""The server's connections, in pg_stat_activity."""
+"""The connections of the web server, in pg_stat_activity."""
 
 
 @asynccontextmanager
 async def connected(conninfo: str) -> AsyncIterator[Connection]:
-    """A connection in autocommit, which the settings of the database do not slow down or forbid anything."""
+    """A connection in autocommit, on which the settings of the database do not slow down or forbid anything."""
     options = "-c lock_timeout=0 -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed"
     connection = await psycopg.AsyncConnection.connect(
         conninfo, autocommit=True, application_name="administrator", connect_timeout=5, options=options
@@ -31,59 +31,54 @@ async def connected(conninfo: str) -> AsyncIterator[Connection]:
             await connection.close()
 
 
-async def ask(connection: Connection, query: str, *values: object) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(query.encode(), values)).fetchall()
+async def query(connection: Connection, text: str, *values: object) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(text.encode(), values)).fetchall()
 
 
-async def order(connection: Connection, *commands: str) -> None:
+async def execute(connection: Connection, *commands: str) -> None:
     for command in commands:
         await connection.execute(command.encode())
 
 
 async def configure(connection: Connection, *settings: str) -> None:
-    """Alters settings of the whole server, `name = value` or `RESET name`, and lets them take effect."""
+    """Alters settings of the whole server, `name = value` or `RESET name`, and reloads them."""
     for setting in settings:
-        await order(connection, f"ALTER SYSTEM {setting if setting.startswith('RESET') else f'SET {setting}'}")
-    await order(connection, "SELECT pg_reload_conf()")
+        await execute(connection, f"ALTER SYSTEM {setting if setting.startswith('RESET') else f'SET {setting}'}")
+    await execute(connection, "SELECT pg_reload_conf()")
 
 
 async def terminate(connection: Connection, condition: str = "true", number: int = 1000) -> int:
-    """Ends so many of the server's connections that meet the condition, chosen at random, and says how many."""
-    victims = f"SELECT pid FROM pg_stat_activity WHERE {OURS} AND {condition} ORDER BY random() LIMIT %s"
-    return sum(
-        done for (done,) in await ask(connection, f"SELECT pg_terminate_backend(pid) FROM ({victims}) v", number)
-    )
+    """Terminates up to `number` random connections of the web server that meet the condition, and counts them."""
+    chosen = f"SELECT pid FROM pg_stat_activity WHERE {OURS} AND {condition} ORDER BY random() LIMIT %s"
+    done = await query(connection, f"SELECT pg_terminate_backend(pid) FROM ({chosen}) AS chosen", number)
+    return sum(is_done for (is_done,) in done)
 
 
-async def until(connection: Connection, query: str, timeout: float = 30.0) -> bool:
-    """Waits until the query has a row, also in a transaction, and says whether it had in time."""
-    started = monotonic()
-    while True:
-        # A transaction sees what its first look at statistics saw.
-        await order(connection, "SELECT pg_stat_clear_snapshot()")
-        if await ask(connection, query):
+async def wait_for_row(connection: Connection, text: str, timeout: float = 30.0) -> bool:
+    """Waits until the query has a row, in a transaction too. Returns False after the timeout."""
+    end = monotonic() + timeout
+    while monotonic() < end:
+        # A transaction keeps the statistics that it read first.
+        await execute(connection, "SELECT pg_stat_clear_snapshot()")
+        if await query(connection, text):
             return True
-        if monotonic() > started + timeout:
-            return False
         await asyncio.sleep(POLL)
+    return False
 
 
-async def accepting(conninfo: str, timeout: float = 60.0) -> float:
-    """Waits until PostgreSQL takes connections, and says how long that took."""
-    started = monotonic()
-    while True:
-        try:
-            async with connected(conninfo):
-                return monotonic() - started
-        except psycopg.OperationalError as error:
-            if monotonic() - started > timeout:
-                raise TimeoutError(f"PostgreSQL takes no connection within {timeout:g} s") from error
-        await asyncio.sleep(POLL)
+async def wait_until_accepting(conninfo: str, timeout: float = 60.0) -> None:
+    """Waits until PostgreSQL accepts connections."""
+    async with asyncio.timeout(timeout):
+        while True:
+            with suppress(psycopg.OperationalError):
+                async with connected(conninfo):
+                    return
+            await asyncio.sleep(POLL)
 
 
-async def gone(connection: Connection) -> None:
-    """Waits until the server has ended this connection."""
+async def wait_until_closed(connection: Connection) -> None:
+    """Waits until the server has closed this connection."""
     with suppress(psycopg.OperationalError):
         while True:
-            await ask(connection, "SELECT 1")
+            await query(connection, "SELECT 1")
             await asyncio.sleep(POLL)

@@ -1,9 +1,9 @@
-"""What the server holds: its connections to PostgreSQL, as PostgreSQL sees them, and the sockets of its processes."""
+"""Connections of the web server to PostgreSQL, as PostgreSQL sees them, and the descriptors of its processes."""
 
 import asyncio
 import threading
 import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +15,7 @@ from persistence.postgres.database import APPLICATION_NAME
 SAMPLE_EVERY = 0.02
 SETTLE_TIMEOUT = 10.0
 
-# What a backend says of itself while it starts or ends is no state of a transaction.
+# A server process that starts or ends has no state.
 _STATES = """
     SELECT coalesce(state, 'starting'), extract(epoch FROM clock_timestamp() - state_change)::float8
     FROM pg_stat_activity
@@ -24,14 +24,13 @@ _STATES = """
 
 
 class Watch:
-    """Looks at the server's connections to a database many times a second; PostgreSQL may be away meanwhile."""
+    """Samples the connections to a database many times a second, in a thread. PostgreSQL may be down meanwhile."""
 
     def __init__(self, conninfo: str) -> None:
         self.most = 0
-        """The most that there were at once."""
-        self.most_by_state: Counter[str] = Counter()
+        """The largest number of connections in one sample."""
         self.longest_idle_in_transaction = 0.0
-        """In seconds, as far as samples show it."""
+        """Seconds, as far as samples show."""
         self.samples = 0
         self._conninfo = conninfo
         self._end = threading.Event()
@@ -45,10 +44,8 @@ class Watch:
         self._end.set()
         self._thread.join()
 
-    def forget(self) -> None:
-        """Begins anew."""
+    def reset(self) -> None:
         self.most, self.longest_idle_in_transaction = 0, 0.0
-        self.most_by_state.clear()
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -62,27 +59,31 @@ class Watch:
     def _add(self, rows: list[tuple[str, float | None]]) -> None:
         self.samples += 1
         self.most = max(self.most, len(rows))
-        for state, number in Counter(state for state, _ in rows).items():
-            self.most_by_state[state] = max(self.most_by_state[state], number)
         waits = [seconds or 0.0 for state, seconds in rows if state.startswith("idle in transaction")]
         self.longest_idle_in_transaction = max(self.longest_idle_in_transaction, *waits, 0.0)
 
 
-async def settled(conninfo: str, limit: int) -> int:
-    """Waits until all connections are idle and no more than the limit, and says how many are not after all."""
-    return await asyncio.to_thread(_settle, conninfo, limit)
+async def count_unsettled(conninfo: str, limit: int) -> int:
+    """Waits until all connections are idle and within the limit, and counts those that are not after the timeout."""
+    return await asyncio.to_thread(_count_unsettled, conninfo, limit)
 
 
-def _settle(conninfo: str, limit: int) -> int:
-    deadline = time.monotonic() + SETTLE_TIMEOUT
+def _count_unsettled(conninfo: str, limit: int) -> int:
     with _connect(conninfo) as connection:
-        while True:
+
+        def count() -> int:
             states = [state for state, _ in connection.execute(_STATES, [APPLICATION_NAME]).fetchall()]
-            busy = sum(state != "idle" for state in states)
-            too_many = max(busy, len(states) - limit)
-            if too_many <= 0 or time.monotonic() > deadline:
-                return max(0, too_many)
-            time.sleep(SAMPLE_EVERY)
+            return max(0, sum(state != "idle" for state in states), len(states) - limit)
+
+        return lowest(count)
+
+
+def lowest(count: Callable[[], int]) -> int:
+    """Counts again until the number is 0, and returns the last number after `SETTLE_TIMEOUT`. Blocks."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    while (number := count()) and time.monotonic() < deadline:
+        time.sleep(SAMPLE_EVERY)
+    return number
 
 
 def _connect(conninfo: str) -> psycopg.Connection[tuple[str, float | None]]:
@@ -90,25 +91,18 @@ def _connect(conninfo: str) -> psycopg.Connection[tuple[str, float | None]]:
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """What one process holds open."""
+class Descriptors:
+    """Numbers of open descriptors of one process."""
 
     database: int
-    """Sockets to the database's port."""
+    """Sockets to the port of the database."""
     clients: int
-    """Sockets of clients that are connected to its own port."""
+    """Sockets of clients that are connected to the web server."""
     others: int
-    """Every other descriptor."""
-    memory: int
-    """Bytes that are resident."""
 
     @classmethod
     def of(cls, process: psutil.Process, database_port: int, web_port: int) -> Self:
         sockets = process.net_connections("tcp")
         database = sum(bool(each.raddr) and each.raddr.port == database_port for each in sockets)
         clients = sum(bool(each.raddr) and each.laddr.port == web_port for each in sockets)
-        return cls(database, clients, process.num_fds() - database - clients, process.memory_info().rss)
-
-
-def workers_of(master: int) -> list[psutil.Process]:
-    return psutil.Process(master).children()
+        return cls(database, clients, process.num_fds() - database - clients)

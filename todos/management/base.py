@@ -1,4 +1,4 @@
-"""What the management commands share: one readable line for an error, exit status 0 or 1, and the database."""
+"""The base of the management commands: one readable line for an error, exit status 0 or 1, and the database."""
 
 import argparse
 import json

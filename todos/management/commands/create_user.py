@@ -12,7 +12,7 @@ from todos.management.base import Error, located_database, opened_database
 
 
 class Command(BaseCommand):
-    help = "Makes a user, who cannot sign in with a password, and prints the id."
+    help = "Makes a user that cannot sign in with a password, and prints the id."
 
     @override
     def add_arguments(self, parser: CommandParser) -> None:
