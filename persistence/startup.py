@@ -25,7 +25,7 @@ ATTEMPT_TIMEOUT = 2.5
 """Seconds. With the delays (11.5 seconds in all, a fifth more with jitter) six attempts stay within 30 (D14)."""
 CHECK_TIMEOUT = 2.0
 REPLACEMENT_TIMEOUT = 5.0
-"""Seconds that a replacement waits for its migration; gunicorn ends a worker that does not serve after 60."""
+"""Seconds that a replacement waits for its migration; gunicorn ends a worker whose start takes longer than 30."""
 
 
 class StartupError(Exception):

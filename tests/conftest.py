@@ -1,18 +1,18 @@
-"""The cast and the stage: Alice and Bob, a real PostgreSQL, and the application in this process or under gunicorn.
+"""Fixtures for all tests: Alice and Bob, a real PostgreSQL, and the application in this process.
 
-Tests share one migrated database in each pytest worker and never clean up: every test makes users of its own, and
-nothing one user does can be seen by another. A test that changes the schema takes `empty_dsn`, a database of its own.
+Tests share one migrated database in each pytest worker and never clean up: every test makes users of its own, and no
+user can see anything of another. A test that changes the schema takes `empty_dsn` or `migrated_dsn`, a database of its
+own.
 """
 
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
 
 from config.asgi import handler
 from persistence import migrator, users
@@ -21,6 +21,7 @@ from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
 from tests.support import contract
+from tests.support.databases import temporary_database
 from tests.support.servers import PostgresServer
 from web.handler import Message, Receive, Send
 
@@ -28,45 +29,49 @@ FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_conn
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dsn]:
-    """A PostgreSQL that all pytest workers share: `TEST_DATABASE_URL`, or the embedded one in a folder of this run."""
-    if url := os.environ.get("TEST_DATABASE_URL"):
-        yield Dsn.parse(url)
-        return
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all pytest workers of this run share."""
     base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    with embedded_postgres.running(base / "postgres", FAST) as dsn:
-        yield dsn
-
-
-def _make_database(server: Dsn) -> Dsn:
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server.conninfo, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return server.with_database(name)
-
-
-def _drop_database(server: Dsn, dsn: Dsn) -> None:
-    with psycopg.connect(server.conninfo, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(dsn.database)))
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def dsn(server: Dsn) -> Iterator[Dsn]:
+def server(run_folder: Path) -> Iterator[Dsn]:
+    """A PostgreSQL that all pytest workers share: `TEST_DATABASE_URL`, or an embedded one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield Dsn.parse(url)
+        return
+    with embedded_postgres.running(run_folder / "postgres", FAST) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def template(server: Dsn) -> Iterator[str]:
+    """The name of a migrated database to copy, which takes less time than its migrations."""
+    with temporary_database(server) as dsn:
+        migrator.migrate(dsn)
+        yield dsn.database
+
+
+@pytest.fixture(scope="session")
+def dsn(server: Dsn, template: str) -> Iterator[Dsn]:
     """The migrated database of this pytest worker."""
-    dsn = _make_database(server)
-    migrator.migrate(dsn)
-    yield dsn
-    _drop_database(server, dsn)
+    with temporary_database(server, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def empty_dsn(server: Dsn) -> Iterator[Dsn]:
     """A database of the test's own, with nothing in it."""
-    dsn = _make_database(server)
-    yield dsn
-    _drop_database(server, dsn)
+    with temporary_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def migrated_dsn(server: Dsn, template: str) -> Iterator[Dsn]:
+    """A migrated database of the test's own."""
+    with temporary_database(server, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +112,21 @@ async def bob(database: Database) -> UUID:
     return await _new_user(database, "bob")
 
 
+@pytest.fixture(scope="session")
+def cluster(run_folder: Path) -> Path:
+    """The folder of a stopped PostgreSQL with a migrated database. A copy costs a fifth of making another."""
+    folder, unfinished = run_folder / "cluster", run_folder / "cluster.part"
+    with (run_folder / "cluster.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with PostgresServer(unfinished) as server:
+                migrator.migrate(server.dsn)
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def postgres(tmp_path: Path, cluster: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL of the test's own, migrated, which it may stop, freeze and kill."""
-    with PostgresServer(tmp_path / "pg") as server:
-        migrator.migrate(server.dsn)
+    with PostgresServer(tmp_path / "pg", template=cluster) as server:
         yield server

@@ -1,4 +1,4 @@
-"""The bodies that clients send and get. None of these shares a base class with a table: a table's columns must never leak.
+"""The bodies that clients send and get. None shares a base class with a table: a table's columns must never leak.
 
 A field of a task stands here once, with its type and its description: `TaskChanges` and `TaskOut` follow from
 `TaskReplacement`, and what is stored follows from `persistence.models.TaskValues`. The docstrings are the
@@ -7,6 +7,7 @@ descriptions of the contract.
 They are plain pydantic, because Ninja's own `Schema` would also take objects apart by their attributes.
 """
 
+from collections.abc import Iterable
 from copy import copy
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -161,21 +162,24 @@ class _Stored(BaseModel):
     ]
 
 
-def _fields(names: list[str], default: Any) -> dict[str, Any]:
+_DECLARED: dict[str, FieldInfo] = _Stored.model_fields | TaskReplacement.model_fields
+_ANSWERED = [str(column.key) for column in COLUMNS]
+if odd := _DECLARED.keys() ^ set(_ANSWERED):
+    raise TypeError(f"{', '.join(sorted(odd))}: todos/schemas.py and persistence/models.py must have the same fields")
+
+
+def _fields(names: Iterable[str], default: Any) -> dict[str, Any]:
     """The fields of a schema by name, each with this default."""
     fields: dict[str, Any] = {}
     for name in names:
-        declared: FieldInfo | None = (_Stored.model_fields | TaskReplacement.model_fields).get(name)
-        if declared is None:
-            raise TypeError(f"todos/schemas.py has no field {name!r}, which persistence/models.py has")
-        field = copy(declared)
+        field = copy(_DECLARED[name])
         field.default = default
         fields[name] = (field.annotation, field)
     return fields
 
 
 # What is left out stays, so the default is never looked at.
-class TaskChanges(create_model("_Changes", __base__=_TaskInput, **_fields(list(TaskReplacement.model_fields), None))):  # type: ignore[misc] # mypy cannot see that it is a class
+class TaskChanges(create_model("_Changes", __base__=_TaskInput, **_fields(TaskReplacement.model_fields, None))):  # type: ignore[misc] # mypy cannot see that it is a class
     """Changes of a task. What is left out stays; null clears what can be null."""
 
     def values(self) -> dict[str, Any]:
@@ -184,7 +188,7 @@ class TaskChanges(create_model("_Changes", __base__=_TaskInput, **_fields(list(T
         return changes
 
 
-class TaskOut(create_model("_Out", **_fields([column.key for column in COLUMNS], PydanticUndefined))):  # type: ignore[misc] # as above
+class TaskOut(create_model("_Out", **_fields(_ANSWERED, PydanticUndefined))):  # type: ignore[misc] # as above
     """A task. Times are in UTC."""
 
 

@@ -1,191 +1,142 @@
-"""What belongs to one user does not exist for another (D26)."""
+"""The tasks of one user do not exist for another (D26), whose own ids are independent of them (D38)."""
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
-from persistence.postgres.dsn import Dsn
-from tests.fuzz.conversation import Conversation, request
-from tests.fuzz.site import web_server
-from tests.support.contract import DOCUMENT
-from tests.support.helpers import PROBLEM, Json, address, assert_problem, get_task, make_task
+from persistence.postgres.database import Database
+from tests.support.contract import OPERATIONS, Operation
+from tests.support.helpers import Client, Json, Response, address, assert_problem, call, get_task, make_task
 
-METHODS: list[tuple[str, Any]] = [
-    ("GET", None),
-    ("PUT", {"title": "Mine now"}),
-    ("PATCH", {"title": "Mine now"}),
-    ("PATCH", {"description": None, "completed": True}),
-    ("PATCH", {}),
-    ("DELETE", None),
-]
+ABOUT_A_TASK = [name for name, operation in OPERATIONS.items() if "{task_id}" in operation.path]
+ABOUT_A_USER = ["list_tasks", "get_task_summary"]
 
 
-def _visible(response: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
-    """All that a client can see, but for what differs between any two answers."""
-    headers = [(name, value) for name, value in response.headers.items() if name not in ("x-request-id", "date")]
+def visible(response: Response) -> tuple[int, bytes, list[tuple[str, str]]]:
+    """All that a client can see, but for the id of the request, which differs between any two answers."""
+    headers = [(name, value) for name, value in response.headers.items() if name != "x-request-id"]
     return response.status_code, response.content, headers
 
 
-@pytest.mark.parametrize(("method", "body"), METHODS)
+def headers_about(task: Json) -> list[dict[str, str]]:
+    conditions = ("*", '"1"', f'"{task["version"]}"', 'W/"1"', "wrong")
+    headers = [
+        {},
+        *({name: condition} for name in ("If-Match", "If-None-Match") for condition in conditions),
+        {"Idempotency-Key": task["id"]},
+        {"Idempotency-Key": "a-key", "If-Match": "*", "If-None-Match": "*"},
+    ]
+    return [{"Content-Type": "application/json", **each} for each in headers]
+
+
+def bodies_for(operation: Operation) -> list[bytes | None]:
+    example = operation.body_example
+    return [json.dumps(example | {"title": 7}).encode(), b"{}", b"{"] if example else [None]
+
+
+def test_every_operation_is_among_those_that_are_tested_here() -> None:
+    of_users = {name for name, operation in OPERATIONS.items() if operation.is_of_a_user}
+
+    assert {*ABOUT_A_TASK, *ABOUT_A_USER, "create_task"} == of_users
+
+
+@pytest.mark.parametrize("name", ABOUT_A_TASK)
 async def test_somebody_elses_task_looks_like_none_to_the_byte(
-    client: httpx.AsyncClient, alice: UUID, bob: UUID, method: str, body: Any
+    name: str, client: Client, alice: UUID, bob: UUID
 ) -> None:
-    bobs = await make_task(client, bob, tags=["secret"])
-    foreign = await client.request(method, f"{alice}/tasks/{bobs['id']}", json=body)
-    missing = await client.request(method, f"{alice}/tasks/{uuid4()}", json=body)
+    operation, missing_id = OPERATIONS[name], str(uuid4())
+    tasks = {user: await make_task(client, user, title="Secret", tags=["secret"]) for user in (alice, bob)}
 
-    assert_problem(foreign, 404, "task-not-found")
-    assert _visible(foreign) == _visible(missing)
-    assert await get_task(client, bobs) == bobs
+    async def compare(user: UUID, task_id: str, missing_id: str, **sent: Any) -> Response:
+        theirs = await call(client, operation, user, task_id, **sent)
+        assert visible(theirs) == visible(await call(client, operation, user, missing_id, **sent))
+        return theirs
 
-
-@pytest.mark.parametrize(("method", "body"), METHODS)
-async def test_a_wrong_body_tells_nothing_either(
-    client: httpx.AsyncClient, alice: UUID, bob: UUID, method: str, body: Any
-) -> None:
-    bobs = await make_task(client, bob)
-    wrong = {"title": 7} if body is not None else None
-    foreign = await client.request(method, f"{alice}/tasks/{bobs['id']}", json=wrong)
-    missing = await client.request(method, f"{alice}/tasks/{uuid4()}", json=wrong)
-
-    assert _visible(foreign) == _visible(missing)
+    for user, owner in ((alice, bob), (bob, alice), (uuid4(), bob)):
+        task_id = tasks[owner]["id"]
+        assert_problem(await compare(user, task_id, missing_id), 404, "task-not-found")
+        for headers, body in product(headers_about(tasks[owner]), bodies_for(operation)):
+            answer = await compare(user, task_id, missing_id, headers=headers, content=body)
+            assert answer.status_code in (400, 404)
+        for spelled in (str.upper, "{{{}}}".format, lambda text: text[:-1], lambda text: text.replace("-", "")):
+            await compare(user, spelled(task_id), spelled(missing_id))
+    assert {user: await get_task(client, task) for user, task in tasks.items()} == tasks
 
 
-async def test_it_hides_bobs_tasks_from_alices_list(client: httpx.AsyncClient, alice: UUID, bob: UUID) -> None:
-    hers = await make_task(client, alice)
-    his = await make_task(client, bob)
+async def test_it_hides_bobs_tasks_from_alices_list(client: Client, alice: UUID, bob: UUID) -> None:
+    hers, his = await make_task(client, alice), await make_task(client, bob)
 
     assert (await client.get(f"{alice}/tasks")).json()["items"] == [hers]
     assert (await client.get(f"{bob}/tasks")).json()["items"] == [his]
 
 
-async def test_both_may_change_tasks_of_the_same_title(client: httpx.AsyncClient, alice: UUID, bob: UUID) -> None:
-    hers, his = await make_task(client, alice), await make_task(client, bob)
-    await client.patch(address(hers), json={"completed": True})
-    await client.delete(address(hers))
-
-    assert await get_task(client, his) == his
-
-
-# Every operation of the contract, over HTTP -----------------------------------------------------------------------
-
-OPERATIONS: dict[str, tuple[str, str, Json]] = {
-    operation["operationId"]: (method.upper(), path.removeprefix("/api/"), operation)
-    for path, methods in DOCUMENT["paths"].items()
-    for method, operation in methods.items()
-}
-ABOUT_A_TASK = [name for name, (_, path, _) in OPERATIONS.items() if "{task_id}" in path]
-ABOUT_A_USER = ["list_tasks", "get_task_summary"]
-ABOUT_NOBODY = ["get_health", "get_liveness"]
-CONDITIONS = ("*", '"1"', "the task's own", 'W/"1"', "wrong")
-
-
-@pytest.fixture(scope="module")
-def conversation(dsn: Dsn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
-    with web_server(tmp_path_factory.mktemp("web"), dsn) as web:
-        conversation = Conversation(web.port)
-        yield conversation
-        conversation.close()
-
-
-def _headers(task: Json) -> list[Mapping[str, str]]:
-    conditions = [f'"{task["version"]}"' if said == "the task's own" else said for said in CONDITIONS]
-    return [
-        {},
-        *({name: condition} for name in ("If-Match", "If-None-Match") for condition in conditions),
-        {"Idempotency-Key": task["id"]},
-        {"Idempotency-Key": "a key", "If-Match": "*", "If-None-Match": "*"},
-    ]
-
-
-def _bodies(operation: Json) -> list[str | None]:
-    if "requestBody" not in operation:
-        return [None]
-    example = operation["requestBody"]["content"]["application/json"]["example"]
-    return [json.dumps(example), json.dumps(example | {"title": 7}), "{}", "{"]
-
-
-def _said(conversation: Conversation, *parts: Any) -> bytes:
-    """The answer to the byte. Its X-Request-ID is the request's; only its Date is its own."""
-    method, path, headers, body = parts
-    answer = conversation.ask(request(method, path, {**headers, "X-Request-ID": "the-same"}, body))
-    return re.sub(rb"\r\nDate: [^\r]+", b"", answer.raw, count=1)
-
-
-def _spellings(task_id: str) -> list[tuple[str, str]]:
-    """The id and one that nobody has, in every way to write them, most of which are wrong."""
-    ways: list[Callable[[str], str]] = [str, str.upper, "{{{}}}".format, lambda text: text[:-1], _without_hyphens]
-    missing = str(uuid4())
-    return [(way(task_id), way(missing)) for way in ways]
-
-
-def _without_hyphens(text: str) -> str:
-    return text.replace("-", "")
-
-
-def test_every_operation_is_among_those_that_are_tested_here() -> None:
-    assert {*ABOUT_A_TASK, *ABOUT_A_USER, *ABOUT_NOBODY, "create_task"} == OPERATIONS.keys()
-    assert {name for name in OPERATIONS if "{user_id}" in OPERATIONS[name][1]}.isdisjoint(ABOUT_NOBODY)
-
-
-@pytest.mark.parametrize("name", ABOUT_A_TASK)
-async def test_no_operation_tells_somebody_elses_task_from_none(
-    name: str, conversation: Conversation, client: httpx.AsyncClient, alice: UUID, bob: UUID
-) -> None:
-    method, path, operation = OPERATIONS[name]
-    tasks = {user: await make_task(client, user, title="Secret", tags=["secret"]) for user in (alice, bob)}
-    first_body, *_ = bodies = _bodies(operation)
-    statuses = set()
-    for (user, owner), body in product([(alice, bob), (bob, alice), (uuid4(), bob)], bodies):
-        task = tasks[owner]
-        for headers, ids in product(_headers(task), _spellings(task["id"])):
-            theirs, missing = (
-                _said(conversation, method, path.format(user_id=user, task_id=task_id), headers, body)
-                for task_id in ids
-            )
-            assert theirs == missing
-            assert b"ecret" not in theirs
-            statuses.add(theirs[9:12])
-        usual = _said(conversation, method, path.format(user_id=user, task_id=task["id"]), {}, first_body)
-        assert f"{PROBLEM}task-not-found".encode() in usual
-    assert not statuses & {b"200", b"304", b"412"}
-    assert {user: await get_task(client, task) for user, task in tasks.items()} == tasks
-
-
 @pytest.mark.parametrize("name", ABOUT_A_USER)
 async def test_what_others_have_makes_no_difference_to_what_a_user_has(
-    name: str, conversation: Conversation, client: httpx.AsyncClient, alice: UUID, bob: UUID
+    name: str, client: Client, alice: UUID, bob: UUID
 ) -> None:
-    method, path, operation = OPERATIONS[name]
     for number in range(3):
         await make_task(client, bob, title=f"Secret {number}", tags=["secret"], priority="high")
     cursor = (await client.get(f"{bob}/tasks?limit=1")).json()["next_cursor"]
     queries = ["", "?limit=1", "?tag=secret", "?q=secret", "?priority=high", f"?limit=1&cursor={cursor}"]
-    for query in queries if operation["parameters"][1:] else queries[:1]:
-        answers = [
-            _said(conversation, method, path.format(user_id=user) + query, {}, None) for user in (alice, uuid4())
-        ]
-        assert answers[0] == answers[1]
-        assert b"ecret" not in answers[0]
+    for query in queries if name == "list_tasks" else queries[:1]:
+        answers = [await call(client, OPERATIONS[name], user, query=query) for user in (alice, uuid4())]
+        assert visible(answers[0]) == visible(answers[1])
+        assert b"ecret" not in answers[0].content
 
 
-async def test_an_id_that_is_taken_tells_nothing_about_the_task(
-    conversation: Conversation, client: httpx.AsyncClient, alice: UUID, bob: UUID
+@pytest.fixture
+async def same_id(client: Client, alice: UUID, bob: UUID) -> tuple[Json, Json]:
+    """A task of Alice's and one of Bob's under the same id."""
+    hers = await make_task(client, alice, title="Hers", tags=["hers"])
+    return hers, await make_task(client, bob, title="His", tags=["his"], id=hers["id"])
+
+
+async def test_two_users_may_have_a_task_with_the_same_id(client: Client, same_id: tuple[Json, Json]) -> None:
+    for mine, theirs in (same_id, same_id[::-1]):
+        assert await get_task(client, mine) == mine
+        assert (await client.get(f"{mine['user_id']}/tasks")).json()["items"] == [mine]
+        summary = (await client.get(f"{mine['user_id']}/tasks/summary")).json()
+        assert (summary["total"], summary["tags"]) == (1, {mine["tags"][0]: 1})
+
+        changed = (await client.patch(address(mine), json={"completed": True})).json()
+        replaced = (await client.put(address(mine), json={"title": "Replaced"})).json()
+        assert replaced["version"] > changed["version"] > mine["version"]
+        assert await get_task(client, theirs) == theirs
+
+        assert (await client.delete(address(mine))).json() == replaced
+        assert await get_task(client, theirs) == theirs
+        again = await client.post(
+            f"{mine['user_id']}/tasks", json={name: mine[name] for name in ("id", "title", "tags")}
+        )
+        assert again.status_code == 201
+        mine.update(again.json())
+
+
+async def test_an_id_that_another_user_has_is_like_a_free_one(client: Client, alice: UUID, bob: UUID) -> None:
+    taken, free = (await make_task(client, bob, title="Secret", tags=["secret"]))["id"], str(uuid4())
+    seen = []
+    for task_id in (taken, free):
+        answers = [await client.post(f"{alice}/tasks", json={"title": "x", "id": task_id}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 200]
+        assert "ecret" not in answers[0].text
+        seen.append([list(answer.headers) for answer in answers])
+
+    assert seen[0] == seen[1]
+
+
+async def test_no_user_has_to_wait_for_a_task_of_another_under_the_same_id(
+    client: Client, database: Database, alice: UUID, bob: UUID
 ) -> None:
-    tasks = [await make_task(client, bob, title=title) for title in ("Secret", "Another")]
-    await client.patch(address(tasks[1]), json={"completed": True})
-
-    answers = {
-        _said(conversation, "POST", f"{alice}/tasks", {}, json.dumps({"title": "Mine", "id": task["id"]}))
-        for task in tasks
-    }
-
-    (answer,) = answers
-    assert answer.startswith(b"HTTP/1.1 409 ")
-    assert str(bob).encode() not in answer
+    ids = [str(uuid4()) for _ in range(2)]
+    his = await make_task(client, bob, id=ids[1])
+    async with database.connection() as connection:
+        # Alice's transaction has made both tasks, and has yet to end.
+        for task_id in ids:
+            await connection.execute("INSERT INTO tasks (id, user_id, title) VALUES (%s, %s, 'Hers')", (task_id, alice))
+        await make_task(client, bob, id=ids[0])
+        assert (await client.patch(address(his), json={"title": "His"})).status_code == 200
+        assert (await client.delete(address(his))).status_code == 200
+    assert {item["title"] for item in (await client.get(f"{alice}/tasks")).json()["items"]} == {"Hers"}

@@ -1,7 +1,6 @@
-"""Each way of not reaching the database gets its own hint, and none shows the password."""
+"""The diagnosis of a database that cannot be reached: each reason has its own hint, and none shows the password."""
 
 import ssl
-from pathlib import Path
 
 import certifi
 import psycopg
@@ -29,7 +28,7 @@ HINTS = {
 
 def failure(dsn: Dsn, **parameters: str) -> psycopg.Error:
     with pytest.raises(psycopg.OperationalError) as failed:
-        psycopg.connect(Dsn(dsn.parameters | parameters).conninfo, connect_timeout=2)
+        psycopg.connect(Dsn(dsn.parameters | parameters).conninfo, connect_timeout=30)
     return failed.value
 
 
@@ -42,32 +41,23 @@ def assert_hint(error: BaseException, hint: str, said: str) -> None:
     assert "hunter2" not in str(diagnosis)
 
 
-def test_a_missing_database(dsn: Dsn) -> None:
+def test_a_missing_database_or_user(dsn: Dsn) -> None:
     assert_hint(failure(dsn, dbname="nowhere"), "database", 'database "nowhere" does not exist')
-
-
-def test_a_missing_user(dsn: Dsn) -> None:
     assert_hint(failure(dsn, user="nobody-here", password="hunter2"), "user", 'role "nobody-here" does not exist')
 
 
-def test_a_missing_socket(tmp_path: Path) -> None:
-    nowhere = Dsn.parse(f"postgresql:///todo?host={tmp_path}")
-
-    assert_hint(failure(nowhere), "socket", "No such file or directory")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_port_where_nobody_listens(host: str) -> None:
-    nowhere = Dsn.parse(f"postgresql://alice:hunter2@{host}:{free_port()}/todo")
-
-    assert_hint(failure(nowhere), "refused", "refused")
-
-
-def test_an_unknown_host() -> None:
-    # The domain `invalid` is reserved for never existing (RFC 6761).
-    nowhere = Dsn.parse("postgresql://alice:hunter2@todo.invalid/todo")
-
-    assert_hint(failure(nowhere), "name", "todo.invalid")
+@pytest.mark.parametrize(
+    ("url", "hint", "said"),
+    [
+        ("postgresql:///todo?host=/nonexistent", "socket", "No such file or directory"),
+        ("postgresql://alice:hunter2@127.0.0.1:{port}/todo", "refused", "refused"),
+        ("postgresql://alice:hunter2@localhost:{port}/todo", "refused", "refused"),
+        # The domain `invalid` is reserved for never existing (RFC 6761).
+        ("postgresql://alice:hunter2@todo.invalid/todo", "name", "todo.invalid"),
+    ],
+)
+def test_an_address_without_a_server(url: str, hint: str, said: str) -> None:
+    assert_hint(failure(Dsn.parse(url.format(port=free_port()))), hint, said)
 
 
 def test_a_wrong_password_and_a_server_without_tls(postgres: PostgresServer) -> None:
@@ -84,11 +74,6 @@ def test_a_wrong_password_and_a_server_without_tls(postgres: PostgresServer) -> 
         assert_hint(failure(postgres.dsn, user="bob"), "other", "no pg_hba.conf entry")
 
 
-@pytest.mark.parametrize("error", [TimeoutError(), psycopg.errors.ConnectionTimeout("connection timeout expired")])
-def test_a_server_that_does_not_answer(error: Exception) -> None:
-    assert_hint(error, "time", "the connection timed out")
-
-
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
@@ -99,47 +84,60 @@ def test_a_server_that_does_not_answer(error: Exception) -> None:
         ("SSL error: certificate verify failed", "tls"),
         ('server certificate for "a" does not match host name "b"', "tls"),
         ('root certificate file "/x" does not exist', "tls"),
-        ("FATAL:  password authentication failed for user 'alice'", "password"),
-        ("fe_sendauth: no password supplied", "password"),
         ("FATAL:  sorry, too many clients already", "full"),
         ('FATAL:  too many connections for role "alice"', "full"),
         ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", "full"),
         ("FATAL:  the database system is starting up", "moment"),
         ("FATAL:  the database system is shutting down", "moment"),
         ("FATAL:  the database system is in recovery mode", "moment"),
-        ("something that nobody foresaw", "other"),
+        ("something that is in no list", "other"),
     ],
 )
-def test_what_servers_and_networks_say(message: str, hint: str) -> None:
+def test_the_words_of_servers_and_networks(message: str, hint: str) -> None:
     assert_hint(psycopg.OperationalError(message), hint, message.rpartition(":")[2].strip())
 
 
-def test_of_several_attempts_the_last_counts() -> None:
-    error = psycopg.OperationalError(
-        "Multiple connection attempts failed. All failures were:\n"
-        "- host: 'db', port: '5432', hostaddr: '10.0.0.1': connection failed: Network is unreachable\n"
-        "- host: 'db', port: '5432', hostaddr: '10.0.0.2': connection failed: Connection refused."
-    )
+@pytest.mark.parametrize(
+    ("message", "hint", "said"),
+    [
+        (
+            (
+                "Multiple connection attempts failed. All failures were:\n"
+                "- host: 'db', port: '5432', hostaddr: '10.0.0.1': connection failed: Network is unreachable\n"
+                "- host: 'db', port: '5432', hostaddr: '10.0.0.2': connection failed: Connection refused."
+            ),
+            "refused",
+            "hostaddr: '10.0.0.2'",
+        ),
+        (
+            (
+                'connection is bad: root certificate file "/x" does not exist\n'
+                "Either provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to "
+                "disable server certificate verification."
+            ),
+            "tls",
+            'root certificate file "/x" does not exist',
+        ),
+    ],
+)
+def test_the_last_attempt_counts_and_the_advice_of_libpq_does_not(message: str, hint: str, said: str) -> None:
+    assert_hint(psycopg.OperationalError(message), hint, said)
 
-    assert_hint(error, "refused", "hostaddr: '10.0.0.2'")
+
+@pytest.mark.parametrize(
+    ("error", "hint", "said"),
+    [
+        (TimeoutError(), "time", "the connection timed out"),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), "time", "the connection timed out"),
+        (OSError(), "other", "OSError"),
+    ],
+)
+def test_an_error_that_says_little_is_named(error: Exception, hint: str, said: str) -> None:
+    assert_hint(error, hint, said)
 
 
-def test_the_advice_of_libpq_is_no_reason() -> None:
-    error = psycopg.OperationalError(
-        'connection is bad: root certificate file "/x" does not exist\n'
-        "Either provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to disable "
-        "server certificate verification."
-    )
-
-    assert_hint(error, "tls", 'root certificate file "/x" does not exist')
-
-
-def test_an_error_that_says_nothing_is_named() -> None:
-    assert_hint(OSError(), "other", "OSError")
-
-
-def test_an_error_of_pythons_tls_is_one_too() -> None:
+def test_an_error_of_pythons_tls_is_one_of_tls() -> None:
     with pytest.raises(ssl.SSLError) as failed:
-        ssl.create_default_context(cafile=certifi.where()).load_verify_locations(cadata=b"no certificate")
+        ssl.create_default_context(cafile=certifi.where()).load_verify_locations(cadata=b"not a certificate")
 
     assert_hint(failed.value, "tls", "")

@@ -14,26 +14,13 @@ NEON = "ep-cool-name-123.eu-central-1.aws.neon.tech"
 PASSWORD = "s3cret-hunter2"
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
-def test_all_four_schemes_mean_the_same(scheme: str) -> None:
-    dsn = Dsn.parse(f"{scheme}://alice:{PASSWORD}@localhost:6432/todo")
+def test_all_four_schemes_mean_the_same() -> None:
+    parameters = {"host": "localhost", "port": "6432", "user": "alice", "password": PASSWORD, "dbname": "todo"}
 
-    assert dsn == Dsn.parse(f"postgresql://alice:{PASSWORD}@localhost:6432/todo")
-    assert dsn.parameters == {
-        "host": "localhost",
-        "port": "6432",
-        "user": "alice",
-        "password": PASSWORD,
-        "dbname": "todo",
-        "sslmode": "prefer",
-    }
-
-
-def test_it_knows_no_other_scheme_than_these_four() -> None:
     assert SCHEMES == ("postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg")
-
-
-def test_the_example_that_it_gives_can_be_used() -> None:
+    for scheme in SCHEMES:
+        dsn = Dsn.parse(f"{scheme}://alice:{PASSWORD}@localhost:6432/todo")
+        assert dsn.parameters == parameters | {"sslmode": "prefer"}
     assert Dsn.parse(EXAMPLE).parameters["sslmode"] == "verify-full"
 
 
@@ -57,6 +44,7 @@ def test_the_example_that_it_gives_can_be_used() -> None:
         (f"postgresql://alice:1?{PASSWORD}@localhost/todo", "'/' or '?' before the last '@'"),
         (f"postgresql://alice:{PASSWORD}@localhost/todo#x", "it has a '#'"),
         (f"postgresql://alice:{PASSWORD}%00@localhost/todo", "NUL"),
+        (f"postgresql://alice:{PASSWORD}%ff@localhost/todo", "host or port cannot be read"),
         ("postgresql://localhost/todo?pool_size=5", "query parameter that libpq does not know"),
         (f"postgresql://alice:{PASSWORD}@{NEON}/todo?sslmode=disable", "unencrypted"),
         (f"postgresql://alice:{PASSWORD}@{NEON}/todo?sslmode=allow", "unencrypted"),
@@ -65,7 +53,7 @@ def test_the_example_that_it_gives_can_be_used() -> None:
         (f"postgresql://alice:{PASSWORD}@{NEON}/todo?sslmode=", "its sslmode is none of"),
         (f"postgresql://alice:{PASSWORD}@{NEON}/todo?ssl=disable", "unencrypted"),
         ("postgresql://localhost/todo?sslmode=verify", "its sslmode is none of"),
-        ("postgresql:///todo?host=/run/postgresql&port=many", "its port is no number"),
+        ("postgresql:///todo?host=/run/postgresql&port=many", "its port is not a number"),
     ],
 )
 def test_it_refuses_a_malformed_url_and_says_why_without_the_password(url: str, reason: str) -> None:
@@ -82,17 +70,18 @@ def test_it_refuses_a_malformed_url_and_says_why_without_the_password(url: str, 
 def test_it_reads_what_is_percent_encoded() -> None:
     dsn = Dsn.parse("postgresql://al%40ice:p%40ss%3A%2F%3F%23%25w%20rd@localhost/to%20do")
 
-    assert dsn.parameters["user"] == "al@ice"
-    assert dsn.parameters["password"] == "p@ss:/?#%w rd"
-    assert dsn.parameters["dbname"] == "to do"
+    assert [dsn.parameters[name] for name in ("user", "password", "dbname")] == ["al@ice", "p@ss:/?#%w rd", "to do"]
     assert conninfo_to_dict(dsn.conninfo) == dsn.parameters
 
 
 @pytest.mark.parametrize("password", ["with:colon", "with@at", "with'quote", r"with\backslash", "mit ümlaut", "+plus+"])
-def test_it_keeps_an_odd_password_as_it_is(password: str) -> None:
-    dsn = Dsn.parse(f"postgresql://alice:{password}@localhost/todo")
+def test_it_keeps_an_odd_password_as_it_is_and_never_shows_it(password: str) -> None:
+    dsn = Dsn.parse(f"postgresql://alice:{password}@localhost:6432/todo")
 
     assert conninfo_to_dict(dsn.conninfo)["password"] == password
+    assert str(dsn) == "alice@localhost:6432/todo"
+    assert repr(dsn) == "Dsn(alice@localhost:6432/todo)"
+    assert password not in f"{dsn} {dsn!r} {[dsn]} {dsn.direct()!r}"
 
 
 def test_it_passes_neons_parameters_through() -> None:
@@ -105,51 +94,38 @@ def test_it_passes_neons_parameters_through() -> None:
     assert dsn.parameters["channel_binding"] == "require"
     assert dsn.parameters["options"] == "project=cool-name-123 branch=dev"
     assert dsn.neon_branch == "dev"
-
-
-def test_it_knows_no_branch_when_none_is_named() -> None:
+    # asyncpg has another word for sslmode.
+    assert Dsn.parse(f"postgresql+asyncpg://{NEON}/todo?ssl=require").parameters["sslmode"] == "require"
     assert Dsn.parse(f"postgresql://{NEON}/todo").neon_branch is None
     assert Dsn.parse(f"postgresql://{NEON}/todo?options=-c%20search_path%3Dx").neon_branch is None
 
 
-def test_it_takes_asyncpgs_word_for_sslmode() -> None:
-    assert Dsn.parse(f"postgresql+asyncpg://{NEON}/todo?ssl=require").parameters["sslmode"] == "require"
-
-
 @pytest.mark.parametrize("host", [NEON, "10.0.0.7", "192.168.1.5", "db", "localhost.example.com", "[2001:db8::1]"])
-def test_a_remote_host_is_verified_unless_the_url_says_otherwise(host: str) -> None:
+def test_a_remote_host_is_verified_unless_the_url_says_otherwise(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A variable of libpq has no say.
+    monkeypatch.setenv("PGSSLMODE", "disable")
     parameters = Dsn.parse(f"postgresql://{host}/todo").parameters
 
     assert parameters["sslmode"] == "verify-full"
     assert Path(parameters["sslrootcert"]).is_file()
 
 
-def test_a_verified_host_is_checked_against_roots_that_can_be_read() -> None:
-    for query in ("", "?sslrootcert=system", "?sslmode=verify-ca"):
-        roots = Dsn.parse(f"postgresql://{NEON}/todo{query}").parameters["sslrootcert"]
-        assert ssl.create_default_context(cafile=roots).get_ca_certs()
-
-
-def test_roots_of_ones_own_are_kept() -> None:
-    parameters = Dsn.parse(f"postgresql://{NEON}/todo?sslrootcert=/etc/my-ca.pem").parameters
-
-    assert parameters["sslrootcert"] == "/etc/my-ca.pem"
-
-
-def test_it_brings_certifis_roots_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
-
-    assert Dsn.parse(f"postgresql://{NEON}/todo").parameters["sslrootcert"] == certifi.where()
-
-
-def test_it_prefers_the_systems_roots_where_a_company_adds_its_own(
+def test_the_roots_are_those_of_the_url_or_of_the_system_or_certifis(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    roots = tmp_path / "roots.pem"
-    roots.write_text(Path(certifi.where()).read_text())
-    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    def roots(query: str = "") -> str:
+        return Dsn.parse(f"postgresql://{NEON}/todo{query}").parameters["sslrootcert"]
 
-    assert Dsn.parse(f"postgresql://{NEON}/todo").parameters["sslrootcert"] == str(roots)
+    for query in ("", "?sslrootcert=system", "?sslmode=verify-ca"):
+        assert ssl.create_default_context(cafile=roots(query)).get_ca_certs()
+    # A company may add its own to the system's.
+    system = tmp_path / "roots.pem"
+    system.write_text(Path(certifi.where()).read_text())
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    assert roots("?sslrootcert=/etc/my-ca.pem") == "/etc/my-ca.pem"
+    assert roots() == str(system)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
+    assert roots() == certifi.where()
 
 
 @pytest.mark.parametrize(
@@ -166,16 +142,8 @@ def test_it_prefers_the_systems_roots_where_a_company_adds_its_own(
 )
 def test_a_host_on_this_machine_needs_no_tls(url: str) -> None:
     assert Dsn.parse(url).parameters["sslmode"] == "prefer"
-
-
-def test_this_machine_may_be_reached_without_tls_when_the_url_says_so() -> None:
-    assert Dsn.parse("postgresql://localhost/todo?sslmode=disable").parameters["sslmode"] == "disable"
-
-
-def test_an_environment_variable_of_libpq_cannot_weaken_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGSSLMODE", "disable")
-
-    assert "sslmode=verify-full" in Dsn.parse(f"postgresql://{NEON}/todo").conninfo
+    disabled = f"{url}{'&' if '?' in url else '?'}sslmode=disable"
+    assert Dsn.parse(disabled).parameters["sslmode"] == "disable"
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
@@ -204,43 +172,34 @@ def test_a_remote_host_cannot_hide_behind_a_local_one(url: str) -> None:
 def test_it_reads_several_hosts_with_their_ports() -> None:
     parameters = Dsn.parse("postgresql://alice@localhost:5432,127.0.0.1:5433/todo").parameters
 
-    assert parameters["host"] == "localhost,127.0.0.1"
-    assert parameters["port"] == "5432,5433"
+    assert (parameters["host"], parameters["port"]) == ("localhost,127.0.0.1", "5432,5433")
 
 
-def test_it_never_shows_the_password() -> None:
-    dsn = Dsn.parse(f"postgresql://alice:{PASSWORD}@localhost:6432/todo")
+def test_a_socket_is_told_from_a_host() -> None:
+    socket = Dsn.parse("postgresql:///todo?host=/run/postgresql")
 
-    assert str(dsn) == "alice@localhost:6432/todo"
-    assert repr(dsn) == "Dsn(alice@localhost:6432/todo)"
-    assert "hunter2" not in f"{dsn} {dsn!r} {[dsn]} {dsn.direct()!r}"
-    assert PASSWORD in dsn.conninfo
-
-
-def test_it_shows_as_much_of_an_address_as_there_is() -> None:
-    assert str(Dsn.parse("postgresql:///todo?host=/run/postgresql")) == "/run/postgresql/todo"
-
-
-def test_it_tells_a_socket_from_a_host() -> None:
-    assert Dsn.parse("postgresql:///todo?host=/run/postgresql").is_socket
+    assert socket.is_socket
+    assert str(socket) == "/run/postgresql/todo"
     assert not Dsn.parse("postgresql://localhost/todo").is_socket
 
 
 def test_it_finds_neons_pooler_and_the_way_around_it() -> None:
     pooled = Dsn.parse("postgresql://alice:pw@ep-cool-name-123-pooler.eu-central-1.aws.neon.tech/todo?sslmode=require")
-    direct = pooled.direct()
 
     assert pooled.is_pooled
-    assert not direct.is_pooled
-    assert direct.host == NEON
-    assert direct.parameters == pooled.parameters | {"host": NEON}
+    assert not pooled.direct().is_pooled
+    assert pooled.direct().parameters == pooled.parameters | {"host": NEON}
 
 
 @pytest.mark.parametrize("host", [NEON, "localhost", "db.my-pooler.example.com", "/run/a-pooler"])
-def test_the_way_to_a_host_without_a_pooler_is_the_same(host: str) -> None:
-    dsn = Dsn.parse(f"postgresql:///todo?host={host}")
+def test_a_pooler_that_is_not_neons_is_known_only_if_it_is_said(host: str) -> None:
+    url = f"postgresql:///todo?host={host}"
+    dsn, pooled = Dsn.parse(url), Dsn.parse(url, behind_pooler=True)
 
-    assert dsn.direct() == dsn
+    assert not dsn.is_pooled
+    assert pooled.is_pooled
+    # It has no way around it.
+    assert (dsn.direct(), pooled.direct()) == (dsn, pooled)
 
 
 def test_it_finds_another_database_on_the_same_server() -> None:

@@ -1,21 +1,21 @@
 """The schema that the migrations make is the schema that the models declare, to the last CHECK."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
 from persistence.models import Task
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import temporary_database
 
 type Schema = dict[str, str]
-"""Everything in a database that somebody made, by kind and name, as PostgreSQL itself would write it down."""
+"""The definition of each thing in a database, by kind and name, as PostgreSQL itself writes it."""
 
-# Each line is (kind, name, definition). What belongs to Alembic, to an extension or to PostgreSQL is left out.
+# Each row is (kind, name, definition). The things of Alembic, of an extension and of PostgreSQL are left out,
+# and so is the order of columns: a migration can only add one at the end.
 DESCRIBE = """
 WITH relation AS (
     SELECT c.oid, c.relname::text AS name, c.relkind, c.relpersistence, c.reloptions
@@ -26,7 +26,6 @@ WITH relation AS (
 SELECT 'relation', name, concat_ws(' ', relkind, relpersistence, reloptions::text) FROM relation
 UNION ALL
 SELECT 'column', name || '.' || attname, concat_ws(' ',
-    'number ' || row_number() OVER (PARTITION BY relation.oid ORDER BY attnum),
     format_type(atttypid, atttypmod),
     CASE WHEN attnotnull THEN 'NOT NULL' END,
     'DEFAULT ' || pg_get_expr(adbin, adrelid),
@@ -64,7 +63,7 @@ def describe(connection: psycopg.Connection) -> Schema:
 
 
 def differences(declared: Schema, found: Schema) -> list[str]:
-    """One line for each thing that is not the same on both sides, fit for a failure's message."""
+    """One line for each thing that is not the same on both sides, for the message of a failure."""
     names = sorted(declared.keys() | found.keys())
     return [
         f"{name}: declared {declared.get(name, 'nothing')!r}, found {found.get(name, 'nothing')!r}"
@@ -75,25 +74,16 @@ def differences(declared: Schema, found: Schema) -> list[str]:
 
 @pytest.fixture(scope="module")
 def declared(server: Dsn) -> Schema:
-    """What `create_all` makes in a database that no migration has seen."""
-    dsn = server.with_database(f"test_{uuid4().hex}")
-    name = sql.Identifier(dsn.database)
-    with psycopg.connect(server.conninfo, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        try:
-            engine = create_engine(
-                "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn.conninfo)
-            )
-            Task.metadata.create_all(engine)
-            with psycopg.connect(dsn.conninfo) as connection:
-                return describe(connection)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    """The schema that `create_all` makes in a database without migrations."""
+    with temporary_database(server) as dsn, psycopg.connect(dsn.conninfo) as connection:
+        engine = create_engine("postgresql+psycopg://", poolclass=StaticPool, creator=lambda: connection)
+        Task.metadata.create_all(engine)
+        return describe(connection)
 
 
 @pytest.fixture
 def migrated(dsn: Dsn) -> Iterator[psycopg.Connection]:
-    """A migrated database that may be altered: whatever a test does to it is rolled back."""
+    """A migrated database that may be altered: the changes of a test are rolled back."""
     with psycopg.connect(dsn.conninfo) as connection:
         yield connection
         connection.rollback()
@@ -115,20 +105,10 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
     ("alteration", "reported"),
     [
         ("ALTER TABLE tasks DROP CONSTRAINT ck_tasks_title_length", "constraint tasks.ck_tasks_title_length"),
-        (
-            (
-                "ALTER TABLE tasks DROP CONSTRAINT ck_tasks_title_length,"
-                " ADD CONSTRAINT ck_tasks_title_length CHECK (char_length(title) BETWEEN 1 AND 201)"
-            ),
-            "constraint tasks.ck_tasks_title_length",
-        ),
-        (
-            (
-                "ALTER TABLE users DROP CONSTRAINT ck_users_email_length,"
-                " ADD CONSTRAINT ck_users_email_length CHECK (char_length(email) <= 254) NOT VALID"
-            ),
-            "constraint users.ck_users_email_length",
-        ),
+        (("ALTER TABLE tasks DROP CONSTRAINT ck_tasks_title_length, ADD CONSTRAINT ck_tasks_title_length"
+         " CHECK (char_length(title) BETWEEN 1 AND 201)"), "constraint tasks.ck_tasks_title_length"),
+        (("ALTER TABLE users DROP CONSTRAINT ck_users_email_length, ADD CONSTRAINT ck_users_email_length"
+         " CHECK (char_length(email) <= 254) NOT VALID"), "constraint users.ck_users_email_length"),
         ("ALTER TABLE tasks ADD CHECK (title <> 'no')", "constraint tasks.tasks_title_check"),
         ("ALTER TYPE task_priority ADD VALUE 'urgent'", "enum task_priority"),
         ("ALTER TYPE task_priority RENAME VALUE 'low' TO 'lowest'", "enum task_priority"),
@@ -143,45 +123,26 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
         ("ALTER TABLE users ADD number bigint GENERATED ALWAYS AS IDENTITY", "column users.number"),
         ("ALTER TABLE tasks DROP due_date", "column tasks.due_date"),
         ("DROP INDEX ix_tasks_newest", "index ix_tasks_newest"),
-        (
-            "DROP INDEX ix_tasks_newest; CREATE INDEX ix_tasks_newest ON tasks (user_id, created_at, id DESC)",
-            "index ix_tasks_newest",
-        ),
+        ("DROP INDEX ix_tasks_newest; CREATE INDEX ix_tasks_newest ON tasks (user_id, created_at, id DESC)",
+         "index ix_tasks_newest"),
         ("DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks (tags)", "index ix_tasks_tags"),
-        (
-            "DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks USING gin (tags) WHERE tags <> '{}'",
-            "index ix_tasks_tags",
-        ),
-        (
-            (
-                "ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_users,"
-                " ADD CONSTRAINT fk_tasks_user_id_users FOREIGN KEY (user_id) REFERENCES users"
-            ),
-            "constraint tasks.fk_tasks_user_id_users",
-        ),
+        ("DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks USING gin (tags) WHERE tags <> '{}'",
+         "index ix_tasks_tags"),
+        (("ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_users, ADD CONSTRAINT fk_tasks_user_id_users"
+         " FOREIGN KEY (user_id) REFERENCES users"), "constraint tasks.fk_tasks_user_id_users"),
         ("ALTER TABLE users DROP CONSTRAINT uq_users_email", "constraint users.uq_users_email"),
         ("ALTER TABLE tasks DROP CONSTRAINT pk_tasks", "constraint tasks.pk_tasks"),
         ("ALTER TABLE tasks RENAME CONSTRAINT pk_tasks TO tasks_pkey", "constraint tasks.tasks_pkey"),
-        (
-            (
-                "CREATE OR REPLACE FUNCTION valid_tags(tags text[]) RETURNS boolean"
-                " LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true"
-            ),
-            "function valid_tags(text[])",
-        ),
+        (("CREATE OR REPLACE FUNCTION valid_tags(tags text[]) RETURNS boolean"
+         " LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true"), "function valid_tags(text[])"),
         ("ALTER FUNCTION valid_tags(text[]) STABLE", "function valid_tags(text[])"),
         ("CREATE TABLE notes (id uuid PRIMARY KEY)", "relation notes"),
         ("CREATE VIEW late AS SELECT id FROM tasks WHERE due_date < now()", "relation late"),
         ("CREATE DOMAIN tag AS text", "domain tag"),
-        (
-            (
-                "CREATE TRIGGER touch BEFORE UPDATE ON tasks FOR EACH ROW"
-                " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
-            ),
-            "trigger tasks.touch",
-        ),
+        (("CREATE TRIGGER touch BEFORE UPDATE ON tasks FOR EACH ROW"
+         " EXECUTE FUNCTION suppress_redundant_updates_trigger()"), "trigger tasks.touch"),
     ],
-)
+)  # fmt: skip
 def test_it_notices_a_difference(
     declared: Schema, migrated: psycopg.Connection, alteration: str, reported: str
 ) -> None:

@@ -1,67 +1,103 @@
-"""The line for a connection: who is let in, and who is served."""
+"""The callers that wait for a connection: which are let in, and which are served."""
 
 import asyncio
 
 import pytest
 
+from persistence.postgres import wait_queue
 from persistence.postgres.errors import PoolTimeout
 from persistence.postgres.wait_queue import WaitQueue
 
 
-async def test_it_serves_in_the_order_of_coming_and_passes_over_who_has_left() -> None:
-    line = WaitQueue()
-    first, second, third, fourth = [line.join() for _ in range(4)]
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the queue, which a test moves."""
+    clock = Clock()
+    monkeypatch.setattr(wait_queue, "monotonic", clock)
+    return clock
+
+
+async def test_it_serves_in_the_order_of_coming_and_passes_over_callers_that_have_left() -> None:
+    queue = WaitQueue()
+    first, second, third, fourth = [queue.join() for _ in range(4)]
     second.cancel()
-    line.leave(third)
+    queue.leave(third)
 
-    assert [line.next() for _ in range(3)] == [first, fourth, None]
+    assert len(queue) == 2
+    assert [queue.next() for _ in range(3)] == [first, fourth, None]
 
 
-async def test_who_has_no_time_left_for_a_statement_as_long_as_usual_is_refused() -> None:
-    line = WaitQueue()
+async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(clock: Clock) -> None:
+    queue = WaitQueue()
     for _ in range(300):
-        line.note_use(5)
-    late, early, patient = line.join(0.2), line.join(600), line.join()
-    await asyncio.sleep(0.15)
+        queue.note_use(5)
+    late, early, unlimited = queue.join(20), queue.join(600), queue.join()
+    clock.now = 15.0
 
-    assert line.next() is early
-    assert line.next() is patient
+    assert queue.next() is early
+    assert queue.next() is unlimited
     with pytest.raises(PoolTimeout):
         late.result()
 
 
-async def test_who_has_not_spent_half_of_his_time_in_it_is_served_however_long_statements_take() -> None:
-    line = WaitQueue()
+async def test_a_caller_that_has_not_waited_for_half_of_its_time_is_served_however_long_statements_take(
+    clock: Clock,
+) -> None:
+    queue = WaitQueue()
     for _ in range(300):
-        line.note_use(50)
-    caller = line.join(60)
+        queue.note_use(50)
+    caller = queue.join(60)
+    clock.now = 29.0
 
-    assert line.next() is caller
+    assert queue.next() is caller
 
 
-async def test_a_stall_says_nothing_about_how_long_statements_usually_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persistence.postgres.wait_queue.SHARE", 0)
-    line = WaitQueue()
+async def test_a_stall_says_nothing_about_how_long_statements_usually_take(clock: Clock) -> None:
+    queue = WaitQueue()
     for _ in range(200):
-        line.note_use(0.002)
+        queue.note_use(0.002)
     for _ in range(20):
-        line.note_use(400)
-    caller = line.join(20)
-    await asyncio.sleep(0.01)
+        queue.note_use(400)
+    caller = queue.join(20)
+    clock.now = 19.0
 
-    assert line.next() is caller
+    assert queue.next() is caller
 
 
-async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted() -> None:
-    line = WaitQueue()
+async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted(clock: Clock) -> None:
+    queue = WaitQueue()
     for _ in range(1000):
-        line.join(60)
-    await asyncio.sleep(0.1)
+        queue.join(60)
+    clock.now = 0.1
 
-    assert line.is_overloaded(0.1)
-    # Until it has lasted for that long nobody knows.
-    assert not line.is_overloaded(100)
+    assert queue.is_overloaded(0.1)
+    # A caller with more time joins a queue that has not lasted for half of it.
+    assert not queue.is_overloaded(100)
     for _ in range(990):
-        line.next()
-    # In this time a hundred times as many have been served as are left.
-    assert not line.is_overloaded(0.1)
+        queue.next()
+    # In half of this time fifty times as many callers have been served as are left.
+    assert not queue.is_overloaded(0.1)
+    # What was observed long ago is forgotten, but not all of it at once.
+    clock.now = 100.0
+    assert queue.is_overloaded(0.1)
+    queue.restart()
+    assert not queue.is_overloaded(0.1)
+
+
+async def test_the_end_of_the_queue_ends_every_wait() -> None:
+    queue = WaitQueue()
+    waiting, cancelled = queue.join(), queue.join()
+    cancelled.cancel()
+
+    queue.fail_all("The end.")
+
+    with pytest.raises(Exception, match=r"^The end\.$"):
+        await asyncio.wait_for(waiting, None)
+    assert len(queue) == 0

@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from persistence.postgres.dsn import Dsn
-from tests.support.browser import Browser, is_installed
-from tests.support.servers import WebServer, url_of
+from tests.support.browser import Browser, browser, is_installed
+from tests.support.servers import WebServer
+from tests.support.sites import production
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,13 +22,13 @@ HOST = "todo.example"  # Swagger UI takes a name such as localhost for a develop
 
 @pytest.fixture
 def web(dsn: Dsn, tmp_path: Path) -> Iterator[WebServer]:
-    with WebServer(tmp_path, {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn)}, "--workers", "1") as web:
+    with production(dsn, tmp_path, "--workers", "1") as web:
         yield web
 
 
 @pytest.fixture
 def page(web: WebServer, tmp_path: Path) -> Iterator[Browser]:
-    with Browser(tmp_path, HOST) as page:
+    with browser(tmp_path, HOST) as page:
         page.open(f"http://{HOST}:{web.port}/api/docs")
         yield page
 
@@ -48,7 +49,7 @@ def test_every_operation_is_shown_and_no_other_host_is_asked(web: WebServer, pag
     assert {url: end for url, end in requests.items() if end != 200 or not url.startswith(f"http://{HOST}")} == {}
 
 
-def test_what_the_page_proposes_creates_a_task(web: WebServer, page: Browser, alice: UUID) -> None:
+def test_the_proposal_of_the_page_creates_a_task(web: WebServer, page: Browser, alice: UUID) -> None:
     page.click("#operations-tasks-create_task .opblock-summary-control")
     page.fill("[data-param-name=user_id] input", str(alice))
     [proposed] = page.values(".body-param__text")

@@ -1,1 +1,1 @@
-"""The fault matrix: what breaks, on purpose, and proof that nothing is lost or doubled by it."""
+"""The fault matrix: scenarios that break one thing on purpose, and check that no write is lost or done twice."""

@@ -19,7 +19,7 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates; `file` is the root that a client must trust to accept them. Raises `Skipped` without openssl."""
+    """Signs certificates; a client that trusts `file` accepts them. Raises `Skipped` without openssl."""
 
     def __init__(self, folder: Path, name: str) -> None:
         if not shutil.which("openssl"):

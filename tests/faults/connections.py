@@ -1,13 +1,11 @@
-"""Connections of the web server to PostgreSQL, as PostgreSQL sees them, and the descriptors of its processes."""
+"""Connections of the web server to PostgreSQL, as PostgreSQL sees them."""
 
 import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
-import psutil
 import psycopg
 
 from persistence.postgres.database import APPLICATION_NAME
@@ -65,17 +63,13 @@ class Watch:
 
 async def count_unsettled(conninfo: str, limit: int) -> int:
     """Waits until all connections are idle and within the limit, and counts those that are not after the timeout."""
-    return await asyncio.to_thread(_count_unsettled, conninfo, limit)
 
-
-def _count_unsettled(conninfo: str, limit: int) -> int:
-    with _connect(conninfo) as connection:
-
-        def count() -> int:
+    def count() -> int:
+        with _connect(conninfo) as connection:
             states = [state for state, _ in connection.execute(_STATES, [APPLICATION_NAME]).fetchall()]
-            return max(0, sum(state != "idle" for state in states), len(states) - limit)
+        return max(0, sum(state != "idle" for state in states), len(states) - limit)
 
-        return lowest(count)
+    return await asyncio.to_thread(lowest, count)
 
 
 def lowest(count: Callable[[], int]) -> int:
@@ -88,21 +82,3 @@ def lowest(count: Callable[[], int]) -> int:
 
 def _connect(conninfo: str) -> psycopg.Connection[tuple[str, float | None]]:
     return psycopg.connect(conninfo, application_name="watch", autocommit=True, connect_timeout=2)
-
-
-@dataclass(frozen=True)
-class Descriptors:
-    """Numbers of open descriptors of one process."""
-
-    database: int
-    """Sockets to the port of the database."""
-    clients: int
-    """Sockets of clients that are connected to the web server."""
-    others: int
-
-    @classmethod
-    def of(cls, process: psutil.Process, database_port: int, web_port: int) -> Self:
-        sockets = process.net_connections("tcp")
-        database = sum(bool(each.raddr) and each.raddr.port == database_port for each in sockets)
-        clients = sum(bool(each.raddr) and each.laddr.port == web_port for each in sockets)
-        return cls(database, clients, process.num_fds() - database - clients)

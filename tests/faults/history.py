@@ -1,6 +1,5 @@
-"""The log of what clients asked for and what they heard: each write with a title that nobody else writes."""
+"""The log of client requests and their responses. Each write has a title that no other write has."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,12 +7,14 @@ from time import monotonic
 from typing import Any, Literal, override
 from uuid import UUID, uuid4
 
-from tests.faults.http import Answer
+from tests.faults.http import Answer, Cut, Http, Unsent
 
 type Kind = Literal["create", "replace", "patch", "delete", "get", "list"]
 type Task = Mapping[str, Any]
 
-WRITES = ("create", "replace", "patch", "delete")
+METHODS = {"create": "POST", "replace": "PUT", "patch": "PATCH", "delete": "DELETE", "get": "GET", "list": "GET"}
+WITH_VALUES = ("create", "replace", "patch")
+LIST_LIMIT = 10
 UNAVAILABLE = "urn:problem:todo:service-unavailable"
 """The problem of a request that has done nothing."""
 
@@ -21,47 +22,62 @@ UNAVAILABLE = "urn:problem:todo:service-unavailable"
 class State(Enum):
     ACKNOWLEDGED = "acknowledged"
     FAILED = "failed"
-    """Definitely: it has done nothing, and never will."""
+    """The operation has done nothing, and never will."""
     UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
 class Operation:
-    """What one client wants, however often it is sent for that. Without an answer it stays unknown."""
+    """One intention of a client, sent one or more times. It is unknown until it is answered."""
 
     client: int
-    sequence: int
     user_id: UUID
     kind: Kind
     marker: str
-    """The title that it writes; of reads and deletions just a name."""
+    """The title that it writes; a mere name for reads and deletions."""
     body: Mapping[str, Any] | None = None
     task_id: UUID | None = None
-    """Of a create without an id or key only known by its answer."""
+    """For a create without an id or key, the id is known from its response."""
     key: str | None = None
     expected: int | None = None
     """The version in `If-Match`."""
     invoked_at: float = field(default_factory=monotonic)
     state: State = State.UNKNOWN
-    doubts: int = 0
-    """How often it was sent without anybody hearing what became of it."""
+    unknown_attempts: int = 0
+    """Times that it was sent and the outcome remained unknown."""
     status: int | None = None
-    """Of the last answer."""
+    """The status of the last response."""
     title: str | None = None
-    """Of the task in the answer, and so the version."""
+    """The title of the task in the response."""
     version: int | None = None
     faults: list[str] = field(default_factory=list)
-    """What can be seen to be wrong with the answer alone."""
+    """Errors that the response alone shows."""
 
     @property
     def is_write(self) -> bool:
-        return self.kind in WRITES
+        return self.kind not in ("get", "list")
 
     @property
     def can_be_repeated(self) -> bool:
-        """Whether sending it again after it may have been done does no harm."""
-        named = self.kind == "create" and (self.key is not None or self.task_id is not None)
-        return named or self.kind in ("delete", "get", "list") or self.expected is not None
+        """True if sending it again does no harm, even after it may have been done."""
+        is_named = self.kind == "create" and (self.key is not None or self.task_id is not None)
+        return is_named or self.kind in ("delete", "get", "list") or self.expected is not None
+
+    @property
+    def request(self) -> tuple[str, str, Mapping[str, Any] | None, dict[str, str]]:
+        """The method, path, body and headers."""
+        path, body, headers = f"/api/{self.user_id}/tasks", self.body, {}
+        if self.kind == "list":
+            path += f"?limit={LIST_LIMIT}"
+        elif self.kind != "create":
+            path += f"/{self.task_id}"
+        elif self.task_id is not None:
+            body = {**(body or {}), "id": str(self.task_id)}
+        if self.key is not None:
+            headers["Idempotency-Key"] = self.key
+        if self.expected is not None:
+            headers["If-Match"] = f'"{self.expected}"'
+        return METHODS[self.kind], path, body, headers
 
     @override
     def __str__(self) -> str:
@@ -69,14 +85,13 @@ class Operation:
 
 
 class History:
-    """Append-only. `users` are those whose rows nobody else may write."""
+    """An append-only log. No client outside of it may write tasks of its `users`."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.users: set[UUID] = set()
         self.writers: dict[str, Operation] = {}
-        """Who writes which title."""
-        self._sequences: defaultdict[int, int] = defaultdict(int)
+        """The operation that writes each title."""
         self._clients = 0
 
     def new_client(self) -> int:
@@ -84,75 +99,76 @@ class History:
         return self._clients
 
     def invoke(
-        self,
-        client: int,
-        user_id: UUID,
-        kind: Kind,
-        *,
-        body: Mapping[str, Any] | None = None,
-        task_id: UUID | None = None,
-        key: str | None = None,
-        expected: int | None = None,
+        self, client: int, user_id: UUID, kind: Kind, body: Mapping[str, Any] | None = None, **more: Any
     ) -> Operation:
-        """Logs what is going to be sent. A create, replace or patch gets its title, as `body["title"]`, here."""
-        self._sequences[client] += 1
-        sequence = self._sequences[client]
-        marker = f"{client}-{sequence}-{uuid4().hex[:12]}"
-        if kind in ("create", "replace", "patch"):
-            # The description comes with the title, so that a write that was done by half can be seen.
+        """Logs an operation before it is sent, and gives a create, replace or patch its title.
+
+        `more` are other fields of the operation.
+        """
+        marker = f"{client}-{uuid4().hex[:16]}"
+        if kind in WITH_VALUES:
+            # A description equal to the title shows a write that was done by half.
             body = {**(body or {}), "title": marker, "description": marker}
-        operation = Operation(client, sequence, user_id, kind, marker, body, task_id, key, expected)
+        operation = Operation(client, user_id, kind, marker, body, **more)
         self.users.add(user_id)
         self.operations.append(operation)
         if body is not None:
             self.writers[marker] = operation
         return operation
 
-    def acknowledge(self, operation: Operation, answer: Answer) -> None:
-        """Logs a success and looks at the tasks in it, of which a list is not kept."""
-        operation.state, operation.status = State.ACKNOWLEDGED, answer.status
-        tasks: Sequence[Task] = answer.json["items"] if operation.kind == "list" else [answer.json]
-        for task in tasks:
-            self._check_owner(operation, task)
-        if operation.kind != "list":
-            [task] = tasks
-            self._take(operation, task)
+    async def send(self, http: Http, operation: Operation) -> Answer | Cut | Unsent:
+        """Sends an operation and logs the outcome."""
+        method, path, body, headers = operation.request
+        try:
+            answer = await http.request(method, path, dict(body) if body else None, headers)
+        except Cut as error:
+            self.mark_unknown(operation)
+            return error
+        except Unsent as error:
+            self.refuse(operation)
+            return error
+        self.record(operation, answer)
+        return answer
 
-    def refuse(self, operation: Operation, answer: Answer | None) -> None:
-        """Logs an attempt that definitely did nothing: no answer stands for what was not sent."""
-        operation.status = answer.status if answer else operation.status
-        # What was sent before and not answered may have been done, or even be done later.
-        operation.state = State.UNKNOWN if operation.doubts else State.FAILED
+    def record(self, operation: Operation, answer: Answer) -> None:
+        """Logs a response and checks the tasks in it."""
+        operation.status = answer.status
+        if answer.status < 300:
+            self._acknowledge(operation, answer)
+        elif answer.status == 404 and operation.kind == "delete" and operation.unknown_attempts:
+            # An attempt whose outcome was unknown has deleted the task.
+            operation.state = State.ACKNOWLEDGED
+        elif answer.status < 500 or answer.problem == UNAVAILABLE:
+            self.refuse(operation)
+        else:
+            self.mark_unknown(operation)
 
-    def doubt(self, operation: Operation, answer: Answer | None) -> None:
-        """Logs an attempt of which nobody knows what became of it."""
-        operation.status = answer.status if answer else operation.status
-        operation.doubts += 1
+    def refuse(self, operation: Operation) -> None:
+        """Logs an attempt that has done nothing."""
+        # An earlier attempt without a response may have been done, or be done later.
+        operation.state = State.UNKNOWN if operation.unknown_attempts else State.FAILED
+
+    def mark_unknown(self, operation: Operation) -> None:
+        """Logs an attempt whose outcome is unknown."""
+        operation.unknown_attempts += 1
         operation.state = State.UNKNOWN
 
-    def find_gone(self, operation: Operation, answer: Answer) -> None:
-        """Logs that a delete was answered by 404 after an attempt that nobody knows of: it was done then."""
-        operation.state, operation.status = State.ACKNOWLEDGED, answer.status
-
-    def _check_owner(self, operation: Operation, task: Task) -> None:
-        writer = self.writers.get(task["title"])
-        if task["user_id"] != str(operation.user_id):
-            operation.faults.append(f"the answer has a task of user {task['user_id']}")
-        elif writer is None:
-            operation.faults.append(f"the answer has a title that nobody wrote: {task['title']!r}")
-        elif writer.user_id != operation.user_id:
-            operation.faults.append(f"the answer has what user {writer.user_id} wrote")
-
-    def _take(self, operation: Operation, task: Task) -> None:
-        task_id = UUID(task["id"])
-        if operation.task_id is not None and task_id != operation.task_id:
-            operation.faults.append(f"the answer is about task {task_id}")
-        if operation.kind in ("create", "replace", "patch") and task["title"] != operation.marker:
-            operation.faults.append(f"the answer has the title {task['title']!r}")
-        operation.task_id = task_id
-        operation.title, operation.version = task["title"], task["version"]
-
-
-def did_nothing(answer: Answer) -> bool:
-    """Whether a refusal says that nothing was done: any 4xx does, and a 503 that says so."""
-    return 400 <= answer.status < 500 or (answer.status == 503 and answer.problem == UNAVAILABLE)
+    def _acknowledge(self, operation: Operation, answer: Answer) -> None:
+        operation.state = State.ACKNOWLEDGED
+        tasks: Sequence[Task] = answer.json["items"] if operation.kind == "list" else [answer.json]
+        for task in tasks:
+            writer = self.writers.get(task["title"])
+            if task["user_id"] != str(operation.user_id):
+                operation.faults.append(f"the response has a task of user {task['user_id']}")
+            elif writer is None:
+                operation.faults.append(f"the response has a title that no client wrote: {task['title']!r}")
+            elif writer.user_id != operation.user_id:
+                operation.faults.append(f"the response has values that user {writer.user_id} wrote")
+        if operation.kind != "list":
+            [task] = tasks
+            if operation.task_id not in (None, UUID(task["id"])):
+                operation.faults.append(f"the response is about task {task['id']}")
+            if operation.kind in WITH_VALUES and task["title"] != operation.marker:
+                operation.faults.append(f"the response has the title {task['title']!r}")
+            operation.task_id = UUID(task["id"])
+            operation.title, operation.version = task["title"], task["version"]

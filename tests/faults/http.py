@@ -2,15 +2,13 @@
 
 import asyncio
 import select
-import socket
 import time
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-
-type Json = dict[str, Any] | list[Any] | str | float | bool | None
 
 
 class Unsent(OSError):
@@ -48,89 +46,61 @@ class Http:
         self.connects = 0
         """Times that a connection was made."""
         self._port, self._timeout = port, timeout
-        self._socket: socket.socket | None = None
-        self._received = bytearray()
+        self._streams: tuple[StreamReader, StreamWriter] | None = None
 
     async def request(
-        self, method: str, path: str, body: Json | bytes = None, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Sends a request. Raises `Unsent` or `Cut`; the timeout counts for the connect, and again for the response.
 
         A connection that the server has closed in the meantime is noticed before sending, and replaced.
         """
-        if self._socket and not self._is_usable(self._socket):
-            self.close()
-        link = self._socket or await self._connect()
+        reader, writer = await self._connected()
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                await asyncio.get_running_loop().sock_sendall(link, _encode(method, path, body, headers or {}))
-                head = await self._read_until(b"\r\n\r\n")
-                status, fields = _decode(head)
+                writer.write(_encode(method, path, body, headers or {}))
+                status, fields = _decode(await reader.readuntil(b"\r\n\r\n"))
                 has_body = method != "HEAD" and status not in (204, 304)
-                content = await self._read_body(int(fields["content-length"])) if has_body else b""
+                content = await reader.readexactly(int(fields["content-length"])) if has_body else b""
         except BaseException as error:
             # A response to a cancelled request must not be taken for the response to the next one.
             self.close()
-            if isinstance(error, TimeoutError):
-                raise Cut(f"no complete response within {self._timeout:g} s") from None
-            if isinstance(error, OSError) and not isinstance(error, Cut):
-                raise Cut(str(error)) from error
+            if isinstance(error, OSError | EOFError):
+                raise Cut(str(error) or f"no complete response within {self._timeout:g} s") from error
             raise
         if fields.get("connection", "").lower() == "close":
             self.close()
         return Answer(status, fields, content, time.monotonic() - started)
 
     def close(self) -> None:
-        if self._socket:
-            self._socket.close()
-        self._socket, self._received = None, bytearray()
+        if self._streams:
+            self._streams[1].transport.abort()
+        self._streams = None
 
-    async def _connect(self) -> socket.socket:
-        link = socket.socket()
-        link.setblocking(False)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await asyncio.get_running_loop().sock_connect(link, ("127.0.0.1", self._port))
-        except BaseException as error:
-            link.close()
-            if isinstance(error, OSError):
+    async def _connected(self) -> tuple[StreamReader, StreamWriter]:
+        if self._streams and not _is_usable(self._streams[1]):
+            self.close()
+        if self._streams is None:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError as error:
                 raise Unsent(str(error) or f"no connection within {self._timeout:g} s") from error
-            raise
-        self.connects += 1
-        self._socket = link
-        return link
-
-    def _is_usable(self, link: socket.socket) -> bool:
-        """False after the server has sent something that was not asked for, the end of the connection included."""
-        poll = select.poll()
-        poll.register(link.fileno(), select.POLLIN)
-        return not self._received and not poll.poll(0)
-
-    async def _read_until(self, end: bytes) -> bytes:
-        while (position := self._received.find(end)) < 0:
-            await self._read_more()
-        head = bytes(self._received[:position])
-        del self._received[: position + len(end)]
-        return head
-
-    async def _read_body(self, length: int) -> bytes:
-        while len(self._received) < length:
-            await self._read_more()
-        body = bytes(self._received[:length])
-        del self._received[:length]
-        return body
-
-    async def _read_more(self) -> None:
-        assert self._socket
-        data = await asyncio.get_running_loop().sock_recv(self._socket, 65536)
-        if not data:
-            raise Cut("the server closed the connection")
-        self._received += data
+            self.connects += 1
+        return self._streams
 
 
-def _encode(method: str, path: str, body: Json | bytes, headers: Mapping[str, str]) -> bytes:
+def _is_usable(writer: StreamWriter) -> bool:
+    """False after the server has closed the connection, even before the event loop notices."""
+    if writer.is_closing():
+        return False
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+def _encode(method: str, path: str, body: Any, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     content = b""
     if body is not None:
@@ -140,6 +110,6 @@ def _encode(method: str, path: str, body: Json | bytes, headers: Mapping[str, st
 
 
 def _decode(head: bytes) -> tuple[int, dict[str, str]]:
-    status, *lines = head.decode("latin-1").split("\r\n")
+    status, *lines = head.decode("latin-1").strip().split("\r\n")
     pairs = (line.partition(":") for line in lines)
     return int(status.split(" ", 2)[1]), {name.lower(): value.strip() for name, _, value in pairs}

@@ -17,13 +17,13 @@ from tests.faults.certificates import Certificate
 from tests.support.processes import free_port
 
 # Debian installs it in a directory that is not in the PATH of every user.
-_PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 START_TIMEOUT = 10.0
 ADMINISTRATOR = "administrator"
 
 
 def available() -> bool:
-    return _PROGRAM is not None
+    return PROGRAM is not None
 
 
 class PgBouncer:
@@ -32,15 +32,13 @@ class PgBouncer:
     It opens at most `pool_size` connections to PostgreSQL. With a certificate, clients must use TLS.
     """
 
-    def __init__(
-        self, folder: Path, target: int, *, pool_size: int = 16, certificate: Certificate | None = None
-    ) -> None:
+    def __init__(self, folder: Path, target: int, pool_size: int = 16, certificate: Certificate | None = None) -> None:
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/{DATABASE}"
         self._folder = folder
-        self._uses_tls = certificate is not None
-        self._database = f"{DATABASE} = host=127.0.0.1 port={target} dbname={DATABASE} user=postgres"
-        self._settings: dict[str, object] = {
+        self._conninfo = f"host=127.0.0.1 port={self.port} dbname=pgbouncer user={ADMINISTRATOR}"
+        self._conninfo += f" sslmode={'require' if certificate else 'disable'}"
+        settings = {
             "listen_addr": "127.0.0.1",
             "listen_port": self.port,
             "unix_socket_dir": "",
@@ -55,16 +53,17 @@ class PgBouncer:
             "logfile": folder / "log",
         }
         if certificate:
-            self._settings |= {"client_tls_sslmode": "require", "client_tls_cert_file": certificate.file}
-            self._settings |= {"client_tls_key_file": certificate.key}
+            settings |= {"client_tls_sslmode": "require", "client_tls_cert_file": certificate.file}
+            settings["client_tls_key_file"] = certificate.key
+        database = f"{DATABASE} = host=127.0.0.1 port={target} dbname={DATABASE} user=postgres"
+        lines = ["[databases]", database, "[pgbouncer]", *(f"{name} = {value}" for name, value in settings.items())]
+        self._configuration = "\n".join([*lines, ""])
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
         self._folder.chmod(0o777)
         (self._folder / "users").write_text(f'"postgres" ""\n"{ADMINISTRATOR}" ""\n')
-        lines = ["[databases]", self._database, "[pgbouncer]"]
-        lines += [f"{name} = {value}" for name, value in self._settings.items()]
-        (self._folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        (self._folder / "pgbouncer.ini").write_text(self._configuration)
         self._start()
         return self
 
@@ -88,10 +87,10 @@ class PgBouncer:
         self._tell("RESUME")
 
     def _start(self) -> None:
-        assert _PROGRAM
+        assert PROGRAM
         # PgBouncer refuses to run as root, as PostgreSQL does.
         _, run_as = embedded_postgres._unprivileged(self._folder / "none")
-        command = [*run_as, _PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")]
+        command = [*run_as, PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT
         while not self._listens():
@@ -105,9 +104,7 @@ class PgBouncer:
         self._process.wait(10)
 
     def _tell(self, command: str) -> None:
-        sslmode = "require" if self._uses_tls else "disable"
-        conninfo = f"host=127.0.0.1 port={self.port} dbname=pgbouncer user={ADMINISTRATOR} sslmode={sslmode}"
-        with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as console:
+        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as console:
             console.execute(command.encode())
 
     def _listens(self) -> bool:

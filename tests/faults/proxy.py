@@ -10,10 +10,11 @@ import ssl
 import struct
 import threading
 from asyncio import Event, StreamReader, StreamWriter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from functools import partial
+from typing import Any, Literal, Self, cast
 
 from tests.faults.certificates import Certificate
 
@@ -23,6 +24,7 @@ BACKLOG = 1024
 CHUNK = 65536
 LONGEST_PATTERN = 1000
 ASK_FOR_TLS = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+"""The first message of a PostgreSQL client that wants TLS."""
 RESET = struct.pack("ii", 1, 0)
 """The value of SO_LINGER with which closing a socket resets its connection."""
 
@@ -40,13 +42,21 @@ class Cut:
 class Link:
     """A client's connection and, as soon as it is made, the one to the server."""
 
-    task: asyncio.Task[None]
+    connection: socket.socket
     ends: list[StreamWriter] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
 
-    def reset(self) -> None:
-        for end in self.ends:
-            _reset(end)
-        self.task.cancel()
+
+def _control[Method: Callable[..., Any]](method: Method) -> Method:
+    """Makes a method run in the event loop of the proxy."""
+
+    def call(self: "Proxy", *values: Any, **named: Any) -> Any:
+        async def run() -> Any:
+            return method(self, *values, **named)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    return cast("Method", call)
 
 
 class Proxy:
@@ -57,19 +67,17 @@ class Proxy:
         self.certificate = certificate
         """The certificate for new connections, which then use TLS. Without one the target decides about TLS."""
         self.accepted = 0
-        self._links: set[Link] = set()
+        self.links: set[Link] = set()
+        """The connections of which one end is still open."""
         self._cuts: list[Cut] = []
         self._fillers: dict[tuple[str, int], socket.socket] = {}
         """Connections of the proxy's own, by their addresses, that wait so that no other can be made."""
         self._accepting: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.SelectorEventLoop()
         self._flows: dict[Direction, Event] = {"requests": Event(), "replies": Event()}
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._listener = socket.socket()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._listener.setblocking(False)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(BACKLOG)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
@@ -83,60 +91,18 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    @property
-    def open(self) -> int:
-        """The number of connections of which one end is still open."""
-        return len(self._links)
-
+    @_control
     def stall(self, *directions: Direction) -> None:
         """Takes what is sent in these directions, or in both, and delivers nothing, not even the end of a connection.
 
         A new connection is accepted and, unless only the replies are stalled, goes no further.
         """
-        self._do(lambda: [self._flows[direction].clear() for direction in directions or self._flows])
+        for direction in directions or self._flows:
+            self._flows[direction].clear()
 
+    @_control
     def stall_connects(self) -> None:
         """Leaves new connections unanswered, as a host that is down does. Open connections go on."""
-        self._do(self._stop_accepting)
-
-    def resume(self) -> None:
-        """Ends every stall. The stalled data arrives, except from new connections whose clients have left."""
-        self._do(self._resume)
-
-    def cut_all(self) -> None:
-        """Resets every connection at both ends."""
-        self._do(lambda: [link.reset() for link in self._links])
-
-    def cut_when(self, pattern: bytes, *, before: bool) -> Cut:
-        """Resets the first connection on which a client sends the pattern.
-
-        With `before` the server gets neither the end of the pattern nor the data that came with it. Otherwise it gets
-        all that data and the time to answer, and the client gets nothing of the answer.
-        """
-        order = Cut(pattern, before)
-        self._do(lambda: self._cuts.append(order))
-        return order
-
-    def _do(self, action: Callable[[], object]) -> None:
-        async def run() -> None:
-            action()
-
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def _resume(self) -> None:
-        for flow in self._flows.values():
-            flow.set()
-        if self._accepting is None:
-            self._listener.listen(BACKLOG)
-            self._accepting = self._spawn(self._accept())
-
-    def _stop_accepting(self) -> None:
         assert self._accepting
         self._accepting.cancel()
         self._accepting = None
@@ -148,53 +114,68 @@ class Proxy:
             filler.connect_ex(("127.0.0.1", self.port))
             self._fillers[filler.getsockname()] = filler
 
+    @_control
+    def resume(self) -> None:
+        """Ends every stall. The stalled data arrives, except from new connections whose clients have left."""
+        for flow in self._flows.values():
+            flow.set()
+        if self._accepting is None:
+            self._listener.listen(BACKLOG)
+            self._accepting = self._loop.create_task(self._accept())
+
+    @_control
+    def cut_all(self) -> None:
+        """Resets every connection at both ends."""
+        for link in list(self.links):
+            self._reset(link)
+
+    @_control
+    def cut_when(self, pattern: bytes, *, before: bool) -> Cut:
+        """Resets the first connection on which a client sends the pattern.
+
+        With `before` the server gets neither the end of the pattern nor the data that came with it. Otherwise it gets
+        all that data and the time to answer, and the client gets nothing of the answer.
+        """
+        self._cuts.append(order := Cut(pattern, before))
+        return order
+
     async def _accept(self) -> None:
         while True:
             connection, address = await self._loop.sock_accept(self._listener)
             if address in self._fillers:
                 self._fillers.pop(address).close()
                 connection.close()
-            else:
-                self.accepted += 1
-                self._spawn(self._relay(connection))
+                continue
+            self.accepted += 1
+            self.links.add(link := Link(connection))
+            link.task = self._loop.create_task(self._relay(link))
+            link.task.add_done_callback(partial(self._reset, link))
 
-    async def _relay(self, connection: socket.socket) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._links.add(link := Link(task))
-        try:
-            with suppress(OSError):
-                reader, client = await self._open(connection)
-                link.ends.append(client)
-                # In PostgreSQL's protocol the client speaks first.
-                data = await self._read(reader, "requests")
-                if reader.at_eof():
-                    return
-                server_reader, server = await asyncio.open_connection("127.0.0.1", self.target)
-                link.ends.append(server)
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._pass_requests(link, data, reader))
-                    both.create_task(self._pass_replies(link, server_reader))
-        finally:
-            for end in link.ends:
-                _reset(end)
-            self._links.discard(link)
+    async def _relay(self, link: Link) -> None:
+        with suppress(OSError):
+            reader = await self._open(link)
+            # In PostgreSQL's protocol the client speaks first.
+            data = await self._read(reader, "requests")
+            if reader.at_eof():
+                return
+            server_reader, server = await asyncio.open_connection("127.0.0.1", self.target)
+            link.ends.append(server)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass_requests(link, data, reader))
+                both.create_task(self._pass_replies(link, server_reader))
 
-    async def _open(self, connection: socket.socket) -> tuple[StreamReader, StreamWriter]:
+    async def _open(self, link: Link) -> StreamReader:
         context = None
-        try:
-            if self.certificate:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(self.certificate.file, self.certificate.key)
-                if await self._loop.sock_recv(connection, len(ASK_FOR_TLS)) != ASK_FOR_TLS:
-                    raise ConnectionError("the client does not ask for TLS")
-                await self._loop.sock_sendall(connection, b"S")
-            protocol = asyncio.StreamReaderProtocol(reader := StreamReader())
-            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
-        except BaseException:
-            connection.close()
-            raise
-        return reader, StreamWriter(transport, protocol, reader, self._loop)
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate.file, self.certificate.key)
+            # A client that does not ask for TLS fails the handshake.
+            await self._loop.sock_recv(link.connection, len(ASK_FOR_TLS))
+            await self._loop.sock_sendall(link.connection, b"S")
+        protocol = asyncio.StreamReaderProtocol(reader := StreamReader())
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, link.connection, ssl=context)
+        link.ends.append(StreamWriter(transport, protocol, reader, self._loop))
+        return reader
 
     async def _read(self, reader: StreamReader, direction: Direction) -> bytes:
         """The next data, empty at the end of the connection, and not before the direction flows."""
@@ -214,11 +195,11 @@ class Proxy:
                 self._cuts.remove(order)
                 order.is_done = True
                 if order.before:
-                    link.reset()
+                    self._reset(link)
                     return
             server.write(data)
             if order:
-                _reset(client)
+                _abort(client)
                 return
             data = await self._read(reader, "requests")
         server.close()
@@ -231,10 +212,21 @@ class Proxy:
         server.close()
         client.close()
 
+    def _reset(self, link: Link, _: object = None) -> None:
+        """Resets the ends that are still open."""
+        assert link.task
+        link.task.cancel()
+        for end in link.ends:
+            _abort(end)
+        if not link.ends:
+            link.connection.close()
+        self.links.discard(link)
+
     async def _stop(self) -> None:
-        for task in self._tasks:
+        tasks = [link.task for link in self.links] + [self._accepting]
+        for task in filter(None, tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait([task])
         for filler in self._fillers.values():
             filler.close()
         # Aborted connections are closed one iteration of the loop later.
@@ -242,7 +234,7 @@ class Proxy:
         self._listener.close()
 
 
-def _reset(end: StreamWriter) -> None:
+def _abort(end: StreamWriter) -> None:
     if not end.is_closing():
         end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         end.transport.abort()

@@ -1,7 +1,8 @@
 """Answers read from the bytes of a connection, and what is wrong with them."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -19,8 +20,20 @@ _KNOWN = frozenset({
 _MOST_HEAD = 16_384
 
 
+NONE = 0
+"""Stands for a status: the server closed the connection, or waited for more than was sent."""
+
+
+@dataclass
+class Report:
+    """The result of a round. `answers` counts the answers by what was sent, in words, and status."""
+
+    failures: list[str] = field(default_factory=list)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
 class Malformed(Exception):
-    """The bytes are no answer in HTTP."""
+    """The bytes are not an answer in HTTP."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Answer:
 
     @property
     def fault(self) -> str | None:
-        """What an answer of this server never is, whatever the request was."""
+        """The reason why this server can never give such an answer, whatever the request was."""
         if self.status >= 500:
             return f"the status is {self.status}"
         if unknown := self.headers.keys() - _KNOWN:
@@ -49,26 +62,26 @@ class Answer:
             try:
                 document = orjson.loads(self.body)
             except orjson.JSONDecodeError as error:
-                return f"the body is no JSON: {error}"
+                return f"the body is not JSON: {error}"
             if self.status >= 400 and document["status"] != self.status:
                 return f"the problem says {document['status']}, the answer {self.status}"
         return None
 
 
 class Reader:
-    """Takes bytes as they come and gives the answers that are whole."""
+    """Takes bytes as they come and returns the answers that are whole."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self.is_free = False
-        """Whether what follows is no longer HTTP/1."""
+        """True when what follows is no longer HTTP/1."""
 
     @property
     def has_part(self) -> bool:
         return bool(self._buffer)
 
     def next(self, *, without_body: bool = False) -> Answer | None:
-        """The next one, or None when it is not whole yet. Only who asked by HEAD knows that no body follows."""
+        """The next one, or None when it is not whole yet. Only the client knows that it asked by HEAD."""
         if self.is_free:
             self._buffer = b""
         end = self._buffer.find(b"\r\n\r\n")
@@ -105,7 +118,7 @@ def _headers(block: bytes) -> dict[bytes, bytes]:
 
 
 def _length(status: int, headers: dict[bytes, bytes], *, without_body: bool) -> int:
-    """How long the body is: this server always says so."""
+    """The length of the body, which this server always tells."""
     length = headers.get(b"content-length")
     if status < 200 or status in (204, 304):
         if length not in (None, b"0"):

@@ -8,14 +8,13 @@ from tests.fuzz.answers import Answer, Reader
 
 
 class Connection(asyncio.Protocol):
-    """Gives the answers one by one."""
+    """Returns the answers one by one."""
 
     def __init__(self) -> None:
         self.is_over = False
         """The server has closed it."""
         self.is_reset = False
         """Perhaps before the last answer arrived."""
-        self.has_served = False
         self._reader = Reader()
         self._news: asyncio.Future[None] | None = None
 
@@ -26,7 +25,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's has not the class that asyncio's has.
+        # The class of uvloop's is another.
         self._transport = cast("asyncio.Transport", transport)
 
     @override
@@ -45,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def has_part(self) -> bool:
-        """There are bytes that are no whole answer."""
+        """True while there are bytes that are not a whole answer."""
         return self._reader.has_part
 
     async def send(self, pieces: Sequence[bytes]) -> None:
@@ -56,35 +55,22 @@ class Connection(asyncio.Protocol):
                 self._transport.write(piece)
 
     async def answer(self, patience: float, *, without_body: bool = False) -> Answer | None:
-        """The next final one; None when there will be none. Raises `TimeoutError` when nothing comes for so long."""
+        """The next final answer, or None at the end. Raises `TimeoutError` when nothing comes for so long."""
         while True:
             answer = self._reader.next(without_body=without_body)
             if answer and answer.status >= 200:
-                self.has_served = True
                 return answer
             if answer is None and self.is_over:
                 return None
             if answer is None:
-                await self._wait(patience)
-
-    async def _wait(self, patience: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._news = news = loop.create_future()
-        timer = loop.call_later(patience, _expire, news)
-        try:
-            await news
-        finally:
-            timer.cancel()
+                self._news = asyncio.get_running_loop().create_future()
+                async with asyncio.timeout(patience):
+                    await self._news
 
     def end(self) -> None:
-        """Says that nothing more will be sent."""
+        """Tells the server that nothing more will be sent."""
         if not self._transport.is_closing():
             self._transport.write_eof()
 
     def close(self) -> None:
         self._transport.close()
-
-
-def _expire(news: asyncio.Future[None]) -> None:
-    if not news.done():
-        news.set_exception(TimeoutError())

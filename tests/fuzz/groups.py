@@ -1,4 +1,4 @@
-"""What is sent at once on one connection. All of it follows from a seed and a number, so that it can be sent again."""
+"""Requests sent at once on one connection. They follow from a seed and a number, so that they can be sent again."""
 
 from dataclasses import dataclass
 from random import Random
@@ -8,7 +8,7 @@ from tests.fuzz.mutations import bend_body, bend_values
 from tests.fuzz.wire import bend_wire
 
 _CERTAIN = 8000
-"""Bytes of a request that a server has read, whatever it thinks of it, before it answers and closes the connection.
+"""Bytes of a request that a server has read before it answers, even if it refuses the request and closes.
 
 Closing on unread bytes resets the connection, and the answer may be lost on the way.
 """
@@ -16,7 +16,7 @@ Closing on unread bytes resets the connection, and the answer may be lost on the
 
 @dataclass(frozen=True)
 class Case:
-    """One request. A sane one must be answered, exactly once; of any other it is only known that it must do no harm."""
+    """One request. A sane one must be answered, exactly once; any other one must only do no harm."""
 
     label: str
     data: bytes
@@ -34,7 +34,7 @@ class Group:
     number: int
     cases: tuple[Case, ...]
     cuts: tuple[int, ...]
-    """Where the bytes are cut in pieces, which are sent one by one."""
+    """The places where the bytes are cut in pieces, which are sent one by one."""
 
     @property
     def is_sane(self) -> bool:
@@ -57,7 +57,7 @@ def group(grammar: Grammar, seed: int, number: int) -> Group:
     count = random.choice((1, 1, 1, 1, 2, 3, 6))
     cases = tuple(_case(grammar, random) for _ in range(count))
     if not all(case.is_sane for case in cases):
-        # Where nobody knows which answer is whose, nobody knows which has no body.
+        # Without knowing which answer is to which request, the client cannot tell which has no body.
         cases = tuple(case for case in cases if not case.is_head)
     size = sum(len(case.data) for case in cases)
     cuts = random.choice((1, 3)) if size > 1 and random.random() < 0.05 else 0

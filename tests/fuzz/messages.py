@@ -18,7 +18,7 @@ def token(raw: bytes) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """A value in a URL. Half a surrogate pair takes the bytes that would be its own."""
+    """A value as it stands in a URL. Half a surrogate pair takes the bytes that would be its own."""
     return quote(text.encode("utf-8", "surrogatepass"), safe="-:.,").encode("ascii")
 
 

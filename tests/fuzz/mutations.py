@@ -1,31 +1,21 @@
-"""How requests are bent: values of theirs, their bodies, and the bytes that hold all of it together."""
+"""Ways to bend a request: its values, its body, and the bytes that hold all of it together."""
 
 from collections.abc import Callable
 from random import Random
 
 from tests.fuzz.headers import HEADERS
 from tests.fuzz.messages import Message, encoded, to_json, token
-from tests.fuzz.samples import BAD_MOMENTS, IDS, MOMENTS, TEXTS, TOKENS
+from tests.fuzz.samples import IDS, NOT_TIMESTAMPS, TEXTS, TIMESTAMPS, TOKENS
+from tests.support.contract import FIELDS, OPERATIONS, READ_ONLY
 
-_PARAMETERS = (
-    b"limit",
-    b"cursor",
-    b"sort",
-    b"status",
-    b"completed",
-    b"priority",
-    b"tag",
-    b"q",
-    b"due_before",
-    b"x",
-    b"",
-)
+_PARAMETERS = (*(name.encode() for name in OPERATIONS["list_tasks"].parameters), b"x", b"")
+_FIELDS = (*FIELDS, *READ_ONLY, "x", "")
 _ENDS = (b"%ff", b"%C0%AF", b"%00", b"%", b"%ED%A0%80", b";a=b", b"+")
 _ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-7", "cp037", "utf-8-sig")
 
 
 def bend_values(message: Message, random: Random) -> None:
-    """One to three values are replaced, dropped or said twice; it stays one request."""
+    """Replaces, drops or doubles one to three values; it stays one request."""
     for _ in range(random.randint(1, 3)):
         random.choice(_VALUES)(message, random)
 
@@ -47,7 +37,7 @@ def _bend_path(message: Message, random: Random) -> None:
 
 
 def _bend_query(message: Message, random: Random) -> None:
-    text = encoded(random.choice((random.choice(TEXTS), random.choice(BAD_MOMENTS), random.choice(MOMENTS))))
+    text = encoded(random.choice((random.choice(TEXTS), random.choice(NOT_TIMESTAMPS), random.choice(TIMESTAMPS))))
     draw = random.randrange(6)
     if not message.query or draw == 0:
         message.query.append((random.choice(_PARAMETERS), text))
@@ -69,7 +59,7 @@ def _bend_header(message: Message, random: Random) -> None:
     place = random.randrange(len(message.headers)) if message.headers else 0
     match random.randrange(6):
         case 0 if len(message.headers) > 1:
-            # Without Host it is no request.
+            # Without Host it is not a request.
             dropped = message.headers[place]
             message.headers = [each for each in message.headers if each != dropped or each[0] == b"Host"]
         case 1 if message.headers and message.headers[place][0] not in (b"Host", b"Content-Type"):
@@ -87,7 +77,7 @@ def _bend_document(message: Message, random: Random) -> None:
     document = message.document
     if not isinstance(document, dict):
         return
-    name = random.choice((*document, "title", "tags", "id", "user_id", "version", "x", ""))
+    name = random.choice((*document, *_FIELDS))
     match random.randrange(7):
         case 0:
             document.pop(name, None)
@@ -96,7 +86,9 @@ def _bend_document(message: Message, random: Random) -> None:
         case 2:
             document[name] = [document.get(name)] * random.choice((1, 2, 21, 500))
         case 3:
-            document[name] = random.choice((random.choice(MOMENTS), random.choice(BAD_MOMENTS), random.choice(IDS)))
+            document[name] = random.choice(
+                (random.choice(TIMESTAMPS), random.choice(NOT_TIMESTAMPS), random.choice(IDS))
+            )
         case 4:
             document[name] = random.choice(TEXTS)
         case _:
@@ -110,7 +102,7 @@ _VALUES: tuple[Callable[[Message, Random], None], ...] = (
 
 
 def bend_body(message: Message, random: Random) -> None:
-    """The bytes of the body, which keeps a true length, or is cut in chunks as it should be."""
+    """Bends the bytes of the body, which keeps a true length, or is cut in chunks as it should be."""
     body = message.body or b""
     match random.randrange(8):
         case 0:
@@ -145,7 +137,7 @@ def chunks_of(body: bytes, random: Random) -> list[bytes]:
 
 
 def bend_bytes(data: bytes, random: Random, pieces: tuple[bytes, ...] = TOKENS) -> bytes:
-    """Some bytes are flipped, dropped, doubled, moved, or come from elsewhere."""
+    """Flips, drops, doubles or moves some bytes, or brings some from elsewhere."""
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         start = random.randrange(len(data) + 1)
         end = min(len(data), start + random.choice((1, 1, 2, 4, 16, 64)))

@@ -1,4 +1,4 @@
-"""What stands in messages that are none, or that two servers might read in two ways."""
+"""Parts of messages that are not HTTP, or that two servers might read in two ways."""
 
 PIECES = (
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\x0c", b"\x85", b"\xff",

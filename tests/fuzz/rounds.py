@@ -1,6 +1,5 @@
-"""One round of Schemathesis against a server. What it sends follows from its seed, but for what the server makes up."""
+"""One round of Schemathesis against a server. The requests follow from the seed, but for what the server makes up."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
@@ -15,11 +14,10 @@ from schemathesis.engine.run import PhaseName
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from persistence.postgres.dsn import Dsn
-from tests.fuzz.report import Report
+from tests.fuzz.answers import Report
 from tests.fuzz.world import Case, World
-from tests.support.servers import ROOT
+from tests.support import contract
 
-CONTRACT = ROOT / "docs" / "openapi.json"
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
@@ -40,17 +38,13 @@ def fuzz(url: str, dsn: Dsn, seed: int, examples: int, phases: Sequence[str] = P
 def _schema(url: str, seed: int, examples: int, phases: Sequence[str]) -> OpenApiSchema:
     output = OutputConfig(sanitization=SanitizationConfig(enabled=False))
     config = SchemathesisConfig(seed=seed, cache=CacheConfig(enabled=False), output=output)
-    contract = json.loads(CONTRACT.read_text())
-    for model in contract["components"]["schemas"].values():
-        if model["type"] == "object":
-            # Clients must put up with new members, but nothing may leak.
-            model.setdefault("additionalProperties", False)
-    schema = schemathesis.openapi.from_dict(contract, config=config)
+    # Clients must put up with new members, but nothing may leak.
+    schema = schemathesis.openapi.from_dict(contract.closed(), config=config)
     schema.config.update(base_url=url, request_timeout=30)
     schema.config.generation.update(max_examples=examples, database="none")
     schema.config.phases.update(phases=list(phases))
     schema.config.phases.coverage.generate_duplicate_query_parameters = True
-    # Stories follow the links of the contract, not what else might be meant.
+    # Stories follow the links of the contract only.
     schema.config.phases.stateful.inference.algorithms = []
     schema.config.phases.stateful.max_steps = 10
     # Learning from refusals what to send would hide that the contract does not say it.
@@ -58,8 +52,8 @@ def _schema(url: str, seed: int, examples: int, phases: Sequence[str]) -> OpenAp
     # `World` brings real ids instead, because these would make what is drawn depend on what was answered.
     schema.analysis._extra_data_source = None
     # Every check is on but that of the time an answer takes, which says more about the machine. Whether an entity tag
-    # is current depends on what is stored, as 404 and 409 do, which are expected of valid requests anyway; and what is
-    # invalid may be too large as well.
+    # is current depends on what is stored, as 404 does, which is expected of valid requests anyway; and what is invalid
+    # may be too large as well.
     checks = schema.config.checks
     checks.positive_data_acceptance.expected_statuses = [*checks.positive_data_acceptance.expected_statuses, "412"]
     checks.negative_data_rejection.expected_statuses = [*checks.negative_data_rejection.expected_statuses, "413"]

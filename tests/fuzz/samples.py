@@ -1,4 +1,4 @@
-"""Values for requests: what a schema of the contract allows, and what has broken servers before."""
+"""Values for requests: those that a schema of the contract allows, and those that have broken servers before."""
 
 from collections.abc import Mapping
 from random import Random
@@ -8,11 +8,11 @@ from uuid import UUID
 type Schema = Mapping[str, Any]
 
 WORDS = ("water", "the", "plants", "Straße", "İstanbul", "日本語", "ice-cream", "ñandú", "🪴", "e\u0301", "a_b", "100%")
-MOMENTS = (
+TIMESTAMPS = (
     "2030-12-31T17:00:00Z", "2030-12-31T18:00:00.123456+01:00", "2400-02-29T23:59:59z",
     "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "2026-11-24 08:00:00+00:00", "1969-12-31T23:59:59-23:59",
 )  # fmt: skip
-BAD_MOMENTS = (
+NOT_TIMESTAMPS = (
     "2030-02-30T00:00:00Z", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", "9999-12-31T23:59:59-01:00",
     "0001-01-01T00:00:00+14:00", "2030-12-31", "1e999", "2030-12-31T24:00:00Z", "2030-12-31T23:59:60Z",
     "2030-12-31T00:00:00+24:00", "20301231T000000Z", "\uff12030-12-31T00:00:00Z", "now", "infinity", "-1-12-31",
@@ -33,7 +33,7 @@ IDS = (
     "..", "00000000-0000-0000-0000-0000000000000", "0000000g-0000-0000-0000-000000000000",
     "\uff100000000-0000-0000-0000-000000000000",
 )  # fmt: skip
-"""Odd ids, most of them none."""
+"""Odd ids, most of which are not ids."""
 TOKENS = (
     b"null", b"true", b"false", b"0", b"-0", b"1", b"-1", b"1.0", b"1e999", b"-1e999", b"1E+2", b"9" * 400,
     b"0.1e-9999", b"NaN", b"Infinity", b"-Infinity", b"undefined", b"01", b"0x10", b"+1", b".5", b"1.", b"''", b'""',
@@ -43,21 +43,18 @@ TOKENS = (
     b"[" * 200 + b"]" * 200, b"[" * 3000, b'{"a":' * 500 + b"1" + b"}" * 500, b"/**/1", b"1,", b",1", b"1 2", b"",
     b'"', b"\\", b'{"title":1,"title":2}', b"9223372036854775808", b"4e-324",
 )  # fmt: skip
-"""What may stand, or not, in the place of a value in JSON."""
+"""Bytes in the place of a value in JSON."""
 
 
 class Samples:
-    """Valid values by their schemas, which may refer to the components of a contract."""
+    """Valid values by their schemas, which may refer to the named ones."""
 
-    def __init__(self, document: Schema) -> None:
-        self._components: Mapping[str, Schema] = document["components"]["schemas"]
-
-    def resolved(self, schema: Schema) -> Schema:
-        reference = schema.get("$ref")
-        return self._components[reference.rpartition("/")[2]] if reference else schema
+    def __init__(self, named: Mapping[str, Schema]) -> None:
+        self._named = named
 
     def valid(self, schema: Schema, random: Random) -> Any:
-        schema = self.resolved(schema)
+        if reference := schema.get("$ref"):
+            schema = self._named[reference.rpartition("/")[2]]
         if options := schema.get("anyOf"):
             return self.valid(random.choice(options), random)
         if "const" in schema:
@@ -91,6 +88,6 @@ class Samples:
             case "uuid":
                 return str(UUID(int=random.getrandbits(128), version=4))
             case "date-time":
-                return random.choice(MOMENTS)
+                return random.choice(TIMESTAMPS)
         text = " ".join(random.choices(WORDS, k=random.randint(1, 3)))
         return text[: schema.get("maxLength", 100)].strip() or "x"

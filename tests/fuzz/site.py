@@ -1,4 +1,4 @@
-"""A server to attack, and how it must be afterwards."""
+"""A server to attack, and the state that it must be in afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +28,13 @@ def site() -> Iterator[tuple[WebServer, Dsn]]:
 
 
 def web_server(folder: Path, dsn: Dsn) -> WebServer:
-    """On a machine that has other things to do, it has more time for a request before it answers 503."""
+    """A server that has more time for a request before it answers 503, as the machine may be busy."""
     settings = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn), "REQUEST_TIMEOUT": "30"}
     return WebServer(folder, settings | {"WEB_CONCURRENCY": str(WORKERS)})
 
 
 def harm(web: WebServer, dsn: Dsn) -> list[str]:
-    """What the attack left behind, in words."""
+    """Returns what the attack left behind, in words."""
     found = []
     if web.http.get("/v1/health").status_code != 200:
         found.append("The server is not healthy")
@@ -47,14 +47,13 @@ def harm(web: WebServer, dsn: Dsn) -> list[str]:
         eventually(lambda: not _connections(web))
     except AssertionError:
         found.append(f"{_connections(web)} connections of clients are still open")
-    # Other databases of the same server are none of its business.
     query = (
         "SELECT state FROM pg_stat_activity"
         " WHERE application_name = 'todo' AND datname = current_database() AND state <> 'idle'"
     )
     with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
         try:
-            # Nor is a request at its end whose client has gone.
+            # A request may still be at its end when its client has gone.
             eventually(lambda: not connection.execute(query).fetchall())
         except AssertionError:
             found.append(f"Connections to the database are in use: {connection.execute(query).fetchall()}")
@@ -62,7 +61,7 @@ def harm(web: WebServer, dsn: Dsn) -> list[str]:
 
 
 def _connections(web: WebServer) -> int:
-    """How many of its clients' connections the server has open."""
+    """The number of its clients' connections that the server has open."""
     workers = psutil.Process(web.process.pid).children()
     sockets = [socket for worker in workers for socket in worker.net_connections("tcp")]
     return sum(bool(socket.raddr) and socket.laddr.port == web.port for socket in sockets)

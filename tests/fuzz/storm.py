@@ -1,4 +1,4 @@
-"""Raw requests on many connections at once, and what must be true of every answer."""
+"""Raw requests on many connections at once, and checks of every answer."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -8,21 +8,20 @@ import psycopg
 import uvloop
 
 from persistence.postgres.dsn import Dsn
-from tests.fuzz.answers import Answer, Malformed
-from tests.fuzz.cast import Cast, leaks
+from tests.fuzz.answers import NONE, Answer, Malformed, Report
 from tests.fuzz.connection import Connection
+from tests.fuzz.fixtures import Fixtures, leaks
 from tests.fuzz.grammar import Grammar
 from tests.fuzz.groups import Group, group
-from tests.fuzz.report import NONE, Report
 
 SLOTS = 12
 """Connections that requests are sent on at the same time."""
 DEADLINE = 60.0
-"""Seconds for an answer that must come, on a machine that has other things to do."""
+"""Seconds for an answer that must come, as the machine may be busy."""
 QUIET = 0.1
 """Seconds without a byte after which the server seems to wait for the end of a bent request."""
 PATIENCE = 1.0
-"""Seconds that it has beyond that, before the client hangs up."""
+"""Seconds beyond `QUIET` before the client hangs up."""
 _MOST_FAILURES = 20
 _SHOWN = 6000
 _PROBE = b"GET /api/v1/live HTTP/1.1\r\nHost: test\r\nX-Request-ID: probe-%d\r\n\r\n"
@@ -33,7 +32,7 @@ def storm(port: int, dsn: Dsn, seed: int, cases: int, only: int | None = None) -
 
     The server's database, `dsn`, gets users for it.
     """
-    cast, report = Cast.of(seed), Report()
+    users, report = Fixtures.of(seed), Report()
 
     def numbers() -> Iterator[int]:
         each = count()
@@ -41,20 +40,20 @@ def storm(port: int, dsn: Dsn, seed: int, cases: int, only: int | None = None) -
             yield next(each)
 
     with psycopg.connect(dsn.conninfo) as connection:
-        cast.enter(connection)
-        before = cast.belongings(connection)
+        users.insert(connection)
+        before = users.belongings(connection)
         connection.commit()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Storm(port, cast, seed, report).run(numbers() if only is None else [only]))
-        if cast.belongings(connection) != before:
+            runner.run(_Storm(port, users, seed, report).run(numbers() if only is None else [only]))
+        if users.belongings(connection) != before:
             report.failures.append("GROUP=all make fuzz\nTasks of bystanders have changed")
     return report
 
 
 class _Storm:
-    def __init__(self, port: int, cast: Cast, seed: int, report: Report) -> None:
+    def __init__(self, port: int, users: Fixtures, seed: int, report: Report) -> None:
         self._port, self._seed, self._report = port, seed, report
-        self._grammar = Grammar(cast)
+        self._grammar = Grammar(users)
         self._lingering: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self, numbers: Iterable[int]) -> None:
@@ -73,24 +72,21 @@ class _Storm:
                     connection = await Connection.open(self._port)
                 is_usable = await (self._converse if sent.is_sane else self._provoke)(connection, sent)
             except Malformed as error:
-                self._blame(sent, f"this is no answer: {error}")
+                self._blame(sent, f"this is not an answer: {error}")
                 is_usable = False
             except OSError as error:
                 self._blame(sent, f"nothing could be sent: {error}")
                 break
             if not is_usable:
                 assert connection
-                self._let_go(connection)
+                if connection not in self._lingering:
+                    connection.close()
                 connection = None
         if connection:
             connection.close()
 
-    def _let_go(self, connection: Connection) -> None:
-        if connection not in self._lingering:
-            connection.close()
-
     async def _converse(self, connection: Connection, sent: Group) -> bool:
-        """Every request has one answer, in its turn. Whether the connection can be used again."""
+        """Expects one answer to every request, in order. Returns False if the connection cannot be used again."""
         await connection.send(sent.pieces)
         for case in sent.cases:
             try:
@@ -112,7 +108,7 @@ class _Storm:
         return True
 
     async def _provoke(self, connection: Connection, sent: Group) -> bool:
-        """Nobody knows how many requests the server sees, so one that it can be told by goes last."""
+        """Sends a probe last, as the number of requests that the server sees before it is not known."""
         probe = _PROBE % sent.number
         await connection.send([*sent.pieces[:-1], sent.pieces[-1] + probe])
         statuses: list[int] = []
@@ -125,21 +121,18 @@ class _Storm:
                 statuses.append(answer.status)
                 is_closing = answer.closes
         except TimeoutError:
-            self._linger(connection, sent)
+            # The other requests go on meanwhile.
+            self._lingering[connection] = asyncio.create_task(self._wait_for_end(connection, sent))
         else:
             self._check_end(connection, sent)
         finally:
-            # The server did not look at those behind the one that it would not answer, or that made it close.
+            # The server does not read on behind a request that it cannot answer, or that makes it close.
             for case, status in zip(sent.cases, statuses if is_closing else [*statuses, NONE], strict=False):
                 self._report.answers[case.label, status] += 1
         return False
 
-    def _linger(self, connection: Connection, sent: Group) -> None:
-        """Others go on meanwhile."""
-        self._lingering[connection] = asyncio.create_task(self._wait_for_end(connection, sent))
-
     async def _wait_for_end(self, connection: Connection, sent: Group) -> None:
-        """The server answers after all, or at the latest ends when the client does."""
+        """Expects that the server answers after all, or ends when the client does."""
         try:
             try:
                 await self._drain(connection, sent, PATIENCE)
@@ -149,7 +142,7 @@ class _Storm:
         except TimeoutError:
             self._blame(sent, f"the server keeps the connection for {DEADLINE:g} s though the client has gone")
         except Malformed as error:
-            self._blame(sent, f"this is no answer: {error}")
+            self._blame(sent, f"this is not an answer: {error}")
         else:
             self._check_end(connection, sent)
         connection.close()

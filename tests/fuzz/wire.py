@@ -1,4 +1,4 @@
-"""How the bytes of a message are bent, so that a server may no longer see one request in them."""
+"""Ways to bend the bytes of a message, so that a server may no longer see one request in them."""
 
 from collections.abc import Callable
 from random import Random
@@ -7,6 +7,8 @@ from tests.fuzz.messages import Message
 from tests.fuzz.mutations import bend_bytes
 from tests.fuzz.noise import CHUNKS, CODINGS, LENGTHS, LINES, PIECES, PREFACES, TARGETS, UPGRADES, VERSIONS
 
+_LENGTH = b"Content-Length: "
+
 
 def bend_wire(message: Message, random: Random) -> bytes:
     """The bytes of the message, bent once or twice, and seldom left whole."""
@@ -14,10 +16,6 @@ def bend_wire(message: Message, random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 2))):
         data = random.choice(_WAYS)(data, random)
     return data
-
-
-def _bend_anything(data: bytes, random: Random) -> bytes:
-    return bend_bytes(data, random, PIECES)
 
 
 def _bend_head(data: bytes, random: Random) -> bytes:
@@ -36,15 +34,11 @@ def _add_line(line: bytes, data: bytes, random: Random) -> bytes:
     return b"\r\n".join(lines)
 
 
-def _add_length(data: bytes, random: Random) -> bytes:
-    return _add_line(b"Content-Length: " + random.choice(LENGTHS), data, random)
-
-
 def _change_length(data: bytes, random: Random) -> bytes:
-    start = data.find(b"Content-Length: ")
+    start = data.find(_LENGTH)
     if start < 0:
-        return _add_length(data, random)
-    start += len(b"Content-Length: ")
+        return _add_line(_LENGTH + random.choice(LENGTHS), data, random)
+    start += len(_LENGTH)
     end = data.find(b"\r\n", start)
     said = data[start:end]
     near = b"%d" % (int(said) + random.choice((-5, -1, 1, 2, 60))) if said.isdigit() and len(said) < 9 else b"7"
@@ -62,22 +56,10 @@ def _send_chunks(data: bytes, random: Random) -> bytes:
     return b"\r\n".join((*lines, b"Transfer-Encoding: chunked", b"", random.choice(CHUNKS)))
 
 
-def _change_version(data: bytes, random: Random) -> bytes:
-    return data.replace(b"HTTP/1.1", random.choice(VERSIONS), 1)
-
-
 def _change_target(data: bytes, random: Random) -> bytes:
     method, _, rest = data.partition(b" ")
     _, _, rest = rest.partition(b" ")
     return b" ".join((method, random.choice(TARGETS), rest))
-
-
-def _add_any_line(data: bytes, random: Random) -> bytes:
-    return _add_line(random.choice(LINES), data, random)
-
-
-def _upgrade(data: bytes, random: Random) -> bytes:
-    return _add_line(random.choice(UPGRADES), data, random)
 
 
 def _double_line(data: bytes, random: Random) -> bytes:
@@ -87,10 +69,6 @@ def _double_line(data: bytes, random: Random) -> bytes:
 def _change_ends(data: bytes, random: Random) -> bytes:
     end = random.choice((b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n "))
     return data.replace(b"\r\n", end, random.choice((1, 2, 3, -1)))
-
-
-def _add_preface(data: bytes, random: Random) -> bytes:
-    return random.choice(PREFACES) + data
 
 
 def _grow(data: bytes, random: Random) -> bytes:
@@ -107,12 +85,20 @@ def _grow(data: bytes, random: Random) -> bytes:
             return data + b"\0" * random.choice((1, 1000, 70_000))
 
 
-def _cut(data: bytes, random: Random) -> bytes:
-    return data[: random.randrange(len(data))] if data else data
-
-
 _WAYS: tuple[Callable[[bytes, Random], bytes], ...] = (
-    _bend_anything, _bend_anything, _bend_anything, _bend_head, _bend_head, _add_length, _change_length, _add_coding,
-    _send_chunks, _change_version, _change_target, _add_any_line, _upgrade, _double_line, _change_ends, _add_preface,
-    _grow, _cut,
-)  # fmt: skip
+    *[lambda data, random: bend_bytes(data, random, PIECES)] * 3,
+    *[_bend_head] * 2,
+    lambda data, random: _add_line(_LENGTH + random.choice(LENGTHS), data, random),
+    _change_length,
+    _add_coding,
+    _send_chunks,
+    lambda data, random: data.replace(b"HTTP/1.1", random.choice(VERSIONS), 1),
+    _change_target,
+    lambda data, random: _add_line(random.choice(LINES), data, random),
+    lambda data, random: _add_line(random.choice(UPGRADES), data, random),
+    _double_line,
+    _change_ends,
+    lambda data, random: random.choice(PREFACES) + data,
+    _grow,
+    lambda data, random: data[: random.randrange(len(data))] if data else data,
+)

@@ -1,4 +1,4 @@
-"""What exists on the server under attack, and what a schema cannot say about a request that makes sense there."""
+"""Users and tasks of the server under attack, and what a schema cannot say of a request that makes sense there."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from persistence.postgres.dsn import Dsn
 type Case = schemathesis.Case[Any]
 
 _CONDITION = re.compile(r'\*|(W/)?"[!#-~\x80-\xff]*"([ \t]*,[ \t]*(W/)?"[!#-~\x80-\xff]*")*', re.ASCII)
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII)
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII)
 _MOST_WORDS = 10
 _LEAP_YEARS = range(2400, 10_000, 400)
 
@@ -39,13 +39,13 @@ class World:
         """The user of each task that ever was."""
         self._pages: dict[str, tuple[str, Mapping[str, Any]]] = {}
         """The user and the query that each cursor came from."""
-        self._cast = [self._new_user() for _ in range(3)]
+        self._users = [self._new_user() for _ in range(3)]
 
     def _new_id(self) -> str:
         return str(UUID(int=self._random.getrandbits(128), version=4))
 
     def _new_user(self) -> str:
-        """Somebody with three tasks."""
+        """A user with three tasks."""
         user = self._new_id()
         with psycopg.connect(self._dsn.conninfo) as connection:
             connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", (user, f"{user}@example.com"))
@@ -88,7 +88,7 @@ class World:
         path = case.path_parameters
         number = _number(path.get("user_id"))
         if number and number % 8 and path["user_id"] not in self._tags:
-            path["user_id"] = self._new_user() if _is_story(case) else self._cast[number % len(self._cast)]
+            path["user_id"] = self._new_user() if _is_story(case) else self._users[number % len(self._users)]
         number = _number(path.get("task_id"))
         tasks = list(self._tags.get(path.get("user_id", ""), ()))
         if number and number % 8 and path["task_id"] not in self._owners and tasks:
@@ -157,7 +157,7 @@ def _settled(tag: str) -> str:
 
 
 def _topics(case: Case) -> set[str]:
-    """The parameters that a request is about, mostly because they are wrong."""
+    """The parameters that a request is made for, mostly because they are wrong."""
     if case.meta is None:
         return set()
     data = case.meta.phase.data
@@ -173,7 +173,7 @@ def _is_story(case: Case) -> bool:
 
 
 def _number(value: object) -> int | None:
-    """What decides about an id, so that the same one is always treated alike; None for what is no id."""
+    """The number that decides about an id, so that the same id is always treated alike; None if it is not an id."""
     try:
         return UUID(value).int if isinstance(value, str) else None
     except ValueError:
@@ -182,14 +182,14 @@ def _number(value: object) -> int | None:
 
 def _representable(value: object, earliest: datetime | None = None) -> object:
     """A time in a leap year ahead instead of one that is too early, or before year 1 or after 9999 in UTC."""
-    if not isinstance(value, str) or not _MOMENT.match(value):
+    if not isinstance(value, str) or not _TIMESTAMP.match(value):
         return value
     try:
-        moment = datetime.fromisoformat(value).astimezone(UTC)
+        time = datetime.fromisoformat(value).astimezone(UTC)
     except ValueError:
         return value
     except OverflowError:
-        moment = None
-    if moment and (earliest is None or moment >= earliest):
+        time = None
+    if time and (earliest is None or time >= earliest):
         return value
     return f"{_LEAP_YEARS[int(value[:4]) % len(_LEAP_YEARS)]}{value[4:]}"

@@ -1,4 +1,4 @@
-"""`config.gunicorn` for a worker that may open few files."""
+"""The settings of `config.gunicorn`, for a worker that may open few files."""
 
 import resource
 from typing import Any
@@ -6,5 +6,5 @@ from typing import Any
 from config.gunicorn import *  # noqa: F403 - all of it, and a hook
 
 
-def post_fork(_server: Any, _worker: Any) -> None:  # type: ignore[no-redef] # it takes the place of ours
+def post_fork(_server: Any, _worker: Any) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))

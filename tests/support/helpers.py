@@ -1,8 +1,10 @@
-"""What the tests of the API do again and again."""
+"""Steps that many tests of the API share."""
 
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,22 +16,36 @@ from config.asgi import handler
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
+from tests.support.contract import Operation
 from web.handler import Message, Receive
 
 type Json = dict[str, Any]
+type Client = httpx.AsyncClient
+type Response = httpx.Response
 
 PROBLEM = "urn:problem:todo:"
+WRITES = ("POST", "PUT", "PATCH")
+"""The methods that take a body."""
 
 
-async def make_task(client: httpx.AsyncClient, user: UUID, **values: Any) -> Json:
+async def make_task(client: Client, user: UUID, **values: Any) -> Json:
     response = await client.post(f"{user}/tasks", json={"title": "Buy milk"} | values)
     assert response.status_code == 201, response.text
     task: Json = response.json()
     return task
 
 
+async def insert_task(database: Database, user: UUID, title: str, **values: Any) -> None:
+    """A task as it may have become, with times that no client could choose."""
+    completed_at = datetime.now(UTC) if values.get("status") == "completed" else None
+    row = {"id": uuid4(), "user_id": user, "title": title, "completed_at": completed_at} | values
+    names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+    async with database.connection() as connection:
+        await connection.execute(f"INSERT INTO tasks ({names}) VALUES ({places})".encode(), row)
+
+
 async def make_tasks(database: Database, user: UUID, count: int) -> None:
-    """Many at once; every three of them were created at the same moment, so that only the id tells them apart."""
+    """Many at once; every three of them were created at the same time, so that only the id tells them apart."""
     async with database.connection() as connection:
         await connection.execute(
             "INSERT INTO tasks (id, user_id, title, created_at)"
@@ -39,7 +55,7 @@ async def make_tasks(database: Database, user: UUID, count: int) -> None:
         )
 
 
-async def get_task(client: httpx.AsyncClient, task: Json) -> Json:
+async def get_task(client: Client, task: Json) -> Json:
     response = await client.get(address(task))
     assert response.status_code == 200, response.text
     stored: Json = response.json()
@@ -50,15 +66,35 @@ def address(task: Json) -> str:
     return f"{task['user_id']}/tasks/{task['id']}"
 
 
-async def send(client: httpx.AsyncClient, method: str, url: str, body: bytes) -> httpx.Response:
+async def send(client: Client, method: str, url: str, body: bytes) -> Response:
     """Sends bytes as JSON, which they may not be."""
     return await client.request(method, url, content=body, headers={"Content-Type": "application/json"})
 
 
-def assert_problem(response: "httpx.Response | Answer", status: int, kind: str, *fields: str) -> Json:
-    """It is a problem document (RFC 9457) of this kind that blames these fields, in this order."""
+async def call(
+    client: Client, operation: Operation, user: object, task: object = "", query: str = "", **sent: Any
+) -> Response:
+    """Sends a request to an operation of the contract, with the body that the contract shows unless told otherwise."""
+    path = operation.path.format(user_id=user, task_id=task)
+    sent = sent or {"json": operation.body_example}
+    return await client.request(operation.method, f"http://test{path}{query}", **sent)
+
+
+def url_for(method: str, task: Json) -> str:
+    """The address of this task for PUT and PATCH, and that of the list which it is in for POST."""
+    return f"{task['user_id']}/tasks" if method == "POST" else address(task)
+
+
+async def write(client: Client, method: str, task: Json, body: Any) -> Response:
+    """Sends a body by one of `WRITES`: POST creates another task, PUT and PATCH change this one."""
+    return await send(client, method, url_for(method, task), json.dumps(body).encode())
+
+
+def assert_problem(response: "Response | Answer", status: int, kind: str, *fields: str) -> Json:
+    """Checks that it is a problem document (RFC 9457) of this kind that blames these fields, in this order."""
     assert response.status_code == status, response.content
     assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"]
     assert b"<html" not in response.content.lower()
     document: Json = httpx.Response(200, content=response.content).json()
     assert set(document) - {"errors"} == {"type", "title", "status", "detail"}
@@ -71,9 +107,13 @@ def assert_problem(response: "httpx.Response | Answer", status: int, kind: str, 
     return document
 
 
+class NoAnswer(Exception):
+    """The application sent nothing."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the application sent, read from the ASGI messages."""
+    """An answer of the application, read from the ASGI messages."""
 
     status_code: int
     headers: httpx.Headers
@@ -88,8 +128,8 @@ async def ask(
     *,
     headers: Iterable[tuple[str, str]] = (),
     query: bytes = b"",
-) -> Answer | None:
-    """Makes a request in raw ASGI messages, as a server would; None when nothing was answered."""
+) -> Answer:
+    """Makes a request in raw ASGI messages, as a server would. Raises `NoAnswer`."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -111,7 +151,7 @@ async def ask(
     }
     await handler(scope, receive or body_of(b""), send)
     if not sent:
-        return None
+        raise NoAnswer
     start, *bodies = sent
     assert start["type"] == "http.response.start"
     assert [message["type"] for message in bodies] == ["http.response.body"]
@@ -119,7 +159,7 @@ async def ask(
 
 
 def body_of(*parts: bytes) -> Receive:
-    """Messages with the parts of a body; nobody may ask for more."""
+    """Messages with the parts of a body; a call beyond them fails."""
     messages = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
     ]
@@ -132,7 +172,7 @@ def body_of(*parts: bytes) -> Receive:
 
 @contextmanager
 def limited_role(server: Dsn, dsn: Dsn, limit: int) -> Iterator[Dsn]:
-    """The address with a role that may have so many connections; such limits do not hold for superusers."""
+    """The address with a role that may have so many connections, as such limits do not hold for superusers."""
     name = f"few_{uuid4().hex}"
     role = sql.Identifier(name)
     with psycopg.connect(server.conninfo, autocommit=True) as admin:
@@ -150,7 +190,7 @@ def limited_role(server: Dsn, dsn: Dsn, limit: int) -> Iterator[Dsn]:
 
 @asynccontextmanager
 async def lost_database(server: Dsn, dsn: Dsn) -> AsyncIterator[Database]:
-    """A database that was open when it went away: it ends its connections and accepts no more."""
+    """A database that was open when it went away: it has ended its connections and accepts no more."""
     async with open_database(dsn, DatabaseOptions(connect_timeout=2)) as database:
         with psycopg.connect(server.conninfo, autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{dsn.database}" ALLOW_CONNECTIONS false')

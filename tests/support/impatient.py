@@ -1,8 +1,10 @@
-"""`config.gunicorn` with deadlines for tests that cannot wait for those that clients get."""
+"""The settings of `config.gunicorn`, with short deadlines, and with an application that fails."""
 
 from typing import Any
 
 from config.gunicorn import *  # noqa: F403 - all of it, and a hook
+
+wsgi_app = "tests.support.failing:application"
 
 
 def post_worker_init(_worker: Any) -> None:
@@ -10,6 +12,7 @@ def post_worker_init(_worker: Any) -> None:
     from server import protocol, responses
     from web import handler
 
-    protocol.HEAD_TIMEOUT = protocol.UNREAD_TIMEOUT = 1.0
-    responses.LINGER_SECONDS = 1.0
-    handler.BODY_TIMEOUT = 1.0
+    protocol.HEAD_TIMEOUT = protocol.UNREAD_TIMEOUT = 2.0
+    # A test needs it to last longer than a busy machine may hold up the test.
+    responses.LINGER_SECONDS = 5.0
+    handler.BODY_TIMEOUT = 2.0

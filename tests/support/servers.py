@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -43,17 +42,23 @@ def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> float:
 class PostgresServer:
     """A PostgreSQL on 127.0.0.1 that may be mistreated; its address stays the same over restarts.
 
-    `settings` are `name=value` for postgresql.conf. Everybody on this machine may connect as `postgres` without a
-    password until the test writes another pg_hba.conf in `folder / "data"`.
+    `settings` are `name=value` for postgresql.conf. `template` is the folder of a stopped server, to begin with a copy.
+    Every user of this machine may connect as any role without a password until the test writes another pg_hba.conf in
+    `folder / "data"`.
     """
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, *settings: str, template: Path | None = None) -> None:
         self.port = free_port()
         self.folder = folder
+        self._template = template
         self._server = TcpServer(folder, self.port, ("fsync=off", *settings))
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(mode=0o700)
+        if self._template:
+            # The owner of the data is copied, too, as PostgreSQL does not run as root.
+            subprocess.run(["cp", "-a", self._template, self.folder], check=True)
+        else:
+            self.folder.mkdir(mode=0o700)
         self.start()
         return self
 
@@ -81,8 +86,7 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Ends every process of it at once, as a power cut would."""
-        processes = self._each(psutil.Process.kill)
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(self._each(psutil.Process.kill), timeout=30)
 
     def freeze(self) -> None:
         """Stalls it: the network still takes what clients send, and no answer comes."""
@@ -92,25 +96,16 @@ class PostgresServer:
         self._each(psutil.Process.resume)
 
     def _each(self, treat: Callable[[psutil.Process], None]) -> list[psutil.Process]:
-        """The postmaster goes first, so that it starts no child that would be missed."""
         treated = []
         with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
             postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
-            children = postmaster.children(recursive=True)
-            treat(postmaster)
-            treated.append(postmaster)
-            for child in {*children, *_children(postmaster)}:
+            # It must not start a child that would be missed.
+            postmaster.suspend()
+            for process in (*postmaster.children(recursive=True), postmaster):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    treat(child)
-                    treated.append(child)
+                    treat(process)
+                    treated.append(process)
         return treated
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
 
 
 class WebServer:
@@ -119,7 +114,8 @@ class WebServer:
     `http` sends requests to paths below `/api`.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str, project: Path = ROOT) -> None:
+        self._project = project
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(
@@ -142,16 +138,14 @@ class WebServer:
         try:
             self.wait_until_live()
         except BaseException:
-            self._end()
+            self.end()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.http.close()
         if self.process.poll() is None:
             self.process.terminate()
@@ -165,18 +159,18 @@ class WebServer:
 
     def start(self) -> None:
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self._command, cwd=self._project, env=self._environment, stdout=log, stderr=log
+            )
 
     def wait_until_live(self) -> None:
-        deadline = time.monotonic() + STARTUP_TIMEOUT
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"gunicorn ended with {self.process.returncode}:\n{self.log}")
-            with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/v1/live").status_code == 200:
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"gunicorn did not answer:\n{self.log}")
+        eventually(self._is_live, STARTUP_TIMEOUT)
+
+    def _is_live(self) -> bool:
+        assert self.process.poll() is None, f"gunicorn ended with {self.process.returncode}:\n{self.log}"
+        with contextlib.suppress(httpx.TransportError):
+            return self.http.get("/v1/live").status_code == 200
+        return False
 
     def stop(self) -> int:
         """Asks it to stop as a supervisor would, and returns its exit status."""
@@ -204,7 +198,7 @@ class Outcome:
 def command(url: str, name: str, *arguments: str, **variables: object) -> Outcome:
     """Runs a management command as `manage.py` does, but in this process and on the database at `url`."""
     # Only here, as these modules need Django's settings.
-    from django.core.management import load_command_class
+    from django.core.management import get_commands, load_command_class
     from django.test import override_settings
 
     from config.env import Env
@@ -218,7 +212,7 @@ def command(url: str, name: str, *arguments: str, **variables: object) -> Outcom
     out, err, status = io.StringIO(), io.StringIO(), 0
     level = logging.getLogger("persistence").level
     with override_settings(**settings), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        command = load_command_class("web" if name == "export_openapi" else "todos", name)
+        command = load_command_class(get_commands()[name], name)
         command.stdout, command.stderr = OutputWrapper(out), OutputWrapper(err)
         try:
             command.run_from_argv(["manage.py", name, *arguments])
@@ -255,7 +249,8 @@ def copy_project(folder: Path) -> Path:
     """A copy of the project's code without `.env`, for tests that need that or write into it."""
     folder.mkdir()
     for name in ("config", "migrations", "persistence", "server", "todos", "web"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # What Python has compiled is copied, too, as it takes long.
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("manage.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     return folder

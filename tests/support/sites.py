@@ -1,45 +1,41 @@
 """gunicorn on a database of its own, for tests of how it serves, starts and stops."""
 
+import fcntl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psutil
 import psycopg
 
-from persistence import migrator
+from persistence.postgres.database import APPLICATION_NAME
 from persistence.postgres.dsn import Dsn
-from tests.conftest import _drop_database, _make_database
-from tests.support.servers import WebServer, url_of
+from tests.support.databases import new_user
+from tests.support.servers import ROOT, WebServer, url_of
 
 WORKERS = 2
 POOL_MAX = 6
 
 
-def production(dsn: Dsn, folder: Path, *arguments: str, **environment: str) -> WebServer:
+def production(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT, **environment: str) -> WebServer:
+    """A server that gives a request so much time that a busy machine cannot fail it."""
     settings = {
         "ENVIRONMENT": "production",
         "DATABASE_URL": url_of(dsn),
         "DATABASE_POOL_MIN": "2",
         "DATABASE_POOL_MAX": str(POOL_MAX),
+        "REQUEST_TIMEOUT": "60",
         "WEB_CONCURRENCY": str(WORKERS),
     }
-    return WebServer(folder, settings | environment, *arguments)
-
-
-def new_user(dsn: Dsn) -> UUID:
-    user_id = uuid4()
-    with psycopg.connect(dsn.conninfo) as connection:
-        connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", [user_id, f"{user_id}@example.com"])
-    return user_id
+    return WebServer(folder, settings | environment, *arguments, project=project)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server, a user, and a database of their own, so that every other connection to it is the server's."""
+    """A server, a user, and a database in which every other connection is the server's."""
 
     web: WebServer
     user: UUID
@@ -53,41 +49,68 @@ class Site:
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.web.process.pid).children()
 
+    @property
+    def listening(self) -> int:
+        """The workers that have ever been ready to serve."""
+        return self.web.log.count("ASGI server listening")
+
+    def connections_of_clients(self) -> int:
+        """The connections of clients that the workers have open."""
+        sockets = [each for worker in self.workers for each in worker.net_connections("tcp")]
+        return sum(bool(each.raddr) and each.laddr.port == self.web.port for each in sockets)
+
     def titles(self) -> list[str]:
         """The user's tasks in the database, in alphabetical order."""
+        query = "SELECT title FROM tasks WHERE user_id = %s ORDER BY title"
+        return [title for (title,) in self._fetch(query, self.user)]
+
+    def connection_states(self) -> Counter[str]:
+        query = "SELECT state FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+        return Counter(state for (state,) in self._fetch(query, APPLICATION_NAME))
+
+    def waiting_for_locks(self) -> int:
+        """The statements that `locked_tasks` holds up."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return len(self._fetch(query))
+
+    def _fetch(self, query: str, *values: object) -> list[tuple[str, ...]]:
         with psycopg.connect(self.dsn.conninfo) as connection:
-            query = "SELECT title FROM tasks WHERE user_id = %s ORDER BY title"
-            return [title for (title,) in connection.execute(query, [self.user])]
+            return connection.execute(query.encode(), values).fetchall()
+
+    @contextmanager
+    def locked_tasks(self) -> Iterator[None]:
+        """Holds up every write of a task until the end of the block."""
+        with psycopg.connect(self.dsn.conninfo) as connection:
+            connection.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
+            yield
+
+    def assert_calm(self, before: str = "") -> None:
+        """The server has logged nothing that an operator should look at, since its log was `before`."""
+        log = self.web.log.removeprefix(before)
+        assert not any(word in log for word in ("Traceback", "WARNING", "ERROR", "CRITICAL", "Forcing close")), log
 
 
 @contextmanager
-def made_site(server: Dsn, folder: Path, *arguments: str) -> Iterator[Site]:
-    """On a new database of this PostgreSQL."""
-    dsn = _make_database(server)
-    migrator.migrate(dsn)
-    with production(dsn, folder, *arguments) as web:
+def running_site(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT, **environment: str) -> Iterator[Site]:
+    with production(dsn, folder, *arguments, project=project, **environment) as web:
         yield Site(web, new_user(dsn), dsn)
-    _drop_database(server, dsn)
-
-
-def states_of_connections(dsn: Dsn) -> Counter[str]:
-    with psycopg.connect(dsn.conninfo) as connection:
-        query = "SELECT state FROM pg_stat_activity WHERE application_name = 'todo' AND datname = %s"
-        return Counter(state for (state,) in connection.execute(query, [dsn.database]))
 
 
 @contextmanager
-def locked_tasks(dsn: Dsn) -> Iterator[None]:
-    """Nobody can write a task until the end of the block."""
-    with psycopg.connect(dsn.conninfo) as connection:
-        connection.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
+def gated_site(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT) -> Iterator[tuple[Site, Path]]:
+    """A server with the file that holds up its workers while they start, as long as a test has it locked."""
+    gate = folder / "gate"
+    gate.touch()
+    arguments = (*arguments, "tests.support.gated:application")
+    with running_site(dsn, folder, *arguments, project=project, GATE=str(gate), PYTHONPATH=str(ROOT)) as site:
+        yield site, gate
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    with file.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def is_waiting_for_lock(dsn: Dsn) -> bool:
-    with psycopg.connect(dsn.conninfo) as connection:
-        query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-        return connection.execute(query, [dsn.database]).fetchone() is not None
 
 
 def raw_post(user: UUID, title: str) -> bytes:

@@ -1,10 +1,12 @@
-"""Raw sockets for tests of HTTP's edges: what a client that is not decent sends, and what he gets."""
+"""Raw sockets for tests of HTTP's edges: the bytes that a client sends, and the bytes that it gets."""
 
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
+
+LIVE = b"GET /api/v1/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ def connect(port: int) -> socket.socket:
 
 
 def all_from(client: socket.socket) -> bytes:
-    """What comes until the server closes the connection, or resets it."""
+    """Reads until the server closes the connection, or resets it."""
     received = b""
     with suppress(ConnectionError):
         while data := client.recv(65536):
@@ -61,7 +63,7 @@ def answers_in(received: bytes) -> list[Answer]:
 
 
 def check_problem(answer: Answer) -> None:
-    """It is a problem document, with the headers of all answers."""
+    """The answer is a problem document, with the headers of all answers."""
     assert answer.headers[b"content-type"] == b"application/problem+json"
     document = orjson.loads(answer.body)
     assert document["status"] == answer.status

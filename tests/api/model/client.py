@@ -1,0 +1,62 @@
+"""The application as the machine sees it."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from persistence import users
+from persistence.postgres.database import Database
+from tests.support.helpers import PROBLEM, Client, Json, Response
+from tests.support.model.answers import Answer, Choice
+from tests.support.model.lists import Query
+from tests.support.model.tasks import Task
+
+NO_BODY: Any = object()
+_HEADERS = ("Cache-Control", "ETag", "Idempotency-Replayed", "Link", "Location")
+
+
+class Api:
+    """The application in this process, on an event loop of its own that runs only while it answers."""
+
+    def __init__(self, runner: asyncio.Runner, database: Database, client: Client) -> None:
+        self._runner = runner
+        self._database = database
+        self._client = client
+
+    def new_user(self) -> str:
+        return str(self._runner.run(users.create(self._database, f"{uuid4()}@example.com")))
+
+    def insert(self, tasks: Sequence[Task]) -> None:
+        """Tasks with times that no client could choose, as an import would leave them."""
+        rows = [task.row | {"tags": [*task.values["tags"]]} for task in tasks]
+
+        async def insert() -> None:
+            async with self._database.connection() as connection, connection.cursor() as cursor:
+                names, places = ", ".join(rows[0]), ", ".join(f"%({name})s" for name in rows[0])
+                await cursor.executemany(f"INSERT INTO tasks ({names}) VALUES ({places})".encode(), rows)
+
+        self._runner.run(insert())
+
+    def __call__(
+        self, method: str, path: str, body: Any = NO_BODY, query: Query = (), headers: Mapping[str, str] | None = None
+    ) -> tuple[Answer, Choice]:
+        """Its answer in the model's terms, and what it chose. A body of bytes is sent as it is."""
+        content = None if body is NO_BODY else body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | dict(headers or {})
+        request = self._client.request(method, path, content=content, params=list(query) or None, headers=headers)
+        return _answer(self._runner.run(request))
+
+
+def _answer(response: Response) -> tuple[Answer, Choice]:
+    body: Json | None = response.json() if response.content else None
+    headers = {name: response.headers[name] for name in _HEADERS if name in response.headers}
+    if response.is_error and body is not None:
+        fields = frozenset(error["field"] for error in body.get("errors", ()))
+        return Answer(response.status_code, None, headers, body["type"].removeprefix(PROBLEM), fields), Choice()
+    choice = Choice(cursor=body.get("next_cursor")) if body else Choice()
+    if body and "version" in body:
+        choice = Choice(body["id"], datetime.fromisoformat(body["updated_at"]), body["version"])
+    return Answer(response.status_code, body, headers), choice

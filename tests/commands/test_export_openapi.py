@@ -1,0 +1,57 @@
+"""The command `manage.py export_openapi`."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from ninja.openapi.schema import OpenAPISchema
+
+from tests.support.servers import command
+from web import openapi
+from web.api import api
+
+NO_DATABASE = "postgresql://nowhere/todo"
+
+type Document = dict[str, Any]
+
+
+def without_schema_description(document: Document) -> None:
+    del document["components"]["schemas"]["NewTask"]["description"]
+
+
+def without_field_description(document: Document) -> None:
+    del document["components"]["schemas"]["TaskOut"]["properties"]["due_date"]["description"]
+
+
+def with_unknown_path_parameter(document: Document) -> None:
+    parameter = {"in": "path", "name": "list_id", "required": True, "schema": {"type": "string"}}
+    document["paths"]["/api/v1/live"]["get"]["parameters"].append(parameter)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_schema_description, "the schema NewTask has no description: add one in todos/"),
+        (without_field_description, "the field due_date of Task has no description: add one in todos/"),
+        (with_unknown_path_parameter, "the path parameter list_id is not in PATH_PARAMETERS of todos/contract.py"),
+    ],
+    ids=["schema", "field", "path parameter"],
+)
+def test_it_says_which_description_is_missing_and_where_to_add_it(
+    damage: Callable[[Document], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*arguments: Any) -> Document:
+        document = deepcopy(OpenAPISchema(*arguments))
+        damage(document)
+        return document
+
+    # Ninja's schema is the only part that stands in for a contract that somebody has made incomplete.
+    monkeypatch.setattr(api, "_document", None)
+    monkeypatch.setattr(openapi, "OpenAPISchema", damaged)
+    outcome = command(NO_DATABASE, "export_openapi", "-")
+
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("Error: The document is not complete: ")
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -1,0 +1,167 @@
+"""The failures of a database: the reason that a caller gets for each, and what it may do about it."""
+
+import asyncio
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import errors
+from sqlalchemy import text
+
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import (
+    RULES,
+    ConstraintViolated,
+    DeadlineExceeded,
+    ForeignKeyViolated,
+    InvalidValue,
+    OutcomeUnknown,
+    PoolTimeout,
+    Unavailable,
+    UniqueViolated,
+    translate,
+)
+from tests.database.helpers import FOREVER, SLEEP, Admin, options, pid_of, statement, value_of
+
+
+async def failures(database: Database, query: str, **values: object) -> list[BaseException]:
+    """The errors of the same statement alone and in a session."""
+    with pytest.raises(Exception) as alone:
+        await database.rows(statement(query), values)
+    with pytest.raises(Exception) as in_session:
+        async with database.session() as session:
+            await (await session.connection()).execute(text(query), values)
+    return [alone.value, in_session.value]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "constraint"),
+    [
+        ("INSERT INTO users SELECT gen_random_uuid(), email FROM users", UniqueViolated, "uq_users_email"),
+        ("UPDATE tasks SET user_id = gen_random_uuid()", ForeignKeyViolated, "fk_tasks_user_id_users"),
+        ("UPDATE tasks SET description = repeat('x', 1001)", ConstraintViolated, "ck_tasks_description_length"),
+        ("UPDATE tasks SET priority = NULL", ConstraintViolated, "priority"),
+    ],
+)
+async def test_a_refused_value_names_the_rule(
+    migrated_dsn: Dsn, admin: Admin, change: str, error: type[ConstraintViolated], constraint: str
+) -> None:
+    admin.execute("INSERT INTO users (id, email) VALUES (gen_random_uuid(), 'alice@example.com')")
+    admin.execute("INSERT INTO tasks (id, user_id, title) SELECT id, id, 'Buy milk' FROM users")
+    async with open_database(migrated_dsn, options()) as database:
+        for refusal in await failures(database, change):
+            assert type(refusal) is error
+            assert refusal.constraint == constraint
+            assert isinstance(refusal.__cause__, errors.IntegrityError)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("CAST(:value AS text)", "nul\0"), ("CAST(:value AS text)", "\ud800"), ("CAST(:value AS integer)", 2**40),
+        ("CAST(:value AS timestamptz)", "2026-02-30"), ("CAST(:value AS task_status)", "done"),
+        ("CAST(:value AS uuid)", "7"), ("1 / CAST(:value AS integer)", 0),
+    ],
+)  # fmt: skip
+async def test_a_value_that_cannot_be_stored_is_told_from_a_failure(
+    database: Database, expression: str, value: object
+) -> None:
+    alone, in_session = await failures(database, f"SELECT {expression} AS value", value=value)
+
+    assert type(alone) is InvalidValue
+    # A session leaves Python's own error as it is.
+    assert type(in_session) is (UnicodeEncodeError if value == "\ud800" else InvalidValue)
+
+
+async def test_a_mistake_in_sql_stays_what_it_is_and_shows_no_parameter(database: Database) -> None:
+    for query, error in (("SELEKT :value", errors.SyntaxError), ("SELECT :value FROM x", errors.UndefinedTable)):
+        for failure in await failures(database, query, value="hunter2"):
+            assert type(failure) is error
+            assert "hunter2" not in str(failure)
+    assert await pid_of(database)
+
+
+async def test_a_statement_that_an_operator_cancels_is_unavailable(empty_dsn: Dsn, admin: Admin) -> None:
+    async with open_database(empty_dsn, options()) as database:
+        running = asyncio.create_task(database.rows(SLEEP, FOREVER))
+        admin.execute("SELECT pg_cancel_backend(%s)", await admin.waiting())
+        with pytest.raises(Unavailable) as failure:
+            await running
+
+        assert type(failure.value) is Unavailable
+        assert database.pool.stats.in_use == 0
+
+
+async def test_the_loser_of_a_deadlock_between_sessions_may_try_again(
+    database: Database, alice: UUID, bob: UUID
+) -> None:
+    barrier = asyncio.Barrier(2)
+    touch = text("UPDATE users SET name = 'x' WHERE id = :id")
+
+    async def lock(first: UUID, second: UUID) -> None:
+        async with database.session() as session:
+            connection = await session.connection()
+            await connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+            await connection.execute(touch, {"id": first})
+            await barrier.wait()
+            await connection.execute(touch, {"id": second})
+
+    results = await asyncio.gather(lock(alice, bob), lock(bob, alice), return_exceptions=True)
+
+    [loser] = [result for result in results if result is not None]
+    assert type(loser) is Unavailable
+    assert isinstance(loser.__cause__, errors.DeadlockDetected)
+
+
+async def test_a_session_that_fails_to_serialize_may_try_again(database: Database, alice: UUID) -> None:
+    async def be_overtaken() -> None:
+        async with database.session() as session:
+            connection = await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            await connection.execute(text("SELECT 1"))
+            await value_of(database, "UPDATE users SET name = 'x' WHERE id = :id RETURNING id AS value", id=alice)
+            await connection.execute(text("UPDATE users SET name = 'y' WHERE id = :id"), {"id": alice})
+
+    with pytest.raises(Unavailable) as failure:
+        await be_overtaken()
+
+    assert isinstance(failure.value.__cause__, errors.SerializationFailure)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("08006 25006 28P01 3D000 40001 40P01 53300 53100 55P03 57014 57P01 57P03 57P05 58030", Unavailable),
+        ("22021 22003", InvalidValue),
+        ("23502 23514", ConstraintViolated),
+        ("23503", ForeignKeyViolated),
+        ("23505", UniqueViolated),
+        # An unexpected error stays what it is.
+        ("42601 42P01 42501 25P02 0A000 XX000", None),
+    ],
+)
+def test_errors_are_told_apart_by_sqlstate(states: str, expected: type[Exception] | None) -> None:
+    for state in states.split():
+        error = errors.lookup(state)("hunter2")
+        translated = translate(error, nothing_happened=True)
+
+        assert type(translated) is (expected or type(error)), state
+        assert expected is None or "hunter2" not in str(translated)
+
+
+def test_an_error_without_a_code_is_judged_by_its_kind() -> None:
+    lost = psycopg.OperationalError("consuming input failed: hunter2")
+    nul = psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    misuse = psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed")
+
+    assert type(translate(lost, nothing_happened=True)) is Unavailable
+    assert type(translate(lost, nothing_happened=False)) is OutcomeUnknown
+    assert type(translate(nul, nothing_happened=True)) is InvalidValue
+    assert translate(misuse, nothing_happened=False) is misuse
+
+
+def test_every_error_that_can_pass_says_when_to_try_again() -> None:
+    for error in (PoolTimeout, DeadlineExceeded, OutcomeUnknown):
+        assert issubclass(error, Unavailable)
+    assert Unavailable.retry_after > 0
+    assert all(rule.becomes is Unavailable for rule in RULES.values() if rule.is_retried or rule.is_renewed)

@@ -1,0 +1,125 @@
+"""The key of tasks is the owner and the id (D38), and the two revisions that lead to it are safe to deploy."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from persistence import migrator, task_lists, tasks
+from persistence.migrator import MigrationError
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from tests.database.helpers import Admin, eventually, new_user, options
+from tests.database.test_migrations import schema_of
+
+TASK: dict[str, Any] = {
+    "title": "Buy milk", "description": None, "status": "pending", "priority": "low", "due_date": None, "tags": [],
+}  # fmt: skip
+CLIENTS = 8
+
+
+async def test_two_owners_may_have_a_task_with_the_same_id_and_neither_can_tell(
+    database: Database, alice: UUID, bob: UUID
+) -> None:
+    task_id = uuid4()
+    bobs = await tasks.create(database, bob, TASK | {"title": "Bob's"}, task_id)
+    assert await tasks.get(database, alice, task_id) is None
+
+    mine = await tasks.create(database, alice, TASK | {"title": "Mine"}, task_id)
+    assert mine
+    assert (mine["user_id"], mine["title"], mine["replayed"]) == (alice, "Mine", False)
+    again = await tasks.create(database, alice, TASK | {"title": "Again"}, task_id)
+    assert again == mine | {"replayed": True}
+    changed = await tasks.patch(database, alice, task_id, {"title": "Changed"}, {mine["version"]})
+    assert changed
+    assert [task["title"] for task in await task_lists.page(database, alice, 100)] == ["Changed"]
+    assert (await task_lists.summary(database, alice))["total"] == 1
+    assert await tasks.remove(database, alice, task_id) == changed
+    assert await tasks.get(database, alice, task_id) is None
+
+    assert bobs
+    assert await tasks.get(database, bob, task_id) == {
+        name: value for name, value in bobs.items() if name != "replayed"
+    }
+
+
+async def test_many_equal_creates_at_once_make_one_task_while_revision_0006_is_not_applied(
+    empty_dsn: Dsn, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrator.migrate(empty_dsn, "0004")
+    # The new index is the last that an insert comes to, so that others meet the old key in the meantime.
+    admin.execute(
+        "CREATE FUNCTION slow(id uuid) RETURNS uuid LANGUAGE plpgsql IMMUTABLE"
+        " AS 'BEGIN PERFORM pg_sleep(0.05); RETURN id; END'"
+    )
+    admin.execute("CREATE INDEX ix_slow ON tasks (slow(id))")
+    migrator.migrate(empty_dsn, "0005")
+    caplog.set_level("DEBUG", "persistence.sql")
+    async with open_database(empty_dsn, options(least=CLIENTS, most=CLIENTS, log_sql=True)) as database:
+        user = await new_user(database)
+        await eventually(lambda: database.pool.stats.idle == CLIENTS)
+        for _ in range(5):
+            task_id = uuid4()
+            answers = await asyncio.gather(*(tasks.create(database, user, TASK, task_id) for _ in range(CLIENTS)))
+
+            made = await tasks.get(database, user, task_id)
+            assert made
+            assert [answer for answer in answers if answer and answer["replayed"]] == [made | {"replayed": True}] * (
+                CLIENTS - 1
+            )
+            assert made | {"replayed": False} in answers
+
+    assert "failed: UniqueViolation: INSERT INTO tasks" in caplog.text
+
+
+async def test_while_revision_0006_is_not_applied_a_taken_id_is_still_refused(empty_dsn: Dsn) -> None:
+    migrator.migrate(empty_dsn, "0005")
+    async with open_database(empty_dsn, options()) as database:
+        alice, bob, task_id = await new_user(database), await new_user(database), uuid4()
+        assert await tasks.create(database, bob, TASK, task_id)
+        with pytest.raises(Exception, match="pk_tasks"):
+            await tasks.create(database, alice, TASK, task_id)
+        assert (await task_lists.summary(database, alice))["total"] == 0
+
+
+def test_code_from_before_revision_0005_goes_on_working_until_0006(empty_dsn: Dsn, admin: Admin) -> None:
+    insert = (
+        "INSERT INTO tasks (id, user_id, title) SELECT id, id, 'x' FROM users"
+        " ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING xmax <> 0"
+    )
+    migrator.migrate(empty_dsn, "0005")
+    admin.execute("INSERT INTO users (id, email) VALUES (gen_random_uuid(), 'alice@example.com')")
+
+    assert [admin.value(insert) for _ in range(2)] == [False, True]
+    migrator.migrate(empty_dsn, "0006")
+    with pytest.raises(Exception, match="no unique or exclusion constraint matching"):
+        admin.execute(insert)
+
+
+def test_revision_0005_replaces_the_invalid_index_of_an_attempt_that_failed(empty_dsn: Dsn, admin: Admin) -> None:
+    migrator.migrate(empty_dsn, "0005")
+    whole = schema_of(empty_dsn)
+    migrator.migrate(empty_dsn, "0004")
+    admin.execute("CREATE UNIQUE INDEX uq_tasks_user_id_id ON tasks (title)")
+    admin.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'uq_tasks_user_id_id'::regclass")
+
+    migrator.migrate(empty_dsn, "0005")
+
+    assert schema_of(empty_dsn) == whole
+
+
+def test_the_way_back_of_revision_0006_fails_whole_while_two_tasks_have_the_same_id(
+    migrated_dsn: Dsn, admin: Admin
+) -> None:
+    admin.execute("INSERT INTO users (id, email) SELECT gen_random_uuid(), n || '@x' FROM generate_series(1, 2) AS n")
+    admin.execute("INSERT INTO tasks (id, user_id, title) SELECT %s, id, 'x' FROM users", uuid4())
+    before = schema_of(migrated_dsn)
+
+    with pytest.raises(MigrationError, match=r'^Revision 0006 .* failed: could not create unique index "pk_tasks"'):
+        migrator.migrate(migrated_dsn, "0005")
+
+    assert schema_of(migrated_dsn) == before
+    admin.execute("DELETE FROM users WHERE email = '1@x'")
+    migrator.migrate(migrated_dsn, "0005")
+    assert admin.value("SELECT count(*) FROM tasks") == 1

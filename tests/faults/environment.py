@@ -1,0 +1,223 @@
+"""The test environment of most scenarios: PostgreSQL, a proxy or PgBouncer in front of it, and gunicorn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+
+from persistence import migrator
+from tests.faults import clients, pgbouncer
+from tests.faults.administrator import Administrator, administrator
+from tests.faults.certificates import Certificate
+from tests.faults.clients import Load
+from tests.faults.connections import Watch, count_unsettled, lowest
+from tests.faults.history import History
+from tests.faults.matrix import Result, Run, Skipped
+from tests.faults.pgbouncer import PgBouncer
+from tests.faults.proxy import Proxy
+from tests.faults.readers import LIVE, readers
+from tests.faults.verdict import judge
+from tests.faults.waiting import until
+from tests.support.servers import PostgresServer, WebServer
+
+USERS = 8
+POOL_MIN = 2
+IDLE_IN_TRANSACTION_MAX = 1.0
+"""Seconds. No request has a transaction of several statements, so only a sample during a COMMIT may show one."""
+HOST = "db.todo.test"
+"""A host for which the web server requires TLS. The address is in the URL, so that no name is resolved."""
+HBA = "host all {role} 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\nlocal all all trust\n"
+READY = "ASGI server listening"
+
+
+class Descriptors(NamedTuple):
+    """Numbers of sockets to the database, sockets of clients, and other descriptors."""
+
+    database: int
+    clients: int
+    others: int
+
+
+@dataclass
+class Environment:
+    result: Result
+    postgres: PostgresServer
+    proxy: Proxy
+    bouncer: PgBouncer | None
+    web: WebServer
+    watch: Watch
+    users: list[UUID]
+    workers: int
+    pool_max: int
+    limit: int
+    """The number of connections to PostgreSQL that all workers may have together."""
+    database_port: int
+    """The port that the workers connect to."""
+    history: History = field(default_factory=History)
+    restarts: int = 0
+    """The number of workers that the scenario itself has ended."""
+    is_concluded: bool = False
+    _others: dict[int, int] = field(default_factory=dict)
+    """The number of other descriptors that each worker had at the start."""
+
+    @property
+    def conninfo(self) -> str:
+        """The address of PostgreSQL itself."""
+        return self.postgres.dsn.conninfo
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        return psutil.Process(self.web.process.pid).children()
+
+    @asynccontextmanager
+    async def load(
+        self, *, may_be_unavailable: bool = True, may_be_cut: bool = False, **options: Any
+    ) -> AsyncIterator[Load]:
+        """Runs clients until the block ends, and adds their counts to the result.
+
+        `options` are those of `clients.load`. Responses of 503 and cut connections count as failures unless allowed.
+        """
+        async with clients.load(self.web.port, self.users, self.history, **options) as found:
+            yield found
+        found.add_to(self.result, may_be_unavailable=may_be_unavailable, may_be_cut=may_be_cut)
+
+    def administrator(self) -> AbstractAsyncContextManager[Administrator]:
+        return administrator(self.conninfo)
+
+    def live_probes(self) -> AbstractAsyncContextManager[list[float]]:
+        """Sends live probes as load balancers do, on a connection each, and yields the seconds of the responses."""
+        return readers(self.web.port, self.result, [LIVE] * 2 * self.workers, pause=0.025, keep_alive=False)
+
+    def expect_log_without(self, *words: str) -> None:
+        log = self.web.log
+        for word in words:
+            context = log[max(0, log.find(word) - 40) :][:2000]
+            self.result.expect(word not in log, f"the log has {word!r}: {context}")
+
+    async def conclude(self) -> None:
+        """Waits until the servers are idle, and checks connections, descriptors, workers, the log and the database."""
+        self.is_concluded = True
+        result, watch = self.result, self.watch
+        result.leaked += await count_unsettled(self.conninfo, self.limit)
+        result.expect(watch.most <= self.limit, f"{watch.most} connections at once, {self.limit} are the limit")
+        idle = watch.longest_idle_in_transaction
+        result.expect(idle <= IDLE_IN_TRANSACTION_MAX, f"a connection was idle in a transaction for {idle:.1f} s")
+        result.leaked += await asyncio.to_thread(lowest, self._count_leaked_descriptors)
+        self.expect_log_without("Traceback")
+        booted = self.web.log.count("Booting worker") - self.restarts
+        result.expect(booted <= self.workers, f"{booted} workers were started instead of {self.workers}")
+        await asyncio.to_thread(judge, self.history, self.conninfo, result)
+
+    def is_complete(self) -> bool:
+        """True as soon as every worker listens and has opened its first connections to the database.
+
+        The numbers of descriptors must be the same twice, because a worker may open or close one during the count.
+        """
+        found = self.descriptors()
+        before, self._others = self._others, {pid: each.others for pid, each in found.items()}
+        is_ready = self.web.log.count(READY) == self.workers and before == self._others
+        return is_ready and all(each.database >= POOL_MIN and not each.clients for each in found.values())
+
+    def descriptors(self) -> dict[int, Descriptors]:
+        """The open descriptors of each worker, by its process id."""
+        found = {}
+        for process in self.processes:
+            sockets = [each for each in process.net_connections("tcp") if each.status != psutil.CONN_LISTEN]
+            database = sum(each.raddr.port == self.database_port for each in sockets)
+            clients = sum(each.laddr.port == self.web.port for each in sockets)
+            found[process.pid] = Descriptors(database, clients, process.num_fds() - database - clients)
+        return found
+
+    def _count_leaked_descriptors(self) -> int:
+        # The number at the start is not known for a worker that was started since.
+        return sum(
+            max(0, each.database - self.pool_max) + max(0, each.others - self._others.get(pid, each.others))
+            for pid, each in self.descriptors().items()
+        )
+
+
+@asynccontextmanager
+async def environment(
+    run: Run,
+    result: Result,
+    *,
+    name: str = "",
+    workers: int = 2,
+    pool_max: int = 8,
+    via: Literal["direct", "proxy", "pgbouncer"] = "direct",
+    pool_size: int = 16,
+    certificate: Certificate | None = None,
+    role: str = "postgres",
+    password: str = "",
+    postgres_settings: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Environment]:
+    """Starts the servers, makes eight users, and checks everything after the block (`Environment.conclude`).
+
+    The workers connect to PostgreSQL as `role`; with a `certificate` they use TLS to the proxy or to PgBouncer.
+    `pool_size` is PgBouncer's, `settings` are environment variables of the web server. Raises `Skipped` without
+    PgBouncer. `name` tells several environments of one scenario apart.
+    """
+    if via == "pgbouncer" and not pgbouncer.available():
+        raise Skipped("PgBouncer is not installed")
+    (folder := run.folder / name).mkdir(exist_ok=True)
+    async with AsyncExitStack() as stack:
+
+        async def enter[Server](server: AbstractContextManager[Server]) -> Server:
+            # Starting and stopping blocks.
+            entered = await asyncio.to_thread(server.__enter__)
+            stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
+            return entered
+
+        postgres = await enter(PostgresServer(folder / "pg", *postgres_settings))
+        await asyncio.to_thread(migrator.migrate, postgres.dsn)
+        users = await asyncio.to_thread(_prepare, postgres, role, password)
+        proxy = await enter(Proxy(postgres.port, certificate))
+        bouncer, port, limit = None, postgres.port, workers * pool_max
+        if via == "proxy":
+            port = proxy.port
+        elif via == "pgbouncer":
+            bouncer = await enter(PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate))
+            port, limit = bouncer.port, pool_size
+        url = f"postgresql://{role}@127.0.0.1:{port}/todo"
+        if via == "proxy" and certificate:
+            url = tls_url(role, password, port)
+        defaults = {
+            "DATABASE_URL": url,
+            "DATABASE_POOLER": str(via == "pgbouncer").lower(),
+            "ENVIRONMENT": "production",
+            "REQUEST_TIMEOUT": "5",
+            "DATABASE_POOL_MIN": str(POOL_MIN),
+            "DATABASE_POOL_MAX": str(pool_max),
+        }
+        web = await enter(WebServer(folder, {**defaults, **(settings or {})}, "--workers", str(workers)))
+        watch = await enter(Watch(postgres.dsn.conninfo))
+        env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, port)
+        await until(env.is_complete)
+        yield env
+        if not env.is_concluded:
+            await env.conclude()
+
+
+def tls_url(role: str, password: str, port: int) -> str:
+    return f"postgresql://{role}:{password}@{HOST}:{port}/todo?hostaddr=127.0.0.1"
+
+
+def _prepare(postgres: PostgresServer, role: str, password: str) -> list[UUID]:
+    """Makes eight users and the role, if it does not exist. A role with a password cannot connect without it."""
+    users = [uuid4() for _ in range(USERS)]
+    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as connection, connection.cursor() as cursor:
+        rows = [(user_id, f"{user_id}@example.com") for user_id in users]
+        cursor.executemany("INSERT INTO users (id, email) VALUES (%s, %s)", rows)
+        if role != "postgres":
+            cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'".encode())
+            cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}".encode())
+        if password:
+            (postgres.folder / "data" / "pg_hba.conf").write_text(HBA.format(role=role))
+            cursor.execute("SELECT pg_reload_conf()")
+    return users

@@ -1,0 +1,14 @@
+"""The scenarios of the matrix, from the database outward."""
+
+import importlib
+
+MODULES = (
+    "postgres", "network", "pooling", "read_only", "conflicts", "server", "clients", "authentication", "clock",
+    "migrations", "hostile_bytes",
+)  # fmt: skip
+
+
+def register() -> None:
+    """Imports all modules of scenarios, which adds them to `matrix.SCENARIOS`."""
+    for name in MODULES:
+        importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,143 @@
+"""Crowds of clients that misbehave, and their effect on well-behaved clients."""
+
+import asyncio
+import statistics
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import psycopg
+
+from tests.faults.bad_clients import Slow, flood, post, stay, vanish
+from tests.faults.environment import Environment, environment
+from tests.faults.matrix import Result, Run, scenario
+from tests.faults.readers import readers
+from tests.faults.waiting import until
+from tests.support.sockets import LIVE
+
+AT_ONCE = 100
+TITLE = "Vanishing"
+DESCRIPTION = "x" * 1000
+DEADLINE = 10.0
+LATEST = DEADLINE + 4
+"""The deadline, and what a busy machine adds: the server checks once a second, and lingers for two."""
+FLOODS, FLOODS_AT_ONCE = 100, 20
+MEBIBYTE = 1024 * 1024
+WARNINGS = ("WARNING", "ERROR", "CRITICAL")
+
+
+@scenario(
+    "clients that disconnect at random moments", goal="no connection lost, writes complete, no warning in the log"
+)
+async def disconnecting(run: Run, result: Result) -> None:
+    result.rounds = run.rounds(10_000, 1_500)
+    async with environment(run, result) as env, _good_clients(env):
+        user, path = env.users[0], f"/api/{env.users[0]}/tasks"
+        bodies = (
+            b'{"title": "%s %d", "description": "%s"}' % (TITLE.encode(), number, DESCRIPTION.encode())
+            for number in range(result.rounds)
+        )
+        requests = (post(path, body) if number % 4 else LIVE for number, body in enumerate(bodies))
+        await _gather((vanish(env.web.port, request) for request in requests), AT_ONCE)
+        await asyncio.to_thread(_check_whole, env, user)
+
+
+def _check_whole(env: Environment, user: UUID) -> None:
+    result = env.result
+    with psycopg.connect(env.conninfo) as connection:
+        rows = connection.execute("SELECT title, description FROM tasks WHERE user_id = %s", [user]).fetchall()
+    times = Counter(title for title, _ in rows)
+    result.doubled += sum(number - 1 for number in times.values())
+    whole = sum(title.startswith(TITLE) and description == DESCRIPTION for title, description in rows)
+    result.expect(whole == len(rows), f"{len(rows) - whole} writes are not whole")
+    result.expect(whole > 0, "nothing was written at all")
+    result.figures["writes that were finished"] = f"{whole:,}"
+
+
+@scenario("slow or silent clients", goal="closed at a deadline of about 10 s; p99 of others within 20 %")
+async def slow_clients(run: Run, result: Result) -> None:
+    """Measures other clients alternately with and without them, so that other load on the machine disturbs both."""
+    number, slow = run.rounds(1_000, 200), Slow()
+    without, beside = list[float](), list[float]()
+    async with environment(run, result) as env, _good_clients(env) as latencies:
+        body = post(f"/api/{env.users[0]}/tasks", b" " * 1000)[:-900]
+        behaviours = ((b"", b""), (LIVE[:30], b""), (LIVE[:-2] + b"X-Slow: ", b"a"), (body, b""), (body, b" "))
+        while result.rounds < run.rounds(6, 1):
+            without += await _sample(latencies, run)
+            crowd = [asyncio.create_task(stay(env.web.port, *behaviours[each % 5], slow)) for each in range(number)]
+            await until(lambda: slow.open == number)
+            beside += await _sample(latencies, run)
+            await asyncio.gather(*crowd)
+            result.rounds += 1
+            without += await _sample(latencies, run)
+    result.goal(max(slow.seconds) < LATEST, f"one stayed connected for {max(slow.seconds):.1f} s")
+    result.expect(len(slow.seconds) == number * result.rounds, "some were never closed")
+    result.expect(slow.statuses == {b"408"}, f"their statuses were {slow.statuses}")
+    before, after = (statistics.quantiles(each, n=100)[98] * 1000 for each in (without, beside))
+    result.goal(after <= before * 1.2, f"the p99 of others went from {before:.1f} to {after:.1f} ms")
+    result.figures["closed"] = f"after {min(slow.seconds):.1f} to {max(slow.seconds):.1f} s"
+    result.figures["p99 of others without / beside them"] = f"{before:.1f} / {after:.1f} ms"
+
+
+async def _sample(latencies: list[float], run: Run) -> list[float]:
+    """The latencies of the next seconds."""
+    latencies.clear()
+    await asyncio.sleep(run.rounds(5, 2))
+    return list(latencies)
+
+
+@scenario("body flood, chunked, no end", goal="413 early, under 1 MiB read, memory level")
+async def flooding(run: Run, result: Result) -> None:
+    read = list[int]()
+    async with environment(run, result) as env:
+
+        async def one(*, goes_on: bool) -> None:
+            received, is_cut = await flood(env.web.port, f"/api/{env.users[0]}/tasks", goes_on=goes_on)
+            result.rounds += 1
+            result.expect(received.startswith(b"HTTP/1.1 413"), f"answered {received[:40]!r}")
+            result.expect(is_cut or not goes_on, "nothing stopped it")
+
+        for _ in range(run.rounds(20, 2)):
+            before = _bytes_read(env)
+            await one(goes_on=True)
+            read.append(_bytes_read(env) - before)
+        # The first floods at once take memory that is kept for the next ones.
+        await _gather((one(goes_on=False) for _ in range(3 * FLOODS)), FLOODS_AT_ONCE)
+        before = _memory(env)
+        async with _good_clients(env):
+            floods = (one(goes_on=not run.quick) for _ in range(run.rounds(10, 2) * FLOODS))
+            await _gather(floods, FLOODS_AT_ONCE)
+        grown = _memory(env) - before
+    result.expect(max(read) < MEBIBYTE, f"{max(read):,} bytes of one were read")
+    result.expect(grown < 8 * MEBIBYTE, f"{grown:,} bytes more memory")
+    result.figures["read of one"] = f"{max(read):,} bytes at most"
+    result.figures["more memory after all"] = f"{max(grown, 0) / MEBIBYTE:.1f} MiB"
+
+
+def _bytes_read(env: Environment) -> int:
+    """Bytes that the workers have read from files and sockets."""
+    return sum(worker.io_counters().read_chars for worker in env.processes)
+
+
+def _memory(env: Environment) -> int:
+    return sum(worker.memory_info().rss for worker in env.processes)
+
+
+async def _gather(work: Iterable[Awaitable[None]], at_once: int) -> None:
+    waiting = iter(work)
+
+    async def run() -> None:
+        for one in waiting:
+            await one
+
+    await asyncio.gather(*(run() for _ in range(at_once)))
+
+
+@asynccontextmanager
+async def _good_clients(env: Environment) -> AsyncIterator[list[float]]:
+    """Reads tasks until the block ends, and yields the latencies. No request may fail, and no warning be logged."""
+    paths = [f"/api/{user}/tasks?limit=10" for user in env.users]
+    async with readers(env.web.port, env.result, paths) as latencies:
+        yield latencies
+    env.expect_log_without(*WARNINGS)

@@ -1,0 +1,157 @@
+"""The network between the web server and its database: stalled, cut at the worst moments, or slow to connect."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from time import monotonic
+from uuid import UUID, uuid4
+
+from tests.faults.connections import count_unsettled
+from tests.faults.environment import Environment, environment
+from tests.faults.history import State
+from tests.faults.http import Answer, Http
+from tests.faults.matrix import Result, Run, scenario
+from tests.faults.proxy import Direction, Proxy
+from tests.faults.waiting import until
+
+TOLERANCE = 0.25
+"""Seconds that a response may come after the deadline of its request."""
+IDLE = 0.8
+"""Seconds after which the pool checks an idle connection before it checks it out."""
+CUT_CLIENTS = 8
+AWAKE_WITHIN = 4.0
+"""Seconds that a connect may take without a request failing for it."""
+STALLS: dict[str, tuple[Direction, ...]] = {"connect": (), "check": (), "query": ("requests",), "reply": ("replies",)}
+
+
+@scenario(
+    "network stalled in connect, check, query and reply",
+    goal="503 at the deadline plus 250 ms at most, the live probe stays green, no connection stays checked out",
+)
+async def stalled(run: Run, result: Result) -> None:
+    timeout, connect_timeout = (1.5, 2) if run.quick else (5.0, 5)
+    limits = {"REQUEST_TIMEOUT": str(timeout), "DATABASE_CONNECT_TIMEOUT": str(connect_timeout)}
+    latest = dict.fromkeys(STALLS, 0.0)
+    async with environment(run, result, via="proxy", settings=limits) as env, env.live_probes() as probes:
+        # A stall is long enough for attempts to connect to time out in it as well.
+        seconds = 1.2 * max(timeout, connect_timeout)
+        for _ in range(run.rounds(5, 1)):
+            for place in STALLS:
+                latest[place] = max(latest[place], await _stall(env, place, seconds) - timeout)
+    result.figures["slowest live probe"] = f"{max(probes) * 1000:.0f} ms"
+    result.goal(max(probes) <= 0.25, f"the live probe took {max(probes):.2f} s")
+    for place, late in latest.items():
+        result.figures[f"503 after the deadline, {place}"] = f"{late * 1000:.0f} ms"
+        result.goal(late <= TOLERANCE, f"stalled in the {place}: 503 came {late:.2f} s after the deadline")
+
+
+async def _stall(env: Environment, place: str, seconds: float) -> float:
+    """Stalls the network for so long, and returns the seconds of the slowest 503."""
+    result = env.result
+    result.rounds += 1
+    if place == "check":
+        async with env.load(retry=False):
+            await asyncio.sleep(IDLE / 4)
+        await asyncio.sleep(IDLE)
+        _stall_in(place, env.proxy)
+    began = monotonic()
+    async with env.load(retry=False) as found:
+        if place != "check":
+            # The connections are in use at the stall, and so they are not checked before they are checked out.
+            await asyncio.sleep(IDLE / 4)
+            _stall_in(place, env.proxy)
+        await asyncio.sleep(seconds)
+        env.proxy.resume()
+        result.recoveries.append(await found.next_success())
+    refused = [sample.seconds for sample in found.refusals_since(began)]
+    result.expect(bool(refused), f"no request met the stall in the {place}")
+    result.leaked += await count_unsettled(env.conninfo, env.limit)
+    return max(refused, default=0.0)
+
+
+def _stall_in(place: str, proxy: Proxy) -> None:
+    if place == "connect":
+        proxy.stall_connects()
+        proxy.cut_all()
+    else:
+        proxy.stall(*STALLS[place])
+
+
+@scenario(
+    "connection cut just before and just after the statement reached the server",
+    goal="a retry with the same key returns the one task: 0 lost, 0 doubled, in 1,000 cuts of each kind",
+)
+async def cut(run: Run, result: Result) -> None:
+    async with environment(run, result, via="proxy") as env:
+        for before in (True, False):
+            numbers = iter(range(run.rounds(1000, 50)))
+            first = Counter[str]()
+            users = (env.users[number % len(env.users)] for number in range(CUT_CLIENTS))
+            await asyncio.gather(*(_create_and_cut(env, user, numbers, first, before=before) for user in users))
+            answers = ", ".join(f"{number} times {answer}" for answer, number in first.most_common())
+            result.figures[f"first answer, cut {'before' if before else 'after'}"] = answers
+
+
+async def _create_and_cut(
+    env: Environment, user_id: UUID, numbers: Iterator[int], first: Counter[str], *, before: bool
+) -> None:
+    """Creates tasks. Each create is cut once, and sent again with its key until it succeeds.
+
+    Counts the first response to each create.
+    """
+    client, http, result = env.history.new_client(), Http(env.web.port), env.result
+    for _ in numbers:
+        operation = env.history.invoke(client, user_id, "create", key=uuid4().hex)
+        order = env.proxy.cut_when(operation.marker.encode(), before=before)
+        result.rounds += 1
+        for attempt in count():
+            answer = await env.history.send(http, operation)
+            text, is_unavailable = "no answer", False
+            if isinstance(answer, Answer):
+                text = f"{answer.status} {answer.problem.rpartition(':')[2]}".strip()
+                is_unavailable = answer.status == 503 and "retry-after" in answer.headers
+            first.update([text] if attempt == 0 else [])
+            if operation.state is State.ACKNOWLEDGED:
+                break
+            result.unavailable += is_unavailable
+            result.failed += not is_unavailable
+            await asyncio.sleep(0.01)
+        result.expect(order.is_done, f"the connection was not cut: {operation}")
+        # 201 means that the retry made the task, 200 that the attempt that was cut did.
+        result.expect(operation.status == (201 if before else 200), f"the retry succeeded otherwise: {operation}")
+    http.close()
+
+
+@scenario(
+    "first connect delayed (a scaled-to-zero database that wakes)",
+    goal="slower, not failed, up to 4 s; one storm of connections at most",
+)
+async def waking(run: Run, result: Result) -> None:
+    async with environment(run, result, via="proxy") as env:
+        for seconds in (0.5, 2.0) if run.quick else (0.5, 1.0, 2.0, 3.0, 4.0, 5.0):
+            await _wake(env, seconds)
+
+
+async def _wake(env: Environment, seconds: float) -> None:
+    """Cuts all connections, and stalls new ones for so long, counted from the first."""
+    env.proxy.stall("requests")
+    env.proxy.cut_all()
+    before, result = env.proxy.accepted, env.result
+    result.rounds += 1
+    async with env.load(retry=False) as found:
+        await until(lambda: env.proxy.accepted > before)
+        await asyncio.sleep(seconds)
+        asleep = env.proxy.accepted - before
+        env.proxy.resume()
+        result.recoveries.append(await found.next_success())
+        await asyncio.sleep(0.5)
+    if seconds <= AWAKE_WITHIN:
+        result.expect(not found.unavailable, f"{found.unavailable} requests failed in a wait of {seconds:g} s")
+    awake = env.proxy.accepted - before - asleep
+    for when, opened in (("asleep", asleep), ("awake", awake)):
+        result.expect(opened <= env.limit, f"{opened} connections were opened while it was {when}")
+    longest = max(sample.seconds for sample in found.samples)
+    result.figures[f"awake after {seconds:g} s"] = (
+        f"slowest answer {longest:.1f} s, {found.unavailable} times 503, {asleep} + {awake} connections opened"
+    )

@@ -1,0 +1,107 @@
+"""gunicorn's private names, on which the server stands: they are listed, they exist, and its release is pinned."""
+
+import ast
+import inspect
+import time
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from gunicorn.asgi import protocol
+
+from server import gunicorn_internals
+from server.gunicorn_internals import NAMES
+from tests.support.servers import ROOT
+
+PINNED = f"gunicorn=={version('gunicorn')}"
+SOURCES = sorted((ROOT / "server").glob("*.py"))
+
+
+def missing(names: dict[str, list[str]]) -> list[str]:
+    """The listed names that the installed gunicorn does not have, by their place."""
+    return [f"{place}.{name}" for place, listed in names.items() for name in listed if name not in names_of(place)]
+
+
+def names_of(place: str) -> set[str]:
+    """Everything that a module, or a class after a colon, has, an instance's attributes included."""
+    module, _, name = place.partition(":")
+    try:
+        found = import_module(module)
+        thing = getattr(found, name) if name else found
+    except (ImportError, AttributeError):
+        return set()
+    return {*dir(thing), *(attributes_of(thing) if isinstance(thing, type) else ())}
+
+
+def attributes_of(cls: type[Any]) -> Iterator[str]:
+    """The attributes that any method of a class or of its bases in gunicorn assigns to `self`."""
+    for each in cls.__mro__:
+        if each.__module__.startswith("gunicorn."):
+            yield from assigned(ast.parse(inspect.getsource(each)))
+
+
+def assigned(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
+                yield name
+
+
+def test_gunicorn_has_every_name_that_the_server_uses() -> None:
+    gone = missing(NAMES)
+
+    assert not gone, f"{PINNED} has no {', '.join(gone)}: see who uses it in server/, then mend the list"
+
+
+def test_a_name_a_class_or_a_module_that_is_gone_is_named() -> None:
+    listed = {
+        "gunicorn.arbiter:Arbiter": ["LISTENERS", "worker_age", "gone"],
+        "gunicorn.arbiter:Gone": ["run"],
+        "gunicorn.gone": ["protocol"],
+    }
+
+    assert missing(listed) == ["gunicorn.arbiter:Arbiter.gone", "gunicorn.arbiter:Gone.run", "gunicorn.gone.protocol"]
+
+
+def test_the_installed_release_is_the_one_that_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert [each for each in project["dependencies"] if each.startswith("gunicorn")] == [PINNED]
+
+
+def test_the_server_uses_no_private_name_that_is_not_listed() -> None:
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in SOURCES}
+    ours = {name for tree in trees.values() for name in [*assigned(tree), *defined(tree)]}
+    listed = {name for names in NAMES.values() for name in names}
+
+    used = {(file.name, name) for file, tree in trees.items() for name in private_names(tree)}
+
+    assert {(file, name) for file, name in used if name not in ours | listed} == set()
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) if name.startswith("_") and not name.startswith("__"):
+                yield name
+
+
+def test_the_date_of_answers_follows_a_clock_that_is_moved_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The function is private, as the clock of a server cannot be moved without moving that of the whole machine.
+    monkeypatch.setattr(protocol, "_cached_date_time", 0.0)
+    now, before = time.time(), gunicorn_internals._date_header()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+
+    assert gunicorn_internals._date_header() != before

@@ -1,0 +1,128 @@
+"""A reload takes new code, and its clients do not notice."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from persistence.postgres.dsn import Dsn
+from tests.faults.http import Http
+from tests.support.processes import clean_environment
+from tests.support.servers import ROOT, PostgresServer, copy_project, eventually
+from tests.support.sites import WORKERS, gated_site, locked, production
+
+OURS = ("config", "server", "web", "todos", "persistence", "migrations")
+IN_THE_MASTER = {
+    "config", "config.env", "config.gunicorn",
+    "server", "server.limits", "server.shared_state", "server.worker",
+    "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
+    "persistence.postgres.options",
+}  # fmt: skip
+ONLY_IN_DEVELOPMENT = {"persistence.development", "persistence.development.embedded_postgres"}
+
+AS_THE_MASTER_AND_THEN_A_WORKER = f"""
+import json, sys
+from collections import Counter
+from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.arbiter import Arbiter
+
+def is_ours(name):
+    return name.partition(".")[0] in {OURS}
+
+def ours():
+    return sorted(filter(is_ours, sys.modules))
+
+def subclasses(cls):
+    for each in cls.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+sys.argv = ["gunicorn", "-c", "python:config.gunicorn"]
+arbiter = Arbiter(WSGIApplication(prog="gunicorn"))
+arbiter.cfg.on_starting(arbiter)
+master = ours()
+import config.asgi, server.gunicorn_internals
+names = Counter(f"{{each.__module__}}.{{each.__qualname__}}" for each in subclasses(BaseException))
+arbiter.cfg.on_exit(arbiter)
+print(json.dumps([master, ours(), {{name: count for name, count in names.items() if is_ours(name)}}]))
+"""
+
+
+def test_the_master_loads_no_code_that_a_reload_should_renew(run_folder: Path, server: Dsn) -> None:
+    variables = {"ENVIRONMENT": "development", "DATABASE_URL": f"embedded://{run_folder / 'postgres'}"}
+    process = subprocess.run(
+        [sys.executable, "-c", AS_THE_MASTER_AND_THEN_A_WORKER],
+        cwd=ROOT, env=clean_environment() | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    in_the_master, in_a_worker, exceptions = json.loads(process.stdout)
+
+    assert set(in_the_master) == IN_THE_MASTER | ONLY_IN_DEVELOPMENT
+    assert {"todos.api", "web.handler", "persistence.tasks", "server.protocol"} <= set(in_a_worker)
+    # An error of a second copy of a class would not be caught by its name.
+    assert {"todos.errors.Problem", "persistence.postgres.errors.Unavailable"} <= exceptions.keys()
+    assert set(exceptions.values()) == {1}
+
+
+async def test_a_reload_takes_new_code_and_fails_no_request(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    renewed = [file for name in OURS[1:-1] for file in (project / name).rglob("*.py") if "management" not in file.parts]
+    statuses, stop = Counter[int](), asyncio.Event()
+
+    async def use(*, keeps: bool) -> None:
+        client = Http(site.web.port)
+        while not stop.is_set():
+            statuses[(await client.request("GET", f"/api{site.tasks}")).status] += 1
+            if not keeps:
+                client.close()
+            await asyncio.sleep(0.01)
+        client.close()
+
+    async def served(number: int) -> None:
+        wanted = statuses.total() + number
+        await asyncio.to_thread(eventually, lambda: statuses.total() >= wanted)
+
+    with gated_site(migrated_dsn, tmp_path, "--workers", str(WORKERS), project=project) as (site, gate):
+        eventually(lambda: site.listening == WORKERS)
+        old = {worker.pid for worker in site.workers}
+        crowd = [asyncio.create_task(use(keeps=number % 4 > 0)) for number in range(8)]
+        for file in renewed:
+            name = ".".join(file.relative_to(project).with_suffix("").parts).removesuffix(".__init__")
+            file.write_text(f"{file.read_text()}\nprint('New: {name}.', flush=True)\n")
+        with locked(gate):
+            site.web.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(eventually, lambda: site.web.log.count("At the gate") == 2 * WORKERS)
+            # The new workers cannot serve yet.
+            await served(50)
+        await asyncio.to_thread(eventually, lambda: not old & {worker.pid for worker in site.workers})
+        await served(50)
+        stop.set()
+        await asyncio.gather(*crowd)
+
+    assert set(statuses) == {200}
+    site.assert_calm()
+    new = {
+        line.removeprefix("New: ").removesuffix(".") for line in site.web.log.splitlines() if line.startswith("New: ")
+    }
+    assert {"server.protocol", "server.clients", "server.responses", "server.parser"} <= new
+    assert {"web.handler", "todos.api", "persistence.tasks", "persistence.postgres.pool"} <= new
+    assert new & IN_THE_MASTER == set()
+
+
+def test_a_worker_that_replaces_another_needs_no_database_to_start(postgres: PostgresServer, tmp_path: Path) -> None:
+    with production(postgres.dsn, tmp_path, "--workers", "1", DATABASE_URL=postgres.url) as web:
+        postgres.stop()
+        [worker] = psutil.Process(web.process.pid).children()
+        worker.kill()
+        eventually(lambda: web.log.count("ASGI server listening") == 2)
+
+        assert web.http.get("/v1/live").status_code == 200
+        assert web.http.get("/v1/health").status_code == 503
+        postgres.start()
+        eventually(lambda: web.http.get("/v1/health").status_code == 200)
+        assert web.process.poll() is None

@@ -1,0 +1,94 @@
+"""A stop: every request that has come is answered, every connection is closed, and no process has to be killed."""
+
+import contextlib
+import signal
+import socket
+import struct
+from pathlib import Path
+
+import psutil
+
+from persistence.postgres.dsn import Dsn
+from tests.support.servers import eventually
+from tests.support.sites import Site, gated_site, locked, raw_post, running_site
+from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect
+
+RESET = struct.pack("ii", 1, 0)
+"""A value of SO_LINGER: closing the socket resets the connection instead of ending it in good order."""
+
+
+def assert_stopped(site: Site, workers: int = 1) -> None:
+    assert site.web.process.wait(60) == 0
+    # A worker that is killed says nothing and closes nothing.
+    assert site.web.log.count("Worker exiting") == workers
+    assert site.connection_states().total() == 0
+    site.assert_calm()
+
+
+def has_stopped_listening(site: Site) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), connect(site.web.port):
+        return False
+    return True
+
+
+def test_requests_that_come_after_a_stop_has_begun_are_answered(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    config = ("-c", "python:tests.support.patient", "--workers", "1")
+    with running_site(migrated_dsn, tmp_path, *config) as site, contextlib.ExitStack() as stack:
+        idle, silent, half, several = (stack.enter_context(connect(site.web.port)) for _ in range(4))
+        idle.sendall(LIVE)
+        half.sendall(LIVE[:20])
+        assert answer_from(idle).status == 200
+        with site.locked_tasks():
+            several.sendall(raw_post(site.user, "First") + raw_post(site.user, "Second") + LIVE)
+            eventually(lambda: site.waiting_for_locks() == 1)
+            site.web.process.terminate()
+            eventually(lambda: has_stopped_listening(site))
+            for client, rest in ((idle, LIVE), (silent, LIVE), (half, LIVE[20:])):
+                client.sendall(rest)
+                [answer] = answers_in(all_from(client))
+                assert answer.status == 200
+                assert answer.headers[b"connection"] == b"close"
+        answers = answers_in(all_from(several))
+
+        assert [answer.status for answer in answers] == [201, 201, 200]
+        assert [answer.headers.get(b"connection") for answer in answers] == [None, None, b"close"]
+        assert_stopped(site)
+        assert site.titles() == ["First", "Second"]
+
+
+def test_a_write_whose_client_has_gone_is_finished_and_silent_clients_are_not_waited_for(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with running_site(migrated_dsn, tmp_path, "--workers", "1") as site, contextlib.ExitStack() as stack:
+        with site.locked_tasks():
+            gone = connect(site.web.port)
+            gone.sendall(raw_post(site.user, "Left behind"))
+            eventually(lambda: site.waiting_for_locks() == 1)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            gone.close()
+            silent = [stack.enter_context(connect(site.web.port)) for _ in range(4)]
+            for client, said in zip(silent, (b"", LIVE[:14], LIVE[:-4], LIVE), strict=True):
+                client.sendall(said)
+            assert answer_from(silent[-1]).status == 200
+            site.web.process.terminate()
+            assert [all_from(client) for client in silent] == [b""] * 4
+            # Its connection to the database would be cut off by now if the worker did not count it.
+            eventually(lambda: "Waiting for 1 connections to finish" in site.web.log)
+
+        assert_stopped(site)
+        assert site.titles() == ["Left behind"]
+
+
+def test_a_stop_of_all_processes_in_the_middle_of_a_reload_waits_for_no_new_worker(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with gated_site(migrated_dsn, tmp_path, "--workers", "1") as (site, gate):
+        [old] = site.workers
+        with locked(gate):
+            site.web.process.send_signal(signal.SIGHUP)
+            eventually(lambda: site.web.log.count("At the gate") == 2)
+            for process in (psutil.Process(site.web.process.pid), *site.workers):
+                process.terminate()
+            eventually(lambda: not old.is_running())
+
+        assert_stopped(site, workers=2)
