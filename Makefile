@@ -2,6 +2,9 @@
 
 PORT ?= 8000
 
+# What the benchmark's contenders on Node are built from.
+FASTIFY = benchmarks/peers/fastify
+
 # The lock files are exact for every platform, carry hashes and name no registry, so that pip's and
 # uv's own settings decide where packages come from.
 COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
@@ -42,9 +45,14 @@ bench: bench-setup ## Measure this product against others and against its goals,
 bench-quick: bench-setup ## The same in about four minutes, with rougher numbers
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
 
-bench-setup:
+bench-setup: $(FASTIFY)/build
 	@VENV=.venv-production scripts/setup --production
 	@VENV=.venv-bench scripts/setup --benchmarks
+
+# Without npm there is no build, and the benchmark says what is missing.
+$(FASTIFY)/build: $(FASTIFY)/package-lock.json $(FASTIFY)/tsconfig.json $(wildcard $(FASTIFY)/*.ts)
+	@! command -v npm >/dev/null || { cd $(FASTIFY) && \
+		npm ci --include=dev --no-audit --no-fund --loglevel=error && npm run --silent build && touch build; }
 
 coverage: setup ## Run all tests, the slow ones too, and check how much of the code they reach
 	@.venv/bin/pytest -m '' --cov
@@ -78,5 +86,5 @@ clean: ## Remove .venv and its like, .uv and all caches, but never the database 
 	@rm -rf .venv .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
-	@rm -rf examples/python/todo_client
+	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -20,6 +20,9 @@ PRODUCT_PYTHON = os.environ.get("BENCH_PRODUCT_PYTHON", str(ROOT / ".venv-produc
 """Of an environment with exactly what is deployed: other packages could change how the product runs."""
 PEERS_PYTHON = os.environ.get("BENCH_PEERS_PYTHON", str(ROOT / ".venv-bench/bin/python"))
 
+FASTIFY = ROOT / "benchmarks/peers/fastify"
+"""The folder of the contenders on Node."""
+
 type Command = Callable[[int], list[str]]
 """What starts a server on a port."""
 
@@ -42,6 +45,11 @@ def _uvicorn(application: str) -> Command:
     ]  # fmt: skip
 
 
+def _node(program: str) -> Command:
+    # The program takes its port from the environment.
+    return lambda _: ["node", str(FASTIFY / f"build/{program}.js")]
+
+
 @dataclass(frozen=True)
 class Contender:
     name: str
@@ -52,7 +60,7 @@ class Contender:
     def server(self, database_port: int, folder: Path) -> Server:
         """One process that answers requests, with its data behind a port of 127.0.0.1."""
         port = free_port()
-        environment = {**self.environment, "DATABASE_URL": address(database_port)}
+        environment = {**self.environment, "DATABASE_URL": address(database_port), "PORT": str(port)}
         return Server(self.command(port), environment, port, folder / f"{self.name}.log")
 
 
@@ -65,19 +73,22 @@ PRODUCT = Contender(
 FASTAPI = Contender("fastapi", "FastAPI + SQLModel", _uvicorn("benchmarks.peers.fastapi_sqlmodel:app"))
 NINJA = Contender("ninja", "Django Ninja + Django ORM", _gunicorn_with_threads("benchmarks.peers.ninja_orm.wsgi"))
 DRF = Contender("drf", "REST Framework + Django ORM", _gunicorn_with_threads("benchmarks.peers.drf_orm.wsgi"))
+FASTIFY_DRIZZLE = Contender("fastify_drizzle", "Fastify + Drizzle", _node("drizzle"), {"NODE_ENV": "production"})
+FASTIFY_PG = Contender("fastify_pg", "Fastify + node-postgres", _node("node_postgres"), {"NODE_ENV": "production"})
 LIMIT = Contender("limit", "the limit", _uvicorn("benchmarks.peers.bare:app"))
 BARE_LIMIT = Contender("bare_limit", "the limit, no resets", LIMIT.command, {"POOL_RESET": "no"})
 
-CONTENDERS = (PRODUCT, FASTAPI, NINJA, DRF, LIMIT, BARE_LIMIT)
+CONTENDERS = (PRODUCT, FASTAPI, NINJA, DRF, FASTIFY_DRIZZLE, FASTIFY_PG, LIMIT, BARE_LIMIT)
 TITLES = {contender.name: contender.title for contender in CONTENDERS}
 
 
 def missing() -> list[str]:
     """What has to be installed first, in words."""
     pythons = [python for python in (PRODUCT_PYTHON, PEERS_PYTHON) if not shutil.which(python)]
-    return [f"{python} is missing: `make bench-setup` makes it" for python in pythons] + (
-        [] if load.WRK else [load.HOW_TO_GET_WRK]
-    )
+    found = [f"{python} is missing: `make bench-setup` makes it" for python in pythons]
+    if not (shutil.which("node") and (FASTIFY / "build").exists()):
+        found.append(f"{FASTIFY}/build is missing: install Node 20 and npm, then `make bench-setup` makes it")
+    return found + ([] if load.WRK else [load.HOW_TO_GET_WRK])
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks.contenders import PEERS_PYTHON, PRODUCT_PYTHON
+from benchmarks.contenders import FASTIFY, PEERS_PYTHON, PRODUCT_PYTHON
 from benchmarks.load import WRK
 from benchmarks.tables import markdown
 from persistence import embedded
 
 _PRODUCT = ("django", "django-ninja", "gunicorn", "orjson", "psycopg", "pydantic", "sqlalchemy", "sqlmodel")
 _PEERS = ("asyncpg", "djangorestframework", "fastapi", "httptools", "starlette", "uvicorn", "uvloop")
+_NODE_PEERS = ("drizzle-orm", "fastify", "pg")
 _ASK = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 
 
@@ -27,7 +28,8 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "postgresql": _output(str(embedded._binaries() / "postgres"), "--version").split()[-1],  # noqa: SLF001
         "wrk": _output(WRK, "-v").split()[1] if WRK else "missing",
-        "packages": _versions(PEERS_PYTHON, _PEERS) | _versions(PRODUCT_PYTHON, _PRODUCT),
+        "node": _output("node", "--version").strip().removeprefix("v"),
+        "packages": _versions(PEERS_PYTHON, _PEERS) | _versions(PRODUCT_PYTHON, _PRODUCT) | _node_versions(),
     }
 
 
@@ -38,6 +40,7 @@ def table(machine: dict[str, Any]) -> str:
         ["memory", f"{machine['memory'] / 2**30:.0f} GB"],
         ["system", machine["system"]],
         ["Python", machine["python"]],
+        ["Node", machine["node"]],
         ["PostgreSQL", machine["postgresql"]],
         ["wrk", machine["wrk"]],
         ["packages", packages],
@@ -49,6 +52,11 @@ def _versions(python: str, names: tuple[str, ...]) -> dict[str, str]:
     """Of packages of another environment."""
     versions: dict[str, str] = json.loads(_output(python, "-c", _ASK, *names))
     return versions
+
+
+def _node_versions() -> dict[str, str]:
+    descriptions = {name: FASTIFY / "node_modules" / name / "package.json" for name in _NODE_PEERS}
+    return {name: json.loads(path.read_text())["version"] for name, path in descriptions.items()}
 
 
 def _output(*command: str) -> str:

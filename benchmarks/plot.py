@@ -16,7 +16,7 @@ mpl.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font
 from matplotlib import pyplot as plt  # noqa: E402 - after the choice of what it draws with
 from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402 - as above
 
-COLOURS = ("#0b6e4f", "#c8553d", "#e0a030", "#8d6a9f", "#4a7fb5", "#a9c4de")
+COLOURS = ("#0b6e4f", "#c8553d", "#e0a030", "#8d6a9f", "#3c3c3c", "#9a9a9a", "#4a7fb5", "#a9c4de")
 _SHORT = {"filtered": "list 100\nfiltered", "mix": "mix"}
 
 
