@@ -169,9 +169,10 @@ def test_goals_are_met_only_by_numbers_that_meet_them() -> None:
         found = {"operations": {each.name: cells(product, other) for each in OPERATIONS}, "memory": {}}
         return [goal.met for goal in side_by_side.goals(found)]
 
-    assert met(1, 3.6) == [True, True, True, True]
-    assert met(1, 3.2) == [False, True, True, True]
-    assert met(2.5, 1) == [False, False, False, True]
+    assert met(1, 5.1) == [True, True, True, True, True]
+    assert met(1, 4.9) == [False, True, True, True, True]
+    assert met(1, 1.1) == [False, False, False, True, True]
+    assert met(1.9, 1) == [False, False, False, False, True]
 
 
 def test_every_operation_and_contender_has_a_row() -> None:
