@@ -1,4 +1,4 @@
-"""On what something was measured: the machine and the versions of everything that takes part."""
+"""The machine of a run, and the versions of everything that takes part in it."""
 
 import json
 import platform
@@ -8,12 +8,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks.contenders import FASTIFY, PEERS_PYTHON, PRODUCT_PYTHON
-from benchmarks.load import WRK
+from benchmarks.contenders import FASTIFY, PEERS_PYTHON, PRODUCTION_PYTHON
 from benchmarks.tables import markdown
+from benchmarks.wrk import WRK
 from persistence import embedded
 
-_PRODUCT = ("django", "django-ninja", "gunicorn", "orjson", "psycopg", "pydantic", "sqlalchemy", "sqlmodel")
+_PRODUCTION = ("django", "django-ninja", "gunicorn", "orjson", "psycopg", "pydantic", "sqlalchemy", "sqlmodel")
 _PEERS = ("asyncpg", "djangorestframework", "fastapi", "httptools", "starlette", "uvicorn", "uvloop")
 _NODE_PEERS = ("drizzle-orm", "fastify", "pg")
 _ASK = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
         "postgresql": _output(str(embedded._binaries() / "postgres"), "--version").split()[-1],  # noqa: SLF001
         "wrk": _output(WRK, "-v").split()[1] if WRK else "missing",
         "node": _output("node", "--version").strip().removeprefix("v"),
-        "packages": _versions(PEERS_PYTHON, _PEERS) | _versions(PRODUCT_PYTHON, _PRODUCT) | _node_versions(),
+        "packages": _versions(PEERS_PYTHON, _PEERS) | _versions(PRODUCTION_PYTHON, _PRODUCTION) | _node_versions(),
     }
 
 
@@ -45,11 +45,11 @@ def table(machine: dict[str, Any]) -> str:
         ["wrk", machine["wrk"]],
         ["packages", packages],
     ]
-    return markdown(["What", "Which"], rows)
+    return markdown(["Part", "Version"], rows)
 
 
 def _versions(python: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Of packages of another environment."""
+    """Returns the versions of packages in another environment."""
     versions: dict[str, str] = json.loads(_output(python, "-c", _ASK, *names))
     return versions
 
@@ -60,8 +60,8 @@ def _node_versions() -> dict[str, str]:
 
 
 def _output(*command: str) -> str:
-    """What a program prints; wrk does so with an error status."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
+    """Returns what a program prints. wrk prints its version with an error status."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the commands are our own
     return done.stdout + done.stderr
 
 
