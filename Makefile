@@ -11,7 +11,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-setup coverage lint types format
+.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: check lock clean
 
 help: ## Show this list
@@ -39,11 +39,16 @@ chaos: setup ## Break everything it depends on, half an hour, and count what is 
 chaos-quick: setup ## The same in about five minutes, with fewer rounds
 	@.venv/bin/python -m tests.faults --quick $(ARGS)
 
-bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
+bench: bench-setup setup ## Measure this project beside others and against its goals, half an hour (ARGS="side_by_side" for one study)
+	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
-bench-quick: bench-setup ## The same in about four minutes, with rougher numbers
+bench-quick: bench-setup setup ## The same in about five minutes, with rougher figures
+	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
+
+bench-test: bench-setup setup ## Test the benchmarks, with the shortest run of all contenders
+	@.venv/bin/pytest -m '' benchmarks/tests
 
 bench-setup: $(FASTIFY)/build
 	@VENV=.venv-production scripts/setup --production
