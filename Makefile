@@ -2,13 +2,16 @@
 
 PORT ?= 8000
 
+# What the benchmark's contenders on Node are built from.
+FASTIFY = benchmarks/peers/fastify
+
 # The lock files are exact for every platform, carry hashes and name no registry, so that pip's and
 # uv's own settings decide where packages come from.
 COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-setup coverage lint types format
+.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: check lock clean
 
 help: ## Show this list
@@ -38,15 +41,25 @@ chaos-quick: setup ## The same in about five minutes, with fewer rounds
 	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults --quick $(ARGS)
 
-bench: bench-setup ## Measure this product against others and against its goals, half an hour (ARGS="side_by_side" for one study)
+bench: bench-setup setup ## Measure this project beside others and against its goals, half an hour (ARGS="side_by_side" for one study)
+	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
-bench-quick: bench-setup ## The same in about four minutes, with rougher numbers
+bench-quick: bench-setup setup ## The same in about five minutes, with rougher figures
+	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
 
-bench-setup:
+bench-test: bench-setup setup ## Test the benchmarks, with the shortest run of all contenders
+	@.venv/bin/pytest -m '' benchmarks/tests
+
+bench-setup: $(FASTIFY)/build
 	@VENV=.venv-production scripts/setup --production
 	@VENV=.venv-bench scripts/setup --benchmarks
+
+# Without npm there is no build, and the benchmark says what is missing.
+$(FASTIFY)/build: $(FASTIFY)/package-lock.json $(FASTIFY)/tsconfig.json $(wildcard $(FASTIFY)/*.ts)
+	@! command -v npm >/dev/null || { cd $(FASTIFY) && \
+		npm ci --include=dev --no-audit --no-fund --loglevel=error && npm run --silent build && touch build; }
 
 coverage: setup ## Run all tests, the slow ones too, and check how much of the code they reach
 	@.venv/bin/pytest -m '' --cov
@@ -81,5 +94,5 @@ clean: ## Remove .venv and its like, .uv and all caches, but never the database 
 	@rm -rf .venv .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
-	@rm -rf examples/python/todo_client
+	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

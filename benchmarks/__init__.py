@@ -1,1 +1,1 @@
-"""How fast this product is, beside what people would pick instead: `python -m benchmarks`, or `make bench`."""
+"""How fast this project is beside what people would pick instead: `python -m benchmarks`, or `make bench`."""

@@ -1,4 +1,4 @@
-"""Runs the studies and writes what they found: `python -m benchmarks --help`."""
+"""Runs the studies and writes their results: `python -m benchmarks --help`."""
 
 import argparse
 import importlib
@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from benchmarks import contenders, machine, report
 from benchmarks.options import Options
 from benchmarks.processes import ROOT
 
+RESULTS = ROOT / "benchmarks/results"
 STUDIES = ("side_by_side", "delayed", "statements", "growth", "server")
-QUICK = {"rounds": 1, "seconds": 0.6, "delays": (20.0,)}
+QUICK: dict[str, Any] = {"rounds": 1, "seconds": 0.6, "delays": (20.0,)}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Ends with status 1 when something is missing or a study fails; the others are run and written all the same."""
+    """Exits with status 1 when a tool is missing or a study fails. The results of the other studies are written."""
     given = _parse(arguments)
-    given.output.mkdir(parents=True, exist_ok=True)
-    stem = given.output / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if given.found:
         _publish(_merged(given.found), stem, in_docs=True)
         return
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit("\n".join(missing))
     found: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks", *_without_output(arguments)]),
+        "command": shlex.join(["python", "-m", "benchmarks", *arguments]),
         "machine": machine.describe(),
         "studies": {},
     }
@@ -44,14 +46,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _run(name: str, options: Options, studies: dict[str, Any]) -> bool:
-    """Whether the study succeeded; then its result is among the others."""
+    """Adds the study's result to the others. Returns False when the study fails."""
     _say(f"== {name}")
     started = time.monotonic()
     try:
         study = importlib.import_module(f"benchmarks.{name}")
         result = study.run(options)
         _say(study.table(result))
-    except Exception:  # noqa: BLE001 - whatever it is, the others have taken long and shall not be lost
+    except Exception:  # noqa: BLE001 - no failure may lose the results of the others, which took long
         traceback.print_exc()
         return False
     _say(f"== {name} took {time.monotonic() - started:.0f} s")
@@ -60,7 +62,7 @@ def _run(name: str, options: Options, studies: dict[str, Any]) -> bool:
 
 
 def _merged(paths: Sequence[Path]) -> dict[str, Any]:
-    """Of several results the newest of each study; the rest is as the last one says."""
+    """Merges results: a later file's study replaces an earlier one, and the last file gives the rest."""
     found: dict[str, Any] = {}
     for path in paths:
         later = json.loads(path.read_text())
@@ -77,7 +79,7 @@ def _publish(found: dict[str, Any], stem: Path, *, in_docs: bool) -> None:
         report.PAGE.write_text(page)
         pictures.append(report.PAGE.with_name(report.PLOT))
     if "side_by_side" in studies and "delayed" in studies:
-        # Only here, as only a whole run needs matplotlib.
+        # Imported here, because only a run of both studies needs matplotlib.
         from benchmarks import plot
 
         for picture in pictures:
@@ -98,39 +100,32 @@ def _sections(found: Mapping[str, Any]) -> dict[str, str]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"which of {', '.join(STUDIES)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="the same code in minutes; leaves docs/ alone")
-    parser.add_argument("--delay", metavar="MS,MS", help="milliseconds to put before the database: 1,5,20")
-    parser.add_argument("--rounds", type=int, help="turns of each contender at each operation")
-    parser.add_argument("--seconds", type=float, help="seconds of a turn")
+    studies = ", ".join(STUDIES)
+    parser.add_argument("studies", nargs="*", choices=STUDIES, metavar="STUDY", help=f"some of {studies}; default all")
+    parser.add_argument("--quick", action="store_true", help="the same code in minutes; does not write to docs/")
+    parser.add_argument(
+        "--delays", type=_numbers, metavar="MS,MS", help="milliseconds added to each round trip: 1,5,20"
+    )
+    parser.add_argument("--rounds", type=int, help="measurements of each contender at each operation")
+    parser.add_argument("--seconds", type=float, help="seconds of a measurement")
     parser.add_argument("--clients", type=int, help="connections that send requests")
-    parser.add_argument("--from", dest="found", type=Path, nargs="+", metavar="FILE", help="only report these results")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results", help="folder for the results")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.studies) - set(STUDIES):
-        parser.error(f"there is no study {', '.join(sorted(unknown))}")
-    return given
+    parser.add_argument(
+        "--from", dest="found", type=Path, nargs="+", metavar="FILE", help="report these results and measure nothing"
+    )
+    return parser.parse_args(arguments)
 
 
-def _without_output(arguments: Sequence[str]) -> list[str]:
-    """Where the results went matters only here."""
-    words = list(arguments)
-    if "--output" in words:
-        at = words.index("--output")
-        del words[at : at + 2]
-    return words
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
 
 
 def _options(given: argparse.Namespace) -> Options:
-    chosen: dict[str, Any] = {"quick": given.quick} | (QUICK if given.quick else {})
-    chosen |= {name: value for name in ("rounds", "seconds", "clients") if (value := getattr(given, name)) is not None}
-    if given.delay is not None:
-        chosen["delays"] = tuple(float(delay) for delay in given.delay.split(","))
-    return Options(**chosen)
+    named = {field.name: getattr(given, field.name) for field in fields(Options)}
+    return Options(**(QUICK if given.quick else {}) | {name: each for name, each in named.items() if each is not None})
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - a command tells what it does
+    print(text, flush=True)  # noqa: T201 - a command reports what it does
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One client of many: on one connection, with its next request when the last is answered."""
+"""One of many clients: it has one connection, and sends its next request when the last one is answered."""
 
 import asyncio
 import random
@@ -12,8 +12,8 @@ from typing import cast, override
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """Clients who send these requests over and over, in turns, for so many seconds or until so many are sent."""
+class Workload:
+    """Requests that clients send over and over, for a number of seconds or until a number of requests is sent."""
 
     port: int
     requests: Sequence[bytes]
@@ -21,37 +21,37 @@ class Crowd:
     seconds: float = float("inf")
     number: int | None = None
     pause: float = 0.0
-    """The mean of the seconds between an answer and the client's next request, each from nothing to twice as long."""
+    """Mean seconds between an answer and the client's next request; each pause is between 0 and twice the mean."""
     first: int = 0
-    """Which of the requests is the first to be sent."""
+    """Index of the first request to be sent."""
 
 
 @dataclass
 class Answers:
     statuses: Counter[int] = field(default_factory=Counter)
     each: list[int] = field(default_factory=list)
-    """How many each client had."""
+    """Answers of each client."""
     milliseconds: array[float] = field(default_factory=lambda: array("d"))
-    """From request to answer, for each answer as it came."""
+    """Times from request to answer, in the order of the answers."""
     refused: int = 0
     """Connections that could not be made."""
     broken: int = 0
-    """Requests whose connection was closed, or that had no answer when all was over."""
+    """Requests whose connection was closed, or that had no answer at the end."""
     seconds: float = 0.0
 
 
 class Client(asyncio.Protocol):
-    """Reads no more of an answer than its status and its length."""
+    """Reads only the status and the length of an answer."""
 
-    def __init__(self, crowd: Crowd, answers: Answers, turns: "count[int]", last: int | None, end: float) -> None:
+    def __init__(self, load: Workload, answers: Answers, numbers: "count[int]", last: int | None, end: float) -> None:
         self.answered = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._crowd, self._answers, self._turns, self._last, self._end = crowd, answers, turns, last, end
+        self._load, self._answers, self._numbers, self._last, self._end = load, answers, numbers, last, end
         self._buffer = b""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's has not the class that asyncio's has.
+        # uvloop's transport is not a subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._next()
 
@@ -74,22 +74,22 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
     def _next(self) -> None:
-        if self._crowd.pause:
-            pause = random.uniform(0, 2 * self._crowd.pause)  # noqa: S311 - no secret
+        if self._load.pause:
+            pause = random.uniform(0, 2 * self._load.pause)  # noqa: S311 - a pause is not secret
             asyncio.get_running_loop().call_later(pause, self._send)
         else:
             self._send()
 
     def _send(self) -> None:
-        turn = next(self._turns)
+        number = next(self._numbers)
         if self._transport.is_closing():
             return
-        if time.perf_counter() >= self._end or (self._last is not None and turn >= self._last):
+        if time.perf_counter() >= self._end or (self._last is not None and number >= self._last):
             self.done.set_result(None)
             self._transport.close()
             return
         self._sent = time.perf_counter()
-        self._transport.write(self._crowd.requests[turn % len(self._crowd.requests)])
+        self._transport.write(self._load.requests[number % len(self._load.requests)])
 
 
 def _length(head: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Who is compared: this product, what people would pick instead, and the limit of what Python can do."""
+"""The contenders: this project, what people would pick instead, and a lower bound for Python."""
 
 import os
 import shutil
@@ -8,20 +8,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import data, load
+from benchmarks import data, wrk
 from benchmarks.postgres import address
 from benchmarks.processes import ROOT, Server
 from tests.support.processes import free_port
 
 POOL = 15
-"""Connections to the database that each server may have: FastAPI's documented 5 and 10 more."""
+"""Database connections that each server may open: FastAPI's documented 5 and an overflow of 10."""
 
-PRODUCT_PYTHON = os.environ.get("BENCH_PRODUCT_PYTHON", str(ROOT / ".venv-production/bin/python"))
-"""Of an environment with exactly what is deployed: other packages could change how the product runs."""
+PRODUCTION_PYTHON = os.environ.get("BENCH_PRODUCTION_PYTHON", str(ROOT / ".venv-production/bin/python"))
+"""The environment with exactly the packages that are deployed, because others could change how this project runs."""
 PEERS_PYTHON = os.environ.get("BENCH_PEERS_PYTHON", str(ROOT / ".venv-bench/bin/python"))
+FASTIFY = ROOT / "benchmarks/peers/fastify"
+"""The folder of the contenders on Node."""
 
 type Command = Callable[[int], list[str]]
-"""What starts a server on a port."""
+"""Returns the command that starts a server on a port."""
 
 
 def _gunicorn(python: str, *arguments: str) -> Command:
@@ -29,7 +31,7 @@ def _gunicorn(python: str, *arguments: str) -> Command:
 
 
 def _gunicorn_with_threads(application: str) -> Command:
-    # A thread that waits for the database lets another one run; each has a connection of its own.
+    # Each thread has a database connection of its own, and another thread runs while it waits for the database.
     return _gunicorn(
         PEERS_PYTHON, "--worker-class", "gthread", "--threads", str(POOL), "--keep-alive", "65", application
     )
@@ -42,6 +44,11 @@ def _uvicorn(application: str) -> Command:
     ]  # fmt: skip
 
 
+def _node(program: str) -> Command:
+    # The program reads its port from the environment.
+    return lambda _: ["node", str(FASTIFY / f"build/{program}.js")]
+
+
 @dataclass(frozen=True)
 class Contender:
     name: str
@@ -50,39 +57,42 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def server(self, database_port: int, folder: Path) -> Server:
-        """One process that answers requests, with its data behind a port of 127.0.0.1."""
+        """Returns a server, not yet started, of one process; its database listens on a port of 127.0.0.1."""
         port = free_port()
-        environment = {**self.environment, "DATABASE_URL": address(database_port)}
+        environment = {**self.environment, "DATABASE_URL": address(database_port), "PORT": str(port)}
         return Server(self.command(port), environment, port, folder / f"{self.name}.log")
 
 
-PRODUCT = Contender(
-    "product",
-    "this product",
-    _gunicorn(PRODUCT_PYTHON, "-c", "python:config.gunicorn"),
+THIS_PROJECT = Contender(
+    "this_project",
+    "this project",
+    _gunicorn(PRODUCTION_PYTHON, "-c", "python:config.gunicorn"),
     {"ENVIRONMENT": "production", "LOG_LEVEL": "INFO", "DATABASE_POOL_MAX": str(POOL)},
 )
 FASTAPI = Contender("fastapi", "FastAPI + SQLModel", _uvicorn("benchmarks.peers.fastapi_sqlmodel:app"))
 NINJA = Contender("ninja", "Django Ninja + Django ORM", _gunicorn_with_threads("benchmarks.peers.ninja_orm.wsgi"))
 DRF = Contender("drf", "REST Framework + Django ORM", _gunicorn_with_threads("benchmarks.peers.drf_orm.wsgi"))
-LIMIT = Contender("limit", "the limit", _uvicorn("benchmarks.peers.bare:app"))
-BARE_LIMIT = Contender("bare_limit", "the limit, no resets", LIMIT.command, {"POOL_RESET": "no"})
+FASTIFY_DRIZZLE = Contender("fastify_drizzle", "Fastify + Drizzle", _node("drizzle"), {"NODE_ENV": "production"})
+FASTIFY_PG = Contender("fastify_pg", "Fastify + node-postgres", _node("node_postgres"), {"NODE_ENV": "production"})
+LOWER_BOUND = Contender("lower_bound", "lower bound", _uvicorn("benchmarks.peers.bare:app"))
+NO_RESET = Contender("no_reset", "lower bound, no reset", LOWER_BOUND.command, {"POOL_RESET": "no"})
 
-CONTENDERS = (PRODUCT, FASTAPI, NINJA, DRF, LIMIT, BARE_LIMIT)
+CONTENDERS = (THIS_PROJECT, FASTAPI, NINJA, DRF, FASTIFY_DRIZZLE, FASTIFY_PG, LOWER_BOUND, NO_RESET)
 TITLES = {contender.name: contender.title for contender in CONTENDERS}
 
 
 def missing() -> list[str]:
-    """What has to be installed first, in words."""
-    pythons = [python for python in (PRODUCT_PYTHON, PEERS_PYTHON) if not shutil.which(python)]
-    return [f"{python} is missing: `make bench-setup` makes it" for python in pythons] + (
-        [] if load.WRK else [load.HOW_TO_GET_WRK]
-    )
+    """Returns a sentence for each thing that has to be installed first."""
+    pythons = [python for python in (PRODUCTION_PYTHON, PEERS_PYTHON) if not shutil.which(python)]
+    found = [f"{python} is missing: `make bench-setup` makes it" for python in pythons]
+    if not (shutil.which("node") and (FASTIFY / "build").exists()):
+        found.append(f"{FASTIFY}/build is missing: install Node 20 and npm, then `make bench-setup` makes it")
+    return found + ([] if wrk.WRK else [wrk.HOW_TO_GET_WRK])
 
 
 @contextmanager
 def serving(database_port: int) -> Iterator[dict[str, Server]]:
-    """All contenders, up and answering, by name. The database has been filled."""
+    """Starts all contenders on a database with rows, and yields them by name when each of them answers."""
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-logs-") as folder, ExitStack() as stack:
         servers = {}
         for contender in CONTENDERS:

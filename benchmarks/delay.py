@@ -1,8 +1,8 @@
-"""A proxy that makes the database far away and counts round trips; it runs in a process of its own.
+"""A proxy that delays and counts the round trips to the database; it runs in a process of its own.
 
-`python -m benchmarks.delay PORT` passes connections on to this port of 127.0.0.1, from one that it prints. A line on
-its standard input asks for something and gets a number back: `delay MILLISECONDS` makes every round trip take so much
-longer, and `turns` tells how many there have been.
+`python -m benchmarks.delay PORT` prints a port of 127.0.0.1 and forwards its connections to PORT. It reads commands
+from standard input, a line each: `delay MILLISECONDS` sets what is added to every round trip. The answer to every
+command is the number of round trips so far.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from benchmarks.processes import ROOT
 
 
 class Proxy:
-    """The process, for whoever needs one."""
+    """Starts the process and talks to it."""
 
     def __init__(self, target: int) -> None:
         self._command = [sys.executable, "-m", "benchmarks.delay", str(target)]
@@ -36,14 +36,14 @@ class Proxy:
         self._process.communicate()
 
     def delay(self, milliseconds: float) -> None:
-        self._ask(f"delay {milliseconds}")
+        self._send(f"delay {milliseconds}")
 
     @property
-    def turns(self) -> int:
-        """How often the server has answered since the start: each time somebody has waited for a round trip."""
-        return self._ask("turns")
+    def round_trips(self) -> int:
+        """The number of answers of the server since the start, each of which a client has waited for."""
+        return self._send("round_trips")
 
-    def _ask(self, line: str) -> int:
+    def _send(self, line: str) -> int:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
@@ -55,35 +55,34 @@ class Proxy:
 
 
 class _Relay:
-    """What all connections share. Each direction takes `seconds` longer."""
+    """The state that all connections share. Each direction takes `seconds` longer."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.seconds = 0.0
-        self.turns = 0
+        self.round_trips = 0
 
-    def obey(self) -> None:
+    def read_command(self) -> None:
         words = sys.stdin.readline().split()
         if not words:
             asyncio.get_running_loop().stop()
             return
         if words[0] == "delay":
             self.seconds = float(words[1]) / 2000
-        print(self.turns, flush=True)  # noqa: T201 - how the processes talk
+        print(self.round_trips, flush=True)  # noqa: T201 - this is the answer
 
 
-class _End(asyncio.Protocol):
-    """One end of a connection: what comes in here goes out at the other one, later and in the same order."""
+class _Endpoint(asyncio.Protocol):
+    """One end of a connection. The other end sends the bytes that arrive here, later and in the same order."""
 
     transport: asyncio.Transport
 
-    def __init__(self, relay: _Relay, client: "_End | None" = None) -> None:
-        """The server's end is made for its client's, which has none yet."""
+    def __init__(self, relay: _Relay, client: "_Endpoint | None" = None) -> None:
         self._relay = relay
         self._client = client
         self._other = client
-        self._underway: deque[bytes] = deque()
-        self.spoke = False
+        self._in_transit: deque[bytes] = deque()
+        self.has_sent = False
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,30 +93,30 @@ class _End(asyncio.Protocol):
 
     async def _connect(self) -> None:
         _, self._other = await asyncio.get_running_loop().create_connection(
-            lambda: _End(self._relay, client=self), "127.0.0.1", self._relay.target
+            lambda: _Endpoint(self._relay, client=self), "127.0.0.1", self._relay.target
         )
-        while self._underway:
-            self._pass_on()
+        while self._in_transit:
+            self._forward()
 
     @override
     def data_received(self, data: bytes) -> None:
         if self._client is None:
-            self.spoke = True
+            self.has_sent = True
         else:
-            self._relay.turns += self._client.spoke
-            self._client.spoke = False
-        self._underway.append(data)
+            self._relay.round_trips += self._client.has_sent
+            self._client.has_sent = False
+        self._in_transit.append(data)
         if self._other is None:
             return
         if self._relay.seconds:
-            asyncio.get_running_loop().call_later(self._relay.seconds, self._pass_on)
+            asyncio.get_running_loop().call_later(self._relay.seconds, self._forward)
         else:
-            self._pass_on()
+            self._forward()
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         assert self._other
-        if self._underway:
-            self._other.transport.write(self._underway.popleft())
+        if self._in_transit:
+            self._other.transport.write(self._in_transit.popleft())
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -127,13 +126,13 @@ class _End(asyncio.Protocol):
 
 async def _listen(relay: _Relay) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _End(relay), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how the processes talk
-    loop.add_reader(sys.stdin, relay.obey)
+    server = await loop.create_server(lambda: _Endpoint(relay), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - this is the answer
+    loop.add_reader(sys.stdin, relay.read_command)
 
 
 if __name__ == "__main__":
-    # The usual ways to wait for sockets wait for whole milliseconds; select() knows shorter times.
+    # epoll waits for whole milliseconds; select() can wait for less.
     main_loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     main_loop.create_task(_listen(_Relay(int(sys.argv[1]))))
     main_loop.run_forever()

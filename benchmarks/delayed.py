@@ -1,44 +1,46 @@
-"""The study that puts a network between servers and database, as there is before a serverless one."""
+"""The study that puts a network delay between servers and database, as there is before a serverless database."""
 
 from typing import Any
 
-from benchmarks.contenders import FASTAPI, POOL, PRODUCT, TITLES
+from benchmarks import environment, operations
+from benchmarks.contenders import FASTAPI, POOL, THIS_PROJECT, TITLES
 from benchmarks.delay import Proxy
 from benchmarks.operations import CREATE, GET, LIST, MIX
 from benchmarks.options import Options
-from benchmarks.stage import course, database, take_turns
 from benchmarks.tables import Goal, geometric_mean, markdown
 
 CLIENTS = 64
-"""More than there are connections to the database, so that those are what is short."""
+"""More clients than database connections, so that connections are the scarce resource."""
 WARM_UP = 1.0
-"""Seconds, in which a server can open its connections, far away as the database is."""
+"""Seconds in which a server opens its connections, which takes longer with the delay."""
 ROUNDS = 2
 SECONDS = 2.0
-"""A request may take one of them, so that a shorter turn would be all beginning and end."""
+"""A request can take one second, so that a shorter measurement would consist of its beginning and its end."""
 OPERATIONS = (GET, LIST, CREATE, MIX)
 QUICK_OPERATIONS = (GET, MIX)
-FARTHEST = "20"
+LONGEST = "20"
 """Milliseconds of the delay that has a goal."""
 
 
 def run(options: Options) -> dict[str, Any]:
-    operations = QUICK_OPERATIONS if options.quick else OPERATIONS
+    chosen = QUICK_OPERATIONS if options.quick else OPERATIONS
     results = {}
     with (
-        database() as server,
-        Proxy(server.port) as proxy,
-        course(server, proxy.port, CLIENTS, WARM_UP) as track,
+        operations.database() as database,
+        Proxy(database.port) as proxy,
+        environment.running(database, proxy.port, CLIENTS, WARM_UP) as running,
     ):
         for milliseconds in options.delays:
             proxy.delay(milliseconds)
-            results[f"{milliseconds:g}"] = take_turns(track, operations, min(options.rounds, ROUNDS), SECONDS)
+            results[f"{milliseconds:g}"] = running.measure_all(chosen, min(options.rounds, ROUNDS), SECONDS)
             proxy.delay(0)
     return {"delays": results, "clients": CLIENTS, "pool": POOL}
 
 
 def table(result: dict[str, Any]) -> str:
-    header = ["Operation", "delay ms", *(f"{title}, requests/s" for title in TITLES.values()), "product / FastAPI"]
+    header = [
+        "Operation", "delay ms", *(f"{title}, requests/s" for title in TITLES.values()), "this project / FastAPI",
+    ]  # fmt: skip
     rows = []
     for delay, cells in result["delays"].items():
         for operation in (each for each in OPERATIONS if each.name in cells):
@@ -48,13 +50,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def goals(result: dict[str, Any]) -> list[Goal]:
-    if FARTHEST not in result["delays"]:
+    if LONGEST not in result["delays"]:
         return []
-    gains = [_gain(cells) for cells in result["delays"][FARTHEST].values()]
+    gains = [_gain(cells) for cells in result["delays"][LONGEST].values()]
     measured = f"{min(gains):.1f} at least, {geometric_mean(gains):.1f} in the geometric mean"
-    return [Goal(f"throughput against FastAPI + SQLModel with {FARTHEST} ms: 3 times", measured, min(gains) >= 3)]
+    return [Goal(f"throughput over that of FastAPI + SQLModel with {LONGEST} ms: 3", measured, min(gains) >= 3)]
 
 
 def _gain(cells: dict[str, Any]) -> float:
-    gain: float = cells[PRODUCT.name]["rate"] / cells[FASTAPI.name]["rate"]
+    gain: float = cells[THIS_PROJECT.name]["rate"] / cells[FASTAPI.name]["rate"]
     return gain

@@ -1,4 +1,4 @@
-"""What PostgreSQL itself says about a statement: how long it took, and what it read."""
+"""PostgreSQL's own account of a statement: how long it took, and what it read."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,26 +13,26 @@ from persistence.postgres.statement import Statement
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a statement. Microseconds include the planning, and making text of the rows."""
+    """One run of a statement. Microseconds include planning and the conversion of rows to text."""
 
     microseconds: float
     returned: int
     read: int
-    """Tasks looked at."""
+    """Tasks that were read."""
     pages: int
-    """Pages of tables and indexes looked at, each time one was."""
+    """Accesses to pages of tables and indexes."""
     indexes: tuple[str, ...]
 
 
 class Explainer:
-    """Runs statements as a connection of the product does that has prepared them."""
+    """Runs statements as they run on a connection of this project that has prepared them."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
         self._names: dict[str, str] = {}
 
     def run(self, statement: Statement, values: Mapping[str, Any]) -> Run:
-        """Arrays are given as PostgreSQL writes them: `{one,two}`."""
+        """Takes arrays in PostgreSQL's notation: `{one,two}`."""
         name = self._names.get(statement.text) or self._prepare(statement)
         places = ", ".join(["%s"] * len(statement.parameters))
         row = self.connection.execute(
@@ -51,7 +51,7 @@ class Explainer:
 
 @contextmanager
 def explainer(dsn: Dsn, schema: str = "public") -> Iterator[Explainer]:
-    """`schema` is where the table of tasks is looked for first."""
+    """Yields an explainer that finds the table of tasks in this schema first."""
     with psycopg.connect(dsn.conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(f"SET search_path = {schema}, public".encode())
         yield Explainer(connection)

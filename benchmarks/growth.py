@@ -1,7 +1,7 @@
-"""The study of the database alone: what a statement takes as the data grows, of one big user, and with all indexes.
+"""The study of the database alone: statements as the data grows, lists of one large user, the cost of indexes.
 
-The time is PostgreSQL's own, of a statement that is prepared on a connection, without network and commit. What it needs
-is in memory, as it is for users who are at work: everything runs once before it counts.
+Times are PostgreSQL's own, for prepared statements, without network and commit. Each statement runs once before its
+measured runs, so that the pages that it needs are in memory, as they are for active users.
 """
 
 import random
@@ -11,27 +11,27 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from benchmarks import data, index_cost, one_user, postgres
+from benchmarks import data, index_cost, large_user, postgres
 from benchmarks.explain import Explainer, explainer
 from benchmarks.options import Options
 from benchmarks.samples import FILTERS, LIMIT, a_list, a_new_task
 from benchmarks.tables import Goal, markdown
-from persistence import task_lists, tasks, users
+from persistence import task_lists, tasks
 from persistence.postgres.statement import Statement
 
 TASKS = 100
-"""Of each user."""
+"""Tasks of each user."""
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000, 10_000_000), (10_000, 100_000)
 BIG, QUICK_BIG = (100, 10_000, 200_000), (100, 20_000)
-"""Tasks of one user among `CROWD` others."""
-CROWD, QUICK_CROWD = 10_000, 1_000
+"""Tasks of one user among `OTHERS`."""
+OTHERS, QUICK_OTHERS = 10_000, 1_000
 FEW = 1_000
-"""Users for the cost of indexes: their pages are soon all in use, as on a server that has run for a while."""
-TURNS, QUICK_TURNS = 25, 3
+"""Users for the cost of indexes; the inserts soon touch all of their pages, as on a server that has run for a while."""
+ROUNDS, QUICK_ROUNDS = 25, 3
 SAMPLE, AT_ONCE, REPEATS = 300, 20, 3
-"""Users for whom each statement runs, and how often; the best counts, as the others show what else was going on."""
+"""Users for whom each statement runs, users in a row, and runs for each; the fastest run counts."""
 MEMORY = "shared_buffers=4GB"
-"""So that what the sample needs is in PostgreSQL's own memory; else the way from the system's would be measured."""
+"""Enough for all pages of the sample; reads from the system's cache would be measured otherwise."""
 FLAT, DEARER = 1.3, 1.6
 
 LISTS = {
@@ -51,8 +51,8 @@ LISTS = {
 
 
 def run(options: Options) -> dict[str, Any]:
-    sizes, big, crowd, turns = (
-        (QUICK_SIZES, QUICK_BIG, QUICK_CROWD, QUICK_TURNS) if options.quick else (SIZES, BIG, CROWD, TURNS)
+    sizes, big, others, rounds = (
+        (QUICK_SIZES, QUICK_BIG, QUICK_OTHERS, QUICK_ROUNDS) if options.quick else (SIZES, BIG, OTHERS, ROUNDS)
     )
     with ExitStack() as stack:
         servers = {size: stack.enter_context(postgres.temporary(MEMORY)) for size in sizes}
@@ -61,42 +61,44 @@ def run(options: Options) -> dict[str, Any]:
         growth = _medians({size: stack.enter_context(explainer(server.dsn)) for size, server in servers.items()})
     with postgres.temporary(MEMORY) as server:
         data.fill(server.dsn, FEW, TASKS)
-        cost = index_cost.measure(server.dsn, FEW, turns)
+        cost = index_cost.measure(server.dsn, FEW, rounds)
     with postgres.temporary(MEMORY) as server:
-        data.fill(server.dsn, crowd, TASKS)
-        for number, count in enumerate(big[1:], crowd + 1):
+        data.fill(server.dsn, others, TASKS)
+        for number, count in enumerate(big[1:], others + 1):
             data.fill(server.dsn, 1, count, first_user=number)
-        user = {str(count): one_user.measure(server.dsn, number, count) for number, count in enumerate(big, crowd)}
-    return {"growth": growth, "one user": user, "create": cost}
+        user = {str(count): large_user.measure(server.dsn, number, count) for number, count in enumerate(big, others)}
+    return {"growth": growth, "large user": user, "create": cost}
 
 
 def _medians(runners: Mapping[int, Explainer]) -> dict[str, dict[str, float]]:
-    """Microseconds of each statement by the number of tasks, for random users; in turns, a few users of each."""
-    dice = random.Random(0)  # noqa: S311 - no secret
+    """Returns the median microseconds of each statement for random users, by the number of tasks.
+
+    The databases alternate after a few users, so that all of them see the same changes of the machine.
+    """
+    rng = random.Random(0)  # noqa: S311 - users are not secret
     best: dict[int, dict[str, list[float]]] = {size: {} for size in runners}
-    chosen = {size: dice.choices(range(1, size // TASKS + 1), k=SAMPLE) for size in runners}
+    chosen = {size: rng.choices(range(1, size // TASKS + 1), k=SAMPLE) for size in runners}
     for begin in range(0, SAMPLE, AT_ONCE):
         for size, runner in runners.items():
             for number in chosen[size][begin : begin + AT_ONCE]:
-                task = dice.randint(1, TASKS)
-                # The first time brings everything into memory.
-                times = [_all(runner, dice, number, task) for _ in range(REPEATS + 1)][1:]
+                task = rng.randint(1, TASKS)
+                # The first run reads the pages into memory.
+                times = [_all(runner, rng, number, task) for _ in range(REPEATS + 1)][1:]
                 for name in times[0]:
                     best[size].setdefault(name, []).append(min(taken[name] for taken in times))
     return {str(size): {name: median(taken) for name, taken in statements.items()} for size, statements in best.items()}
 
 
-def _all(runner: Explainer, dice: random.Random, number: int, task: int) -> dict[str, float]:
-    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(dice, number, task)}
+def _all(runner: Explainer, rng: random.Random, number: int, task: int) -> dict[str, float]:
+    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(rng, number, task)}
 
 
-def _work(dice: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
+def _work(rng: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
     user_id, task_id, new_id = data.user_id(number), data.task_id(number, task), uuid4()
-    new = a_new_task(dice, user_id)
+    new = a_new_task(rng, user_id)
     this = {"user_id": user_id, "task_id": task_id, "versions": None}
     values = {f"new_{name}": value for name, value in new.items()} | this
     nothing = dict.fromkeys(values) | this | {"sends_description": False, "sends_due_date": False}
-    yield "user exists", users.EXISTS, this
     yield "get", tasks.GET, this
     listed = {"user_id": user_id, "after": FILTERS["created_before"], "after_id": task_id, **FILTERS}
     for name, statement in LISTS.items():
@@ -109,7 +111,7 @@ def _work(dice: random.Random, number: int, task: int) -> Iterator[tuple[str, St
 
 def table(result: dict[str, Any]) -> str:
     return "\n\n".join(
-        [_growth_table(result["growth"]), _user_table(result["one user"]), _create_table(result["create"])]
+        [_growth_table(result["growth"]), _user_table(result["large user"]), _create_table(result["create"])]
     )
 
 

@@ -1,4 +1,4 @@
-"""What the indexes add to the time in which PostgreSQL creates a task: from the primary key alone to all of them."""
+"""The time that each index adds to the creation of a task in PostgreSQL."""
 
 import random
 from contextlib import ExitStack
@@ -14,9 +14,9 @@ from persistence import tasks
 from persistence.postgres.dsn import Dsn
 
 INSERTS = 1000
-"""In a turn: more than the tag index collects before it takes them in, so that each turn has its share of that."""
+"""Inserts of a measurement: more than the tag index's pending list holds, so that each measurement merges that list."""
 WARM_UP = 5
-"""Turns that do not count."""
+"""Measurements that do not count."""
 
 _BYTES = """
 SELECT oid::regclass::text, pg_table_size(oid) / (SELECT count(*)::float FROM tasks)
@@ -26,11 +26,11 @@ ORDER BY relkind DESC, oid
 """
 
 
-def measure(dsn: Dsn, users: int, turns: int) -> dict[str, Any]:
-    """Microseconds of a create by the last index that the table has, and bytes of each for every task.
+def measure(dsn: Dsn, users: int, rounds: int) -> dict[str, Any]:
+    """Returns the microseconds of a create, by the last index that the table has, and each index's bytes per task.
 
-    Medians of turns. A table for each number of indexes, in the order of their making, has its turn before any has the
-    next, so that all see the same changes of the machine; each creates for random ones of so many users.
+    Each round measures a table with the primary key only, then one with the first index, and so on to all indexes, so
+    that all tables see the same changes of the machine. The tasks belong to random users. The figures are medians.
     """
     with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
         names = _copies(connection)
@@ -38,29 +38,29 @@ def measure(dsn: Dsn, users: int, turns: int) -> dict[str, Any]:
         times: dict[str, list[float]] = {name: [] for name in names}
         with ExitStack() as stack:
             runners = {name: stack.enter_context(explainer(dsn, _schema(index))) for index, name in enumerate(names)}
-            for number in range(WARM_UP + turns):
+            for number in range(WARM_UP + rounds):
                 for name, runner in runners.items():
-                    taken = _turn(runner, random.Random(number), users)  # noqa: S311 - no secret
+                    taken = _measure(runner, random.Random(number), users)  # noqa: S311 - tasks are not secret
                     times[name] += [taken] if number >= WARM_UP else []
         for index in range(len(names)):
             connection.execute(f"DROP SCHEMA {_schema(index)} CASCADE".encode())
     return {
         "microseconds": {name: median(taken) for name, taken in times.items()},
-        "turns": times,
+        "rounds": times,
         "bytes": dict(sizes),
     }
 
 
-def _turn(runner: Explainer, dice: random.Random, users: int) -> float:
+def _measure(runner: Explainer, rng: random.Random, users: int) -> float:
     taken = [
-        runner.run(tasks.CREATE, a_new_task(dice, data.user_id(dice.randint(1, users)))).microseconds
+        runner.run(tasks.CREATE, a_new_task(rng, data.user_id(rng.randint(1, users)))).microseconds
         for _ in range(INSERTS)
     ]
     return fmean(taken)
 
 
 def _copies(connection: psycopg.Connection) -> list[str]:
-    """Makes copies of the table of tasks, each with one more index than the one before, and names them."""
+    """Copies the table of tasks once for each index, each copy with one more index, and returns the indexes' names."""
     indexes = connection.execute(
         "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
         " WHERE indrelid = 'tasks'::regclass AND NOT indisprimary ORDER BY indexrelid"

@@ -1,17 +1,18 @@
-"""What is asked of the contenders: requests of each kind, spread over the users, the same for everybody."""
+"""The operations: requests of each kind, spread over the users, the same for every contender."""
 
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import data, state
-from persistence.postgres.dsn import Dsn
+from benchmarks import data, postgres, state
+from benchmarks.postgres import Postgres
 
 USERS, TASKS = 1000, 100
 LARGE_USERS, LARGE_TASKS = 50, 1000
-"""Users numbered after the others, with so many tasks that a filtered page of 100 is full."""
+"""Users with higher numbers, and enough tasks to fill a filtered page of 100."""
 
 _TITLES = ("Order new chairs", "Write to the tenants", "Fix the gate before winter", "Prepare the quarterly numbers")
 _PRIORITIES = ("low", "medium", "high")
@@ -24,7 +25,7 @@ class Request:
     body: Any = None
 
     def encode(self, port: int) -> bytes:
-        """As it goes over the wire."""
+        """Returns the request as bytes of HTTP."""
         head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
         if self.body is None:
             return f"{head}\r\n".encode()
@@ -33,7 +34,7 @@ class Request:
 
 
 type Make = Callable[[random.Random, Iterator[str]], Request]
-"""Makes a request; the iterator has the paths of tasks that are there to be deleted."""
+"""Makes a request; the iterator yields the paths of tasks to delete."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,19 @@ class Operation:
     deletes: bool = False
 
     def requests(self, number: int, seed: int) -> list[Request]:
-        """So many, the same for the same seed. What they delete are the first spare tasks."""
-        dice = random.Random(seed)  # noqa: S311 - what is asked for is no secret
-        spares = (_task(*state.spare(turn, USERS)) for turn in range(number))
-        return [self.make(dice, spares) for _ in range(number)]
+        """Returns the same requests for the same seed. They delete the first of the spare tasks."""
+        rng = random.Random(seed)  # noqa: S311 - requests are not secret
+        spares = (_task(*state.spare(each, USERS)) for each in range(number))
+        return [self.make(rng, spares) for _ in range(number)]
 
 
-def fill(dsn: Dsn) -> None:
-    """Makes the users and tasks that the operations are about."""
-    data.fill(dsn, USERS, TASKS)
-    data.fill(dsn, LARGE_USERS, LARGE_TASKS, first_user=USERS + 1)
+@contextmanager
+def database() -> Iterator[Postgres]:
+    """Runs a database with the users and tasks of the operations."""
+    with postgres.temporary() as server:
+        data.fill(server.dsn, USERS, TASKS)
+        data.fill(server.dsn, LARGE_USERS, LARGE_TASKS, first_user=USERS + 1)
+        yield server
 
 
 def _tasks(user: int) -> str:
@@ -66,42 +70,42 @@ def _task(user: int, task_id: object) -> str:
     return f"{_tasks(user)}/{task_id}"
 
 
-def _some_user(dice: random.Random) -> int:
-    return dice.randint(1, USERS)
+def _some_user(rng: random.Random) -> int:
+    return rng.randint(1, USERS)
 
 
-def _some_task(dice: random.Random) -> str:
-    user = _some_user(dice)
-    return _task(user, data.task_id(user, dice.randint(1, TASKS)))
+def _some_task(rng: random.Random) -> str:
+    user = _some_user(rng)
+    return _task(user, data.task_id(user, rng.randint(1, TASKS)))
 
 
-def _get(dice: random.Random, _: Iterator[str]) -> Request:
-    return Request("GET", _some_task(dice))
+def _get(rng: random.Random, _: Iterator[str]) -> Request:
+    return Request("GET", _some_task(rng))
 
 
-def _list(dice: random.Random, _: Iterator[str]) -> Request:
-    return Request("GET", f"{_tasks(_some_user(dice))}?limit=20")
+def _list(rng: random.Random, _: Iterator[str]) -> Request:
+    return Request("GET", f"{_tasks(_some_user(rng))}?limit=20")
 
 
-def _list_filtered(dice: random.Random, _: Iterator[str]) -> Request:
-    user = USERS + dice.randint(1, LARGE_USERS)
+def _list_filtered(rng: random.Random, _: Iterator[str]) -> Request:
+    user = USERS + rng.randint(1, LARGE_USERS)
     return Request("GET", f"{_tasks(user)}?limit=100&status=pending&tag=work")
 
 
-def _create(dice: random.Random, _: Iterator[str]) -> Request:
+def _create(rng: random.Random, _: Iterator[str]) -> Request:
     body = {
-        "title": f"{dice.choice(_TITLES)}, {dice.randint(1, 1000)}{state.MARK}",
+        "title": f"{rng.choice(_TITLES)}, {rng.randint(1, 1000)}{state.MARK}",
         "description": "As it was agreed upon at the meeting in spring, see the minutes.",
-        "priority": dice.choice(_PRIORITIES),
-        "due_date": f"2099-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}T17:00:00Z",
-        "tags": dice.sample(["work", "home", "urgent", "garden"], 2),
+        "priority": rng.choice(_PRIORITIES),
+        "due_date": f"2099-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}T17:00:00Z",
+        "tags": rng.sample(["work", "home", "urgent", "garden"], 2),
     }
-    return Request("POST", _tasks(_some_user(dice)), body)
+    return Request("POST", _tasks(_some_user(rng)), body)
 
 
-def _patch(dice: random.Random, _: Iterator[str]) -> Request:
-    body = {"priority": dice.choice(_PRIORITIES), "status": dice.choice(("pending", "completed"))}
-    return Request("PATCH", _some_task(dice), body)
+def _patch(rng: random.Random, _: Iterator[str]) -> Request:
+    body = {"priority": rng.choice(_PRIORITIES), "status": rng.choice(("pending", "completed"))}
+    return Request("PATCH", _some_task(rng), body)
 
 
 def _delete(_: random.Random, spares: Iterator[str]) -> Request:
@@ -111,9 +115,9 @@ def _delete(_: random.Random, spares: Iterator[str]) -> Request:
 _MIX = {_list: 60, _get: 20, _create: 8, _patch: 8, _delete: 4}
 
 
-def _mixed(dice: random.Random, spares: Iterator[str]) -> Request:
-    [make] = dice.choices(list(_MIX), list(_MIX.values()))
-    return make(dice, spares)
+def _mixed(rng: random.Random, spares: Iterator[str]) -> Request:
+    [make] = rng.choices(list(_MIX), list(_MIX.values()))
+    return make(rng, spares)
 
 
 GET = Operation("get", "get one", _get)

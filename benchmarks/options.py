@@ -1,18 +1,18 @@
-"""How thoroughly to measure; every study gets the same."""
+"""How thoroughly to measure; every study gets the same options."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. `quick` asks for the same code in about four minutes, and for rougher numbers."""
+    """The command line's choices. `quick` runs the same code in a few minutes, for rougher figures."""
 
     quick: bool = False
     rounds: int = 5
-    """How often each contender has its turn at each operation; what is reported is the median."""
+    """Measurements of each contender at each operation; reports show their median."""
     seconds: float = 3.0
-    """How long one turn is measured."""
+    """Seconds of one measurement."""
     delays: tuple[float, ...] = (1.0, 5.0, 20.0)
-    """Milliseconds of each round trip between server and database, beyond what loopback takes."""
+    """Milliseconds that are added to each round trip between server and database."""
     clients: int = 16
     """Connections that send requests one after another, without a pause."""

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the benchmark's own, on a port of 127.0.0.1, gone when it is done."""
+"""A temporary PostgreSQL server for one study, on a port of 127.0.0.1."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from tests.support.processes import TcpServer, free_port
 SETTINGS = (
     "max_connections=200",
     "shared_buffers=256MB",
-    # What is measured is servers and statements, not how fast this disk can flush.
+    # The studies measure servers and statements, not how fast this disk can flush.
     "synchronous_commit=off",
-    # Work of its own accord would count for whoever has his turn; the benchmark vacuums between turns.
+    # Background work would count for the contender that is being measured; the benchmark vacuums between measurements.
     "autovacuum=off",
     "checkpoint_timeout=1h",
     "max_wal_size=4GB",
@@ -34,13 +34,13 @@ class Postgres:
 
 
 def address(port: int) -> str:
-    """What to connect to through this port of 127.0.0.1, be it the server's or a proxy's."""
+    """Returns the database's URL at this port of 127.0.0.1, which is the server's or that of a proxy."""
     return f"postgresql://postgres@127.0.0.1:{port}/{embedded_postgres.DATABASE}"
 
 
 @contextmanager
 def temporary(*settings: str) -> Iterator[Postgres]:
-    """A server with our schema and no rows; `settings` are `name=value` beyond `SETTINGS`."""
+    """Runs a server with the project's schema and no rows; `settings` are `name=value` and add to `SETTINGS`."""
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-") as folder:
         port = free_port()
         server = TcpServer(Path(folder).resolve() / "postgres", port, (*SETTINGS, *settings))

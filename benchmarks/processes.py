@@ -1,4 +1,4 @@
-"""Servers as processes: starting and stopping them, and what they cost."""
+"""Servers as processes: their start, their end, and what they cost."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ STOP_TIMEOUT = 20.0
 
 
 class Server:
-    """A web server on a port of 127.0.0.1. `start` returns at once, and `wait` when it answers a GET with 200."""
+    """A web server on a port of 127.0.0.1. `start` returns at once, `wait` when the server answers a GET with 200."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> None:
         self.port = port
@@ -28,13 +28,13 @@ class Server:
 
     def start(self) -> Self:
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own commands
+            self.process = subprocess.Popen(  # noqa: S603 - the commands are our own
                 self._command, cwd=ROOT, env={**clean_environment(), **self._environment}, stdout=log, stderr=log
             )
         return self
 
     def wait(self, path: str) -> None:
-        """Raises `RuntimeError` with the server's log when it does not come up."""
+        """Raises `RuntimeError` with the server's log when the server does not come up."""
         deadline = time.monotonic() + START_TIMEOUT
         answer = ""
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -65,7 +65,7 @@ class Server:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """What a process and all its descendants have used, those included that have ended and been waited for."""
+    """Sums the CPU time of a process and its descendants, and of those that have ended and been waited for."""
     total = 0.0
     for process in _tree(process_id):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -75,7 +75,7 @@ def cpu_seconds(process_id: int) -> float:
 
 
 def memory_bytes(process_id: int) -> int:
-    """Of a process and all its descendants: what they share counts once (PSS), where the system can tell."""
+    """Sums the memory of a process and its descendants; shared pages count once (PSS) where the system can tell."""
     total = 0
     for process in _tree(process_id):
         with contextlib.suppress(psutil.NoSuchProcess):

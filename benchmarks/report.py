@@ -1,4 +1,4 @@
-"""Puts what was measured into `docs/benchmarks.md`, between markers, so that the words around it stay."""
+"""Puts results into `docs/benchmarks.md` between markers, so that the prose around them stays."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ PLOT = "benchmarks.svg"
 
 
 def fill(page: str, sections: Mapping[str, str]) -> str:
-    """The page with each section between its `<!-- begin name -->` and `<!-- end name -->`; others stay as they are.
+    """Replaces each section between its `<!-- begin name -->` and `<!-- end name -->`; all else stays.
 
-    Raises `ValueError` for a section that has no place.
+    Raises `ValueError` for a section without markers.
     """
     for name, text in sections.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"

@@ -1,4 +1,4 @@
-"""The check that all contenders give the same answers, before anything is timed."""
+"""The check before all measurements that all contenders give the same answers."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ _RECENT = timedelta(minutes=5)
 
 
 class Differs(Exception):
-    """Contenders answer differently, so that comparing their speed would mean nothing."""
+    """Contenders answer differently, so that a comparison of their speed would mean nothing."""
 
 
 def send(connection: http.client.HTTPConnection, request: Request) -> Answer:
@@ -36,7 +36,7 @@ def send(connection: http.client.HTTPConnection, request: Request) -> Answer:
 def check(
     servers: Mapping[str, Server], operation: Operation, requests: Sequence[Request], reset: Callable[[], None]
 ) -> None:
-    """Sends the same to everybody and raises `Differs` if the answers do; `reset` makes the database as it was."""
+    """Sends the same requests to each server, each time after a reset, and raises `Differs` if answers differ."""
     answers = {}
     for name, server in servers.items():
         reset()
@@ -53,7 +53,7 @@ def check(
 
 
 def _ask(connection: http.client.HTTPConnection, request: Request) -> Iterator[tuple[Request, int, Any]]:
-    """What a request is answered with, and its next page if there is one."""
+    """Yields the answer to the request, and the next page if the answer has one."""
     status, body = send(connection, request)
     yield request, status, normal(body)
     if isinstance(body, dict) and body.get("next_cursor"):
@@ -62,20 +62,17 @@ def _ask(connection: http.client.HTTPConnection, request: Request) -> Iterator[t
 
 
 def normal(body: Any, now: datetime | None = None) -> Any:
-    """Without what may differ: how a time is written, the very moment and the id of what was just made, a cursor."""
+    """Replaces what may differ: the form of a time, a time of now, the id of a new task, and a cursor."""
     now = now or datetime.now(UTC)
     if not isinstance(body, dict):
         return body
     if "items" in body:
-        return {
-            **body,
-            "items": [normal(item, now) for item in body["items"]],
-            "next_cursor": body["next_cursor"] is not None,
-        }
+        items = [normal(item, now) for item in body["items"]]
+        return body | {"items": items, "next_cursor": body["next_cursor"] is not None}
     task = dict(body)
     for name in _TIMES:
         if task.get(name) is not None:
-            task[name] = _moment(task[name], now)
+            task[name] = _timestamp(task[name], now)
     if task.get("updated_at") == "now":
         task["version"] = type(task["version"]).__name__
     if task.get("created_at") == "now":
@@ -83,7 +80,7 @@ def normal(body: Any, now: datetime | None = None) -> Any:
     return task
 
 
-def _moment(text: str, now: datetime) -> str:
-    """To the millisecond, which is as exact as Django's JSON is."""
-    moment = datetime.fromisoformat(text)
-    return "now" if abs(moment - now) < _RECENT else moment.astimezone(UTC).isoformat(timespec="milliseconds")
+def _timestamp(text: str, now: datetime) -> str:
+    """Rounds to milliseconds, as Django's and JavaScript's JSON do."""
+    time = datetime.fromisoformat(text)
+    return "now" if abs(time - now) < _RECENT else time.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,22 +1,22 @@
-"""The study of one server, which nobody else is compared with: connections, crowds, writers, memory, start."""
+"""The study of this project's server alone: start, connections, concurrent clients, writers, memory."""
 
 from typing import Any
 
-from benchmarks import beside_writes, crowd, endurance, stage, startup, steady
+from benchmarks import concurrency, operations, reads_under_writes, soak, startup, steady
 from benchmarks.options import Options
 from benchmarks.tables import Goal
 
 _PARTS = {
     "startup": startup,
     "steady": steady,
-    "crowd": crowd,
-    "beside_writes": beside_writes,
-    "endurance": endurance,
+    "concurrency": concurrency,
+    "reads_under_writes": reads_under_writes,
+    "soak": soak,
 }
 
 
 def run(options: Options) -> dict[str, Any]:
-    with stage.database() as database:
+    with operations.database() as database:
         return {name: part.run(options, database) for name, part in _PARTS.items()}
 
 

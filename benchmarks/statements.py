@@ -1,4 +1,4 @@
-"""What a statement costs in Python: through a cursor of psycopg, and as the product runs it (decision 0016)."""
+"""The CPU of one statement in Python, through psycopg's cursor and through `Connection.fetch` (ADR 0016)."""
 
 import asyncio
 import re
@@ -67,5 +67,5 @@ async def _measure(conninfo: str, batches: int) -> dict[str, Any]:
 
 
 def _named(statement: Statement) -> str:
-    """With parameters as psycopg's cursors write them."""
+    """Returns the statement with parameters in the notation of psycopg's cursors."""
     return re.sub(r"\$(\d+)", lambda number: f"%({statement.parameters[int(number[1]) - 1]})s", statement.text)

@@ -1,4 +1,4 @@
-"""How many connections to the database are opened while the load is steady: none, if the pool keeps those it has."""
+"""The number of database connections that are opened under steady load: none, if the pool keeps its connections."""
 
 import time
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import load, product
+from benchmarks import this_project, wrk
 from benchmarks.operations import GET, LIST
 from benchmarks.options import Options
 from benchmarks.postgres import Postgres
@@ -15,7 +15,7 @@ from benchmarks.tables import Goal, markdown
 CLIENTS = (16, 64, 256)
 WARM_UP, SECONDS, QUICK_SECONDS = 1.0, 30.0, 3.0
 FLUSHED = 0.3
-"""Seconds after which a connection has told the statistics that it was opened; it does so at once."""
+"""Seconds until PostgreSQL's statistics surely include every connection that was opened."""
 REQUESTS = 1000
 
 _SESSIONS = """
@@ -33,12 +33,12 @@ def run(options: Options, database: Postgres) -> dict[str, Any]:
     found = []
     with (
         psycopg.connect(database.dsn.conninfo, autocommit=True) as connection,
-        product.serving(database.port) as server,
+        this_project.serving(database.port) as server,
     ):
         for clients in CLIENTS:
-            load.run(server.port, requests, clients, WARM_UP)
+            wrk.run(server.port, requests, clients, WARM_UP)
             before, since = _sessions(connection)
-            done = load.run(server.port, requests, clients, seconds)
+            done = wrk.run(server.port, requests, clients, seconds)
             after, _ = _sessions(connection)
             [newer] = connection.execute(_NEWER, [since]).fetchone() or [0]
             found.append({"clients": clients, "rate": done.rate, "p99": done.p99, "new": max(after - before, newer)})
@@ -62,7 +62,7 @@ def goals(result: dict[str, Any]) -> list[Goal]:
 
 
 def _sessions(connection: psycopg.Connection) -> tuple[int, datetime]:
-    """How many have been opened until now, and when that is."""
+    """Returns the number of connections opened until now, and the time."""
     time.sleep(FLUSHED)
     _, sessions, now = connection.execute(_SESSIONS).fetchone() or (None, 0, None)
     return sessions, now

@@ -1,4 +1,4 @@
-"""What studies and report make tables with: means, goals, Markdown."""
+"""Means, goals and Markdown tables, for studies and reports."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from math import exp, log
 
 @dataclass(frozen=True)
 class Goal:
-    """Something that a study was to show, and whether it did."""
+    """A figure that a study has to reach."""
 
     text: str
     measured: str
@@ -20,6 +20,6 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; every column but the first is aligned to the right, as numbers are."""
+    """Returns a table; every column but the first is aligned to the right, as numbers are."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,4 +1,1 @@
-"""The same API as people would build it with other stacks, each as its own documentation teaches.
-
-They implement what the benchmark asks for, on the schema that our migrations make.
-"""
+"""The same API on other stacks, each as its own documentation teaches, on the schema of this project's migrations."""

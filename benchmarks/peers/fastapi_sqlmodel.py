@@ -1,4 +1,4 @@
-"""FastAPI, SQLModel and asyncpg: a session for each request by dependency, then add, commit and refresh."""
+"""FastAPI, SQLModel and asyncpg: a dependency opens a session for each request; then add, commit and refresh."""
 
 import base64
 import os

@@ -160,20 +160,12 @@ def test_it_tells_the_limits() -> None:
     assert SCHEMAS["Priority"]["enum"] == ["low", "medium", "high"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"title": "x", "status": "pending", "completed": True},
-        {"title": "x", "status": "completed", "completed": False},
-        {"title": " \t\u2003"},
-        {"title": "a\0b"},
-        {"title": "x", "colour": 1},
-        {"title": "x", "due_date": "tomorrow"},
-    ],
-)
-async def test_it_refuses_what_the_server_refuses(client: Client, alice: UUID, body: Json) -> None:
-    assert not validator({"$ref": "#/components/schemas/NewTask"}).is_valid(body)
-    assert (await client.post(f"{alice}/tasks", json=body)).status_code == 400
+async def test_it_refuses_what_the_server_refuses(client: Client, alice: UUID) -> None:
+    states = ({"status": "pending", "completed": True}, {"status": "completed", "completed": False})
+    others: tuple[Json, ...] = ({"title": " \t\u2003"}, {"title": "a\0b"}, {"colour": 1}, {"due_date": "tomorrow"})
+    for values in (*states, *others):
+        assert not validator({"$ref": "#/components/schemas/NewTask"}).is_valid({"title": "x"} | values)
+        assert (await client.post(f"{alice}/tasks", json={"title": "x"} | values)).status_code == 400
 
 
 def test_nothing_in_it_hinders_a_generator_of_clients() -> None:

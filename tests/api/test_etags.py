@@ -57,22 +57,22 @@ async def test_a_task_made_again_under_the_same_id_has_an_entity_tag_that_was_ne
     assert_problem(await write_if(client, first, "PUT", {"title": "x"}, tag(first)), 412, "precondition-failed")
 
 
-@pytest.mark.parametrize("form", ["{tag}", "W/{tag}", '"x", {tag}', '{tag},"x"', "*", " , {tag} ,", '"1","2",W/{tag}'])
-async def test_what_the_client_has_already_is_not_sent_again(client: Client, task: Json, form: str) -> None:
-    headers = {"If-None-Match": form.format(tag=tag(task)), "Origin": "http://localhost:3000"}
-    for method in ("GET", "HEAD"):
-        response = await client.request(method, address(task), headers=headers)
+async def test_what_the_client_has_already_is_not_sent_again(client: Client, task: Json) -> None:
+    for form in ("{tag}", "W/{tag}", '"x", {tag}', '{tag},"x"', "*", " , {tag} ,", '"1","2",W/{tag}'):
+        headers = {"If-None-Match": form.format(tag=tag(task)), "Origin": "http://localhost:3000"}
+        for method in ("GET", "HEAD"):
+            response = await client.request(method, address(task), headers=headers)
 
-        assert (response.status_code, response.content) == (304, b"")
-        assert response.headers["ETag"] == tag(task)
-        assert response.headers["Cache-Control"] == "private, no-cache"
-        assert "origin" in response.headers["Vary"].lower()
-        assert not {"content-type", "content-length"} & response.headers.keys()
+            assert (response.status_code, response.content) == (304, b"")
+            assert response.headers["ETag"] == tag(task)
+            assert response.headers["Cache-Control"] == "private, no-cache"
+            assert "origin" in response.headers["Vary"].lower()
+            assert not {"content-type", "content-length"} & response.headers.keys()
 
 
-@pytest.mark.parametrize("form", ['"1"', '"x"', 'W/"x"', '"{version}0"', '"0{version}"', '""'])
-async def test_what_has_changed_is_sent(client: Client, task: Json, form: str) -> None:
-    assert (await get(client, task, form.format(version=task["version"]))).json() == task
+async def test_what_has_changed_is_sent(client: Client, task: Json) -> None:
+    for form in ('"1"', '"x"', 'W/"x"', '"{version}0"', '"0{version}"', '""'):
+        assert (await get(client, task, form.format(version=task["version"]))).json() == task
 
 
 @every_write
@@ -84,19 +84,17 @@ async def test_a_write_meant_for_this_version_is_done(client: Client, alice: UUI
 
 
 @every_write
-@pytest.mark.parametrize("form", ['"1"', "W/{tag}", '"x"', '""', '"0{version}"', f'"{10**30}"', f'"{2**63}"', '"-1"'])
 async def test_a_write_meant_for_another_version_does_nothing_and_tells_the_current_one(
-    client: Client, task: Json, method: str, body: Any, form: str
+    client: Client, task: Json, method: str, body: Any
 ) -> None:
-    response = await write_if(client, task, method, body, form.format(tag=tag(task), version=task["version"]))
+    for form in ('"1"', "W/{tag}", '"x"', '""', '"0{version}"', f'"{10**30}"', f'"{2**63}"', '"-1"'):
+        response = await write_if(client, task, method, body, form.format(tag=tag(task), version=task["version"]))
 
-    document = assert_problem(response, 412, "precondition-failed")
-    assert response.headers["ETag"] == tag(task)
-    assert tag(task) in document["detail"]
+        assert tag(task) in assert_problem(response, 412, "precondition-failed")["detail"]
+        assert response.headers["ETag"] == tag(task)
     assert await get_task(client, task) == task
 
 
-@every_write
 async def test_a_malformed_condition_is_refused_and_says_how_to_write_it(client: Client, task: Json) -> None:
     for value in MALFORMED:
         assert_problem(await get(client, task, value), 400, "invalid-input", "If-None-Match")

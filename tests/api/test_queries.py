@@ -51,24 +51,17 @@ async def test_a_value_that_it_cannot_use_is_refused_by_name_with_what_it_can(
         assert hint in error["detail"]
 
 
-@pytest.mark.parametrize("name", ["limit", "cursor", "sort", "status", "completed", "due_before", "overdue", "q"])
-async def test_a_parameter_with_one_value_may_be_given_only_once(client: Client, alice: UUID, name: str) -> None:
-    response = await client.get(f"{alice}/tasks?{name}=5&{name}=5")
-
-    document = assert_problem(response, 400, "invalid-input", name)
-    assert "only once" in document["errors"][0]["detail"]
+async def test_a_parameter_with_one_value_may_be_given_only_once(client: Client, alice: UUID) -> None:
+    for name in ("limit", "cursor", "sort", "status", "completed", "due_before", "overdue", "q"):
+        response = await client.get(f"{alice}/tasks?{name}=5&{name}=5")
+        assert "only once" in assert_problem(response, 400, "invalid-input", name)["errors"][0]["detail"]
 
 
-@pytest.mark.parametrize(
-    "query", ["Status=pending", "colour=red&tags=home", "priority[]=low", "user_id=x", "=", "offset=5"]
-)
-async def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(
-    client: Client, alice: UUID, query: str
-) -> None:
-    fields = [part.partition("=")[0] for part in query.split("&")]
-    document = assert_problem(await client.get(f"{alice}/tasks?{query}"), 400, "invalid-input", *fields)
-
-    assert "limit, cursor, sort, status" in document["errors"][0]["detail"]
+async def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(client: Client, alice: UUID) -> None:
+    for query in ("Status=pending", "colour=red&tags=home", "priority[]=low", "user_id=x", "=", "offset=5"):
+        names = [part.partition("=")[0] for part in query.split("&")]
+        document = assert_problem(await client.get(f"{alice}/tasks?{query}"), 400, "invalid-input", *names)
+        assert "limit, cursor, sort, status" in document["errors"][0]["detail"]
 
 
 async def test_operations_without_parameters_refuse_each(client: Client, alice: UUID, task: Json) -> None:
@@ -85,9 +78,9 @@ async def test_a_probe_may_be_asked_with_any_parameter(client: Client) -> None:
     assert (await client.get("v1/live?t=1")).status_code == 200
 
 
-@pytest.mark.parametrize("query", ["%FF=1", "tag=%ff", "q=caf%e9", "tag=%ED%A0%80", "limit=5&%C0%AF"])
-async def test_a_query_that_is_not_utf_8_is_refused(client: Client, alice: UUID, query: str) -> None:
-    assert_problem(await client.get(f"{alice}/tasks?{query}"), 400, "invalid-input", "query")
+async def test_a_query_that_is_not_utf_8_is_refused(client: Client, alice: UUID) -> None:
+    for query in ("%FF=1", "tag=%ff", "q=caf%e9", "tag=%ED%A0%80", "limit=5&%C0%AF"):
+        assert_problem(await client.get(f"{alice}/tasks?{query}"), 400, "invalid-input", "query")
 
 
 async def test_a_query_of_too_many_parameters_is_refused(client: Client, alice: UUID) -> None:

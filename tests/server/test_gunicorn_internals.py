@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
 
 import pytest
 from gunicorn.asgi import protocol
@@ -17,7 +16,6 @@ from server.gunicorn_internals import NAMES
 from tests.support.servers import ROOT
 
 PINNED = f"gunicorn=={version('gunicorn')}"
-SOURCES = sorted((ROOT / "server").glob("*.py"))
 
 
 def missing(names: dict[str, list[str]]) -> list[str]:
@@ -26,24 +24,18 @@ def missing(names: dict[str, list[str]]) -> list[str]:
 
 
 def names_of(place: str) -> set[str]:
-    """Everything that a module, or a class after a colon, has, an instance's attributes included."""
+    """Everything that a module, or a class after a colon, has; the attributes of its instances, too."""
     module, _, name = place.partition(":")
     try:
-        found = import_module(module)
-        thing = getattr(found, name) if name else found
+        thing = getattr(import_module(module), name) if name else import_module(module)
     except (ImportError, AttributeError):
         return set()
-    return {*dir(thing), *(attributes_of(thing) if isinstance(thing, type) else ())}
-
-
-def attributes_of(cls: type[Any]) -> Iterator[str]:
-    """The attributes that any method of a class or of its bases in gunicorn assigns to `self`."""
-    for each in cls.__mro__:
-        if each.__module__.startswith("gunicorn."):
-            yield from assigned(ast.parse(inspect.getsource(each)))
+    ancestors = [each for each in getattr(thing, "__mro__", ()) if each.__module__.startswith("gunicorn.")]
+    return {*dir(thing), *(each for cls in ancestors for each in assigned(ast.parse(inspect.getsource(cls))))}
 
 
 def assigned(tree: ast.AST) -> Iterator[str]:
+    """The attributes that methods assign to `self`."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
@@ -73,29 +65,20 @@ def test_the_installed_release_is_the_one_that_is_pinned() -> None:
 
 
 def test_the_server_uses_no_private_name_that_is_not_listed() -> None:
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in SOURCES}
-    ours = {name for tree in trees.values() for name in [*assigned(tree), *defined(tree)]}
-    listed = {name for names in NAMES.values() for name in names}
+    used, known = set(), {name for names in NAMES.values() for name in names}
+    for file in (ROOT / "server").glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        known.update(assigned(tree))
+        for node in ast.walk(tree):
+            match node:
+                case (
+                    ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.AnnAssign(target=ast.Name(name))
+                ):
+                    known.add(name)
+                case ast.Attribute(attr=name) if name.startswith("_") and not name.startswith("__"):
+                    used.add(name)
 
-    used = {(file.name, name) for file, tree in trees.items() for name in private_names(tree)}
-
-    assert {(file, name) for file, name in used if name not in ours | listed} == set()
-
-
-def defined(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                yield name
-
-
-def private_names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(attr=name) if name.startswith("_") and not name.startswith("__"):
-                yield name
+    assert used - known == set()
 
 
 def test_the_date_of_answers_follows_a_clock_that_is_moved_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The start of a server whose database is away, late, behind or empty."""
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,19 +16,14 @@ SECRET = "correct-horse"
 
 def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
     """A server that cannot start, as no database listens."""
-    settings = {
-        "ENVIRONMENT": environment,
-        "DATABASE_URL": f"postgresql://app:{SECRET}@127.0.0.1:{free_port()}/todo",
-    }
-    web = WebServer(folder, settings, "--workers", str(workers))
+    url = f"postgresql://app:{SECRET}@127.0.0.1:{free_port()}/todo"
+    web = WebServer(folder, {"ENVIRONMENT": environment, "DATABASE_URL": url}, "--workers", str(workers))
     web.start()
     try:
         web.process.wait(120)
-    except subprocess.TimeoutExpired:
-        web.process.kill()
-        web.process.wait()
     finally:
-        web.http.close()
+        web.end()
+    assert web.process.returncode == 3
     assert "No connection to the database app@127.0.0.1" in web.log
     assert "No server listens there" in web.log
     assert web.log.count("Reason: Worker failed to boot.") == 1
@@ -39,10 +33,7 @@ def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
 
 
 def test_development_fails_at_once_and_in_good_order_with_several_workers(tmp_path: Path) -> None:
-    web = run_to_its_end(tmp_path, "development", workers=3)
-
-    assert web.process.returncode == 3
-    assert "Attempt" not in web.log
+    assert "Attempt" not in run_to_its_end(tmp_path, "development", workers=3).log
 
 
 @pytest.mark.slow
@@ -51,7 +42,6 @@ def test_production_tries_five_more_times_then_fails_within_thirty_seconds(tmp_p
     web = run_to_its_end(tmp_path, "production", workers=1)
 
     assert time.monotonic() - started < 30
-    assert web.process.returncode == 3
     attempts = [line for line in web.log.splitlines() if "to reach the database failed" in line]
     assert [line.partition("Attempt ")[2][:6] for line in attempts] == [f"{number} of 6" for number in range(1, 6)]
     waits = [float(line.partition("the next is in ")[2].partition(" s")[0]) for line in attempts]
@@ -76,28 +66,30 @@ def test_production_waits_for_a_database_that_comes_up_late(postgres: PostgresSe
 
 
 @pytest.mark.slow
-def test_production_starts_with_migrations_behind_and_says_so(empty_dsn: Dsn, tmp_path: Path) -> None:
-    with production(empty_dsn, tmp_path) as web:
-        eventually(lambda: web.log.count("ASGI server listening") == WORKERS)
+@pytest.mark.parametrize(
+    ("environment", "auto", "workers", "migration"),
+    [
+        ("production", "false", WORKERS, "behind"),
+        ("production", "true", 4, "up-to-date"),
+        ("development", "false", 1, "up-to-date"),
+    ],
+)
+def test_the_start_brings_the_schema_up_to_date_unless_production_leaves_that_to_others(
+    environment: str, auto: str, workers: int, migration: str, empty_dsn: Dsn, tmp_path: Path
+) -> None:
+    number = ("--workers", str(workers))
+    with production(
+        empty_dsn, tmp_path, *number, ENVIRONMENT=environment, AUTO_MIGRATE=auto, WEB_CONCURRENCY="9"
+    ) as web:
+        eventually(lambda: web.log.count("ASGI server listening") == workers)
         health = web.http.get("/v1/health")
 
+    is_behind = migration == "behind"
     assert health.status_code == 200
-    assert health.json()["data"] == {"status": "healthy", "database": "connected", "migration": "behind"}
-    assert web.log.count("WARNING persistence.startup [-] The database is behind the code") == WORKERS
-    assert "migrate_sql" in web.log
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("environment", "workers"), [("production", 4), ("development", 1)])
-def test_any_number_of_workers_may_migrate_at_the_start(
-    environment: str, workers: int, empty_dsn: Dsn, tmp_path: Path
-) -> None:
-    auto = str(environment == "production").lower()
-    with production(empty_dsn, tmp_path, "--workers", str(workers), ENVIRONMENT=environment, AUTO_MIGRATE=auto) as web:
-        eventually(lambda: web.log.count("ASGI server listening") == workers)
-
-        assert web.http.get("/v1/health").json()["data"]["migration"] == "up-to-date"
-        # The command line wins over WEB_CONCURRENCY.
-        assert web.log.count("Booting worker") == workers
-    assert web.log.count("Migrated to") == len(migrator.revisions())
+    assert health.json()["data"] == {"status": "healthy", "database": "connected", "migration": migration}
+    # The command line wins over WEB_CONCURRENCY.
+    assert web.log.count("Booting worker") == workers
+    assert web.log.count("Migrated to") == (0 if is_behind else len(migrator.revisions()))
+    warning = "WARNING persistence.startup [-] The database is behind the code; run `manage.py migrate_sql`"
+    assert web.log.count(warning) == (workers if is_behind else 0)
     assert "ERROR" not in web.log

@@ -1,1 +1,1 @@
-"""Django Ninja on Django's ORM, with plain views and threads, as its documentation has them."""
+"""Django Ninja on Django's ORM, with plain views and threads, as in its documentation."""

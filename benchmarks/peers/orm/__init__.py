@@ -1,1 +1,1 @@
-"""What both peers on Django's ORM have in common: the settings and the models."""
+"""Settings and models of both peers on Django's ORM."""

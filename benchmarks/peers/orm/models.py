@@ -53,7 +53,7 @@ class Task(models.Model):
         return self.status == Status.COMPLETED
 
     def touch(self) -> None:
-        """What every change of a task entails."""
+        """Sets the columns that follow from a change."""
         self.updated_at = timezone.now()
         self.version += 1
         if not self.completed:

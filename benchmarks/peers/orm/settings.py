@@ -1,4 +1,4 @@
-"""Django as for production, with only the middleware that an API needs, which is fewer than a new project has."""
+"""Django in production, with only the middleware that an API needs, which is less than a new project has."""
 
 import os
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ DATABASES = {
         "USER": url.username,
         "HOST": url.hostname,
         "PORT": url.port,
-        # Each thread keeps its connection, so there are as many as threads.
+        # Each thread keeps its connection, so that the server has as many connections as threads.
         "CONN_MAX_AGE": None,
     }
 }

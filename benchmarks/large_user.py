@@ -1,4 +1,4 @@
-"""One user with 200,000 tasks: what each list reads, and how long PostgreSQL takes for it."""
+"""The lists of one user with 200,000 tasks: what each list reads, and how long PostgreSQL takes."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -17,23 +17,21 @@ from persistence.task_lists import SortKey, Start
 
 REPEATS = 5
 LATE_PAGE = 2000
-"""Counted in pages of 100 tasks; of a user with fewer, the last page."""
+"""The number of a page of 100 tasks; a user with fewer pages has the last one measured."""
 FIELDS: tuple[SortKey, ...] = ("created_at", "updated_at", "due_date", "priority", "title")
 NEVER = {"tags": "{nobodys}", "words": "{nowhere}", "due_before": "0001-01-02", "updated_after": "9999-12-31"}
-"""Values of filters that find nothing."""
+"""Values of filters that no task matches."""
 
 
 def measure(dsn: Dsn, number: int, count: int) -> dict[str, Any]:
-    """By list: what was returned and read, and microseconds, of the user with this number, who has so many tasks."""
+    """Returns what each list returned and read, and its microseconds, for a user with this many tasks."""
     user_id = data.user_id(number)
     with explainer(dsn) as runner:
         cases = _cases(runner.connection, user_id, count)
         return {name: _summary([runner.run(*case) for _ in range(REPEATS + 1)][1:]) for name, case in cases.items()}
 
 
-def _cases(
-    connection: psycopg.Connection, user_id: UUID, count: int
-) -> dict[str, tuple[Statement, Mapping[str, Any]]]:
+def _cases(connection: psycopg.Connection, user_id: UUID, count: int) -> dict[str, tuple[Statement, Mapping[str, Any]]]:
     values = {"user_id": user_id, "limit": LIMIT, **FILTERS}
     page = LIMIT - 1
     offset = max(1, min((LATE_PAGE - 1) * page, count - page))
@@ -58,7 +56,7 @@ def _cases(
 def _place(
     connection: psycopg.Connection, user_id: UUID, sort: SortKey, offset: int, *, descending: bool
 ) -> dict[str, Any]:
-    """Where a page begins, as its cursor says."""
+    """Returns the values of the cursor of the page at this offset."""
     key = 'lower(title) COLLATE "C"' if sort == "title" else sort
     direction = "DESC" if descending else "ASC"
     row = connection.execute(

@@ -1,34 +1,34 @@
-"""A thousand clients at once, each with a request under way at any time: whether all are served, and alike."""
+"""A thousand concurrent clients: all of them have to be served, and equally well."""
 
 from math import ceil
 from typing import Any
 
-from benchmarks import clients, product
-from benchmarks.client import Answers, Crowd
-from benchmarks.load import LoadFailed
+from benchmarks import clients, this_project
+from benchmarks.client import Answers, Workload
 from benchmarks.operations import CREATE, GET, LIST, PATCH
 from benchmarks.options import Options
 from benchmarks.postgres import Postgres
 from benchmarks.tables import Goal, markdown
+from benchmarks.wrk import LoadFailed
 
 CLIENTS = 1000
 SECONDS, QUICK_SECONDS = 20.0, 4.0
 WORKERS = (1, 2)
 SLOWEST = 5000.0
 FAIR = 0.9
-"""Jain's index of the requests that each client had answered: 1 when all had as many, 1/n when one had all."""
+"""Jain's index of the clients' numbers of answers: 1 when all are equal, 1/n when one client had all answers."""
 _PATTERN = (LIST, LIST, LIST, GET, LIST, CREATE, LIST, GET, LIST, PATCH)
 
 
 def run(options: Options, database: Postgres) -> dict[str, Any]:
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    requests = [_PATTERN[turn % len(_PATTERN)].requests(1, turn)[0] for turn in range(2000)]
+    requests = [_PATTERN[number % len(_PATTERN)].requests(1, number)[0] for number in range(2000)]
     found = []
     for workers in WORKERS:
-        with product.serving(database.port, workers) as server:
-            answers = clients.run(Crowd(server.port, product.encoded(server, requests), CLIENTS, seconds))
+        with this_project.serving(database.port, workers) as server:
+            answers = clients.run(Workload(server.port, this_project.encoded(server, requests), CLIENTS, seconds))
         found.append({"workers": workers} | _describe(answers))
-    return {"seconds": seconds, "crowds": found}
+    return {"seconds": seconds, "loads": found}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -42,15 +42,15 @@ def table(result: dict[str, Any]) -> str:
             f"{each['p50']:,.0f}", f"{each['p99']:,.0f}", f"{each['slowest']:,.0f}",
             str(each["least"]), str(each["median"]), str(each["most"]), f"{each['jain']:.3f}",
         ]
-        for each in result["crowds"]
+        for each in result["loads"]
     ]  # fmt: skip
     return markdown(header, rows)
 
 
 def goals(result: dict[str, Any]) -> list[Goal]:
-    failed = sum(each["failed"] for each in result["crowds"])
-    slowest = max(each["slowest"] for each in result["crowds"])
-    jain = min(each["jain"] for each in result["crowds"])
+    failed = sum(each["failed"] for each in result["loads"])
+    slowest = max(each["slowest"] for each in result["loads"])
+    jain = min(each["jain"] for each in result["loads"])
     return [
         Goal(f"{CLIENTS:,} clients: none refused", str(failed), failed == 0),
         Goal(f"{CLIENTS:,} clients: no answer after more than 5 s", f"{slowest / 1000:.2f} s", slowest <= SLOWEST),
@@ -59,7 +59,7 @@ def goals(result: dict[str, Any]) -> list[Goal]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The least value that this share of the values does not exceed."""
+    """Returns the least value that this share of the values does not exceed."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 

@@ -1,4 +1,4 @@
-"""wrk as a load generator: so many clients, each with its next request as soon as the answer is there."""
+"""wrk as the load generator: each client sends its next request as soon as it has the last answer."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from benchmarks.operations import Request
 WRK = shutil.which("wrk")
 HOW_TO_GET_WRK = "wrk is missing: `apt install wrk` on Debian and Ubuntu, `brew install wrk` on macOS"
 
-# The requests are made beforehand, so that wrk only sends them, over and over. One of its threads is enough.
+# The requests are made beforehand, so that one thread of wrk is enough to send them, over and over.
 _SCRIPT = r"""
-local requests, turn = {}, 0
+local requests, sent = {}, 0
 
 function init(arguments)
   local file = assert(io.open(arguments[1], "rb"))
@@ -28,8 +28,8 @@ function init(arguments)
 end
 
 function request()
-  turn = turn % #requests + 1
-  return requests[turn]
+  sent = sent % #requests + 1
+  return requests[sent]
 end
 
 function done(summary, latency, _)
@@ -43,16 +43,16 @@ end
 
 
 class LoadFailed(Exception):
-    """Some request was not answered, or not as it should be, so that the numbers mean nothing."""
+    """A request was not answered, or had an error status, so that the figures mean nothing."""
 
 
-class RanOut(LoadFailed):
-    """The server was so fast that the requests began anew, although some can be sent only once."""
+class RequestsExhausted(LoadFailed):
+    """The server was so fast that wrk sent a request again that can be sent only once."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a turn was like; the times are in milliseconds."""
+class Result:
+    """Times are in milliseconds."""
 
     requests: int
     rate: float
@@ -60,10 +60,10 @@ class Load:
     p99: float
 
 
-def run(port: int, requests: Sequence[Request], clients: int, seconds: float) -> Load:
-    """Sends the requests over and over. Raises `LoadFailed` if any answer has a status of 400 or more.
+def run(port: int, requests: Sequence[Request], clients: int, seconds: float) -> Result:
+    """Sends the requests over and over. Raises `LoadFailed` if an answer has a status of 400 or more.
 
-    Then it is `RanOut` if the requests may have begun anew.
+    The failure is `RequestsExhausted` if wrk may have sent all requests and begun again.
     """
     if WRK is None:
         raise LoadFailed(HOW_TO_GET_WRK)
@@ -71,9 +71,9 @@ def run(port: int, requests: Sequence[Request], clients: int, seconds: float) ->
         script, sent = Path(folder) / "requests.lua", Path(folder) / "requests"
         script.write_text(_SCRIPT)
         sent.write_bytes(b"\0".join(request.encode(port) for request in requests))
-        # wrk counts in whole seconds, but an interrupt ends it at any time, and it reports as usual.
+        # wrk counts in whole seconds; an interrupt ends it at any time, and it still reports.
         command = [WRK, "-t1", f"-c{clients}", f"-d{math.ceil(seconds) + 10}s", "--timeout", "10s", "-s", str(script)]
-        process = subprocess.Popen(  # noqa: S603 - our own arguments
+        process = subprocess.Popen(  # noqa: S603 - the arguments are our own
             [*command, f"http://127.0.0.1:{port}", "--", str(sent)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,19 +85,19 @@ def run(port: int, requests: Sequence[Request], clients: int, seconds: float) ->
     return parse(output, len(requests) - clients)
 
 
-def parse(output: str, enough: int) -> Load:
-    """Reads the line that our script adds to what wrk prints. Up to `enough` answers no request was sent twice."""
+def parse(output: str, enough: int) -> Result:
+    """Reads the line that the script adds to wrk's output. Up to `enough` answers, no request was sent twice."""
     line = output.rstrip().rpartition("\n")[2]
     if not line.startswith("{"):
         raise LoadFailed(f"wrk failed: {output}")
     found: dict[str, Any] = json.loads(line)
     if found["statuses"] or found["others"] or not found["requests"]:
-        kind = RanOut if found["statuses"] and found["requests"] > enough else LoadFailed
+        kind = RequestsExhausted if found["statuses"] and found["requests"] > enough else LoadFailed
         raise kind(
             f"of {found['requests']} requests {found['statuses']} were answered with an error status,"
             f" and {found['others']} connections failed or timed out"
         )
-    return Load(
+    return Result(
         requests=found["requests"],
         rate=found["requests"] / found["microseconds"] * 1e6,
         p50=found["p50"] / 1000,

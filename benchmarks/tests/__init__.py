@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: a wrong figure has to be noticed. `make bench` runs them first."""

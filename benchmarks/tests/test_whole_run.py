@@ -1,0 +1,43 @@
+"""The shortest run of the studies that compare, with all contenders."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import contenders, delayed, processes, side_by_side
+from benchmarks.contenders import PEERS_PYTHON, TITLES
+from benchmarks.operations import MIX, OPERATIONS
+from benchmarks.options import Options
+
+MISSING = "; ".join(contenders.missing())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_the_shortest_run_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delayed, "SECONDS", 0.5)
+    monkeypatch.setattr(delayed, "QUICK_OPERATIONS", (MIX,))
+    options = Options(quick=True, rounds=1, seconds=0.3, delays=(2.0,), clients=4)
+
+    # Both raise when contenders answer differently, and for every answer with an error status.
+    found = {"side_by_side": side_by_side.run(options), "delayed": delayed.run(options)}
+
+    for operation in OPERATIONS:
+        row = found["side_by_side"]["operations"][operation.name]
+        assert set(row) == set(TITLES)
+        for name, cell in row.items():
+            assert all(cell[figure] > 0 for figure in ("rate", "p50", "p99", "server_cpu")), (operation, name)
+        assert row["this_project"]["round_trips"] == 1
+        assert row["fastapi"]["round_trips"] > 5
+    assert delayed.table(found["delayed"]).count("\n") == 2
+    results, picture = tmp_path / "found.json", tmp_path / "plot.svg"
+    results.write_text(json.dumps(found))
+    draw = (
+        "import json, pathlib, sys; from benchmarks import plot; found = json.load(open(sys.argv[1]));"
+        "plot.draw(found['side_by_side'], found['delayed'], pathlib.Path(sys.argv[2]))"
+    )
+    command = [PEERS_PYTHON, "-c", draw, str(results), str(picture)]
+    subprocess.run(command, cwd=processes.ROOT, check=True)  # noqa: S603 - the command is our own
+    assert all(title in picture.read_text() for title in TITLES.values())
