@@ -140,12 +140,6 @@ async def test_statements_that_were_prepared_outlast_the_tables_that_they_knew(m
             migrator.migrate(migrated_dsn)
 
 
-async def test_opening_fails_with_what_the_server_said(dsn: Dsn) -> None:
-    with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
-        async with open_database(dsn.with_database("nowhere")):
-            pytest.fail("it opened")
-
-
 async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter(
     dsn: Dsn, alice: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -108,7 +108,6 @@ async def test_a_caller_is_refused_at_once_when_the_queue_is_too_long(
     # A caller with more time joins, because a crowd that came at once has yet to be served.
     waiting.append(asyncio.create_task(single.pool.check_out(20)))
     await eventually(lambda: single.pool.stats.waiting == 20)
-
     for task in waiting:
         single.pool.check_in(held)
         held = await task

@@ -1,6 +1,6 @@
-"""Every example of the pages is executed against a running server, and what it prints is what the page shows.
+"""Every example of the pages is executed against a running server, and prints the lines that the page shows.
 
-`UPDATE_EXAMPLES=1 .venv/bin/pytest tests/docs/test_docs_examples.py` writes what they print now into the pages.
+`UPDATE_EXAMPLES=1 .venv/bin/pytest tests/docs/test_docs_examples.py` writes their output of now into the pages.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Console sessions in Markdown: run again, and compared but for what differs from run to run."""
+"""Console sessions in Markdown: run again, and compared but for values that differ from run to run."""
 
 import re
 import subprocess
