@@ -34,8 +34,10 @@ LOCK_TIMEOUT = "3s"
 
 Well below the 5 seconds that a request may take by default, so that requests come late, but do not fail.
 """
-MIGRATION_LOCK_TIMEOUT = "120s"
-"""The wait for another process that is migrating the same database."""
+MIGRATION_LOCK_TIMEOUT = 120.0
+"""Seconds to wait for another process that is migrating the same database."""
+MIGRATION_LOCK_PAUSE = 0.1
+"""Seconds between two attempts to get the migration lock."""
 MIGRATION_LOCK = 0x746F646F
 """The key of the advisory lock that one process at a time holds to migrate: 'todo' in ASCII."""
 CLIENT_CHECK_INTERVAL = "1s"
@@ -66,11 +68,12 @@ def revisions() -> dict[str, str]:
     """Each revision with its description, oldest first. Raises `MigrationError` for a file that cannot be read."""
     scripts = ScriptDirectory.from_config(_config())
     try:
+        scripts.get_current_head()
         steps: list[Script] = list(scripts.walk_revisions())
     except SyntaxError as error:
         place = f"{Path(error.filename or scripts.versions).name}, line {error.lineno}"
         raise MigrationError(f"{place} cannot be read: {error.msg}") from error
-    except (CommandError, ImportError, NameError) as error:
+    except (CommandError, ImportError, NameError, KeyError) as error:
         raise MigrationError(f"The files in {scripts.versions} cannot be read: {error}") from error
     return {step.revision: step.doc.rstrip(".") for step in reversed(steps)}
 
@@ -180,17 +183,25 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
     with _connection(dsn) as connection:
         try:
             connection.exec_driver_sql(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
-            connection.exec_driver_sql(f"SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'")
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+            _wait_for_migration_lock(connection)
         except OperationalError as error:
-            if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-                waited = f"another process has been migrating for more than {MIGRATION_LOCK_TIMEOUT}"
-                raise MigrationError(f"Nothing was done: {waited}") from error
             raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
-        connection.commit()
         # A step may set its own; the next one begins anew.
         event.listen(connection, "begin", lambda link: link.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         yield connection
+
+
+def _wait_for_migration_lock(connection: Connection) -> None:
+    # A statement that waits for the lock in PostgreSQL holds a snapshot, and CREATE INDEX CONCURRENTLY of the process
+    # that has the lock waits for that: a deadlock. So this asks again and again.
+    deadline = time.monotonic() + MIGRATION_LOCK_TIMEOUT
+    while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})").scalar():
+        connection.commit()
+        if time.monotonic() >= deadline:
+            waited = f"another process has been migrating for more than {MIGRATION_LOCK_TIMEOUT:g} s"
+            raise MigrationError(f"Nothing was done: {waited}")
+        time.sleep(MIGRATION_LOCK_PAUSE)
+    connection.commit()
 
 
 def _explain(error: Exception) -> str:

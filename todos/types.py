@@ -138,8 +138,10 @@ def _uuid(value: Any) -> Any:
     return value
 
 
-# Text without NUL and with at least one character that strip() leaves; `\s` of JSON Schema is another set.
-_VISIBLE = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"
+# Text without NUL and with at least one character that strip() leaves. `\s` of JSON Schema is another set, so the
+# characters that strip() drops are written out.
+_SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_VISIBLE = rf"^[^\u0000]*[^\u0000{_SPACE}][^\u0000]*$"
 _DATE_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})
 
 Title = Annotated[

@@ -9,7 +9,7 @@ from todos import health
 
 
 @pytest.fixture(autouse=True)
-def patient_probes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def long_probe_timeout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the database take longer to answer a probe, so that a busy machine fails only a test that holds a clock."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr(health, "DATABASE_TIMEOUT", 30.0)

@@ -7,12 +7,8 @@ import pytest
 
 from tests.support.helpers import Client, Json, Response, address, assert_problem, get_task, make_task
 
-WRITES: list[tuple[str, Any]] = [
-    ("PUT", {"title": "Buy bread"}),
-    ("PATCH", {"title": "Buy bread"}),
-    ("PATCH", {}),
-    ("DELETE", None),
-]
+BREAD = {"title": "Buy bread"}
+WRITES: list[tuple[str, Any]] = [("PUT", BREAD), ("PATCH", BREAD), ("PATCH", {}), ("DELETE", None)]
 MALFORMED = [
     "", " ", '" 1"', "x", "1", '"', '"1', '1"', '"1" "2"', '"1"; "2"', "W/1", 'w/"1"', '*, "1"', "**", ",", ", ,",
     '"a\tb"', " ," * 20_000,

@@ -1,4 +1,4 @@
-"""Failures that are not the client's: what it is told of the database's refusals and of errors that nobody expected."""
+"""Failures that are not the client's: values that only the database refuses, a lost database, and unexpected errors."""
 
 import logging
 from typing import Any

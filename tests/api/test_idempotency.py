@@ -92,10 +92,10 @@ async def test_a_key_and_an_id_together_are_refused(client: Client, alice: UUID)
     assert await count(client, alice) == 0
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "a,b", "a\tb", "x" * 256, "caf\xe9", "\x7f", "\x01", ("a", "b")])
-async def test_it_refuses_what_is_not_a_key(client: Client, alice: UUID, key: str | tuple[str, ...]) -> None:
-    keys = [key] if isinstance(key, str) else key
-    headers = [(b"Idempotency-Key", each.encode("latin-1")) for each in keys]
-    response = await client.post(f"{alice}/tasks", json=BODY, headers=headers)
-
-    assert_problem(response, 400, "invalid-input", "Idempotency-Key")
+async def test_it_refuses_what_is_not_a_key(client: Client, alice: UUID) -> None:
+    for key in ("", " ", "a b", "a,b", "a\tb", "x" * 256, "caf\xe9", "\x7f", "\x01"):
+        headers = [(b"Idempotency-Key", key.encode("latin-1"))]
+        response = await client.post(f"{alice}/tasks", json=BODY, headers=headers)
+        assert_problem(response, 400, "invalid-input", "Idempotency-Key")
+    two = await client.post(f"{alice}/tasks", json=BODY, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+    assert_problem(two, 400, "invalid-input", "Idempotency-Key")

@@ -35,7 +35,7 @@ def hypothesis_home(tmp_path: Path) -> Iterator[None]:
 def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
     options = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
     stack = AsyncExitStack()
-    # With a factory, the runner leaves the event loop of the other tests alone.
+    # The factory keeps the runner away from the event loop of the other tests.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:
             database = runner.run(stack.enter_async_context(open_database(dsn, options)))
@@ -49,7 +49,7 @@ def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
                     database=None,
                     print_blob=True,
                     phases=phases,
-                    # They complain of slow and large examples, which these are meant to be.
+                    # The checks complain of slow and large examples, which these are meant to be.
                     suppress_health_check=list(HealthCheck),
                 ),
             )
@@ -63,5 +63,5 @@ def test_a_few_runs_agree_with_the_model(dsn: Dsn, hypothesis_home: None) -> Non
 
 @pytest.mark.slow
 def test_the_api_and_its_model_never_disagree(dsn: Dsn, hypothesis_home: None) -> None:
-    # Explaining takes minutes, and the shortest run says enough.
+    # The phase that explains takes minutes, and the shortest run says enough.
     run_machine(dsn, int(os.environ.get("MODEL_EXAMPLES", "70")), Phase.generate, Phase.shrink)

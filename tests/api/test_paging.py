@@ -33,7 +33,7 @@ def in_order(tasks: list[Json], sort: str) -> list[Json]:
 
 async def make_mixed_tasks(database: Database, user: UUID, count: int = 60) -> None:
     """Tasks of which many share each sort value, so that only the id tells them apart."""
-    dice, now = random.Random(7), datetime.now(UTC)  # noqa: S311 - test data is no secret
+    dice, now = random.Random(7), datetime.now(UTC)  # noqa: S311 - test data is not a secret
     edges = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
     rows = [
         {

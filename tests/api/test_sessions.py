@@ -16,7 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from persistence import users
 from persistence.models import Task, User
 from persistence.postgres.database import Database
-from tests.support.helpers import Client, Response, assert_problem
+from tests.support.helpers import PROBLEM, Client, Response, assert_problem
 from todos.errors import TaskNotFound
 from todos.requests import Request, with_session
 from web import errors
@@ -73,31 +73,24 @@ async def test_what_it_did_is_committed_when_it_returns(client: Client, database
     assert_problem(await _post(client, email), 409, "conflict")
 
 
-@pytest.mark.parametrize(
-    ("outcome", "status", "kind"),
-    [
+async def test_nothing_of_it_remains_when_it_raises(client: Client, database: Database, email: str) -> None:
+    for outcome, status, kind in (
         ("not-found", 404, "task-not-found"),
         ("failure", 500, "internal-error"),
         ("invalid", 400, "invalid-input"),
         # Only the commit finds this out.
         ("unknown-owner", 400, "invalid-input"),
-    ],
-)
-async def test_nothing_of_it_remains_when_it_raises(
-    client: Client, database: Database, email: str, outcome: str, status: int, kind: str
-) -> None:
-    response = await _post(client, email, outcome)
-
-    assert response.status_code == status
-    assert response.json()["type"] == f"urn:problem:todo:{kind}"
-    assert await users.find(database, email) is None
+    ):
+        response = await _post(client, email, outcome)
+        assert (response.status_code, response.json()["type"]) == (status, f"{PROBLEM}{kind}")
+        assert await users.find(database, email) is None
 
 
-@pytest.mark.parametrize("outcome", ["success", "not-found", "failure", "invalid"])
-async def test_its_connection_is_given_back(client: Client, database: Database, email: str, outcome: str) -> None:
+async def test_its_connection_is_given_back(client: Client, database: Database, email: str) -> None:
     before = database.pool.stats.in_use
     for number in range(database.pool.limits.max_size + 1):
-        await _post(client, f"{number}-{email}", outcome)
+        for outcome in ("success", "not-found", "failure", "invalid"):
+            await _post(client, f"{number}-{outcome}-{email}", outcome)
 
     assert database.pool.stats.in_use == before
     assert database.pool.stats.size <= database.pool.limits.max_size
@@ -109,7 +102,7 @@ async def test_each_request_gets_a_session_of_its_own(client: Client, email: str
     await _post(client, f"2-{email}")
     assert_problem(await client.post("users"), 400, "invalid-input", "email")
 
-    # The request that was refused needed none.
+    # The request that was refused did not get a session.
     first, second = sessions
     assert first is not second
     assert not list(first)

@@ -61,12 +61,9 @@ async def test_a_title_and_tags_are_stored_without_any_form_of_space_around_them
     await assert_stored(client, task, "tags", [f"{space}x{space}" for space in SPACE], ["x"])
 
 
-async def test_it_refuses_a_title_that_is_empty_or_too_long(client: Client, task: Json) -> None:
-    texts = ["", " ", SPACE, "x" * 201, "\U0001f600" * 201, "e\u0301" * 100 + "e"]
-    await assert_refused(client, task, "title", *texts)
-
-
-async def test_it_refuses_a_description_that_is_too_long(client: Client, task: Json) -> None:
+async def test_it_refuses_text_that_is_too_long_and_a_title_that_is_empty(client: Client, task: Json) -> None:
+    titles = ["", " ", SPACE, "x" * 201, "\U0001f600" * 201, "e\u0301" * 100 + "e"]
+    await assert_refused(client, task, "title", *titles)
     await assert_refused(client, task, "description", "x" * 1001, " " * 1001, "\U0001f600" * 1001)
 
 

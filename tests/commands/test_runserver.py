@@ -60,7 +60,7 @@ def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn,
             cwd=ROOT, env=environment, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        eventually(lambda: "ASGI server listening" in log.read_text(), timeout=120)
+        eventually(lambda: "ASGI server listening" in log.read_text())
         text = log.read_text()
         curls = re.findall(r"^ +(curl .+)$", text, re.MULTILINE)
         docs = f"http://127.0.0.1:{port}/api/docs"
@@ -72,7 +72,7 @@ def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn,
         # The process becomes the server, so that signals reach that.
         assert psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
-        status = process.wait(60)
+        status = process.wait(120)
     finally:
         if process.poll() is None:
             process.kill()

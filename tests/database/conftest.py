@@ -1,7 +1,7 @@
 """Fixtures for tests that change a database, its schema or its migrations."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -9,7 +9,9 @@ import pytest
 from alembic.config import Config
 
 from persistence import migrator
-from tests.database.helpers import Admin
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from tests.database.helpers import Admin, options
 from tests.support.servers import ROOT
 
 
@@ -19,6 +21,13 @@ def admin(request: pytest.FixtureRequest) -> Iterator[Admin]:
     name = "migrated_dsn" if "migrated_dsn" in request.fixturenames else "empty_dsn"
     with psycopg.connect(request.getfixturevalue(name).conninfo, autocommit=True) as connection:
         yield Admin(connection)
+
+
+@pytest.fixture
+async def single(empty_dsn: Dsn) -> AsyncIterator[Database]:
+    """A database with one connection."""
+    async with open_database(empty_dsn, options(most=1)) as database:
+        yield database
 
 
 class MigrationFiles:

@@ -17,6 +17,9 @@ from persistence.postgres.statement import Statement
 
 LONG = 60.0
 """Seconds after which a state that has not come is a failure, also on a busy machine."""
+TASK: dict[str, Any] = {
+    "title": "Buy milk", "description": None, "status": "pending", "priority": "low", "due_date": None, "tags": [],
+}  # fmt: skip
 
 
 def statement(query: str, *columns: str) -> Statement:
@@ -47,16 +50,11 @@ def options(
 
 
 async def value_of(database: Database, query: str, **values: Any) -> Any:
-    row = await database.row(statement(query), values)
-    assert row
-    return row["value"]
+    return (await database.row(statement(query), values) or {})["value"]
 
 
 async def pid_of(database: Database) -> int:
-    row = await database.row(PID, {}, LONG)
-    assert row
-    pid: int = row["value"]
-    return pid
+    return int((await database.row(PID, {}, LONG) or {})["value"])
 
 
 async def new_user(database: Database) -> UUID:

@@ -32,23 +32,18 @@ def column(admin: Admin, expression: str) -> set[object]:
     return {value for (value,) in admin.execute(f"SELECT {expression} FROM tasks")}
 
 
-async def test_it_spreads_the_tasks_evenly_and_leaves_other_users_alone(empty: Database, admin: Admin) -> None:
-    await users.create(empty, "alice@example.com", "Alice")
-
-    assert sum(await fill(empty, 3, 8)) == 8
-
-    loads = {"load-1@example.com": 3, "load-2@example.com": 3, "load-3@example.com": 2}
-    assert counts(admin) == {"alice@example.com": 0, **loads}
-
-
-async def test_it_says_what_each_batch_added(empty: Database, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_spreads_the_tasks_evenly_in_batches_and_leaves_other_users_alone(
+    empty: Database, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bulk, "BATCH", 4)
-
+    await users.create(empty, "alice@example.com", "Alice")
+    others = {"alice@example.com": 0}
     assert await fill(empty, 2, 0) == []
-    assert counts(admin) == {"load-1@example.com": 0, "load-2@example.com": 0}
-    assert await fill(empty, 2, 10) == [4, 4, 2]
-    assert await fill(empty, 2, 18) == [4, 4]
-    assert counts(admin) == {"load-1@example.com": 9, "load-2@example.com": 9}
+    assert counts(admin) == others | {"load-1@example.com": 0, "load-2@example.com": 0}
+    assert await fill(empty, 2, 9) == [4, 4, 1]
+    assert counts(admin) == others | {"load-1@example.com": 5, "load-2@example.com": 4}
+    assert await fill(empty, 2, 17) == [4, 4]
+    assert counts(admin) == others | {"load-1@example.com": 9, "load-2@example.com": 8}
 
 
 async def test_it_makes_up_only_what_is_missing_and_takes_no_task_away(empty: Database, admin: Admin) -> None:
@@ -56,7 +51,6 @@ async def test_it_makes_up_only_what_is_missing_and_takes_no_task_away(empty: Da
     assert await fill(empty, 2, 10) == []
     assert await fill(empty, 2, 4) == []
     admin.execute("DELETE FROM tasks WHERE title = 'Task 1 of 5'")
-
     assert await fill(empty, 2, 10) == [2]
     # The shares are 3, 3, 2 and 2, and the first two users have theirs already.
     assert await fill(empty, 4, 10) == [4]
@@ -71,7 +65,6 @@ async def test_the_batches_before_it_is_stopped_stay_whole(
     await anext(filling)
     await anext(filling)
     await filling.aclose()  # type: ignore[attr-defined] # an async generator has it
-
     assert counts(admin) == {"load-1@example.com": 8}
     assert empty.pool.stats.in_use == 0
     assert sum(await fill(empty, 1, 20)) == 12
@@ -79,7 +72,6 @@ async def test_the_batches_before_it_is_stopped_stay_whole(
 
 async def test_the_tasks_are_of_every_kind_and_behave_like_any_other(empty: Database, admin: Admin) -> None:
     await fill(empty, 2, 300)
-
     assert column(admin, "status::text") == {"pending", "completed"}
     assert column(admin, "priority::text") == {"low", "medium", "high"}
     assert column(admin, "due_date IS NULL") == {True, False}
@@ -87,7 +79,6 @@ async def test_the_tasks_are_of_every_kind_and_behave_like_any_other(empty: Data
     assert column(admin, "cardinality(tags)") == {0, 1, 2, 3}
     assert column(admin, "created_at <= now()") == {True}
     assert len(column(admin, "created_at")) > 250
-
     owner = await users.find(empty, bulk.EMAIL.format(1))
     assert owner
     page = await task_lists.page(empty, owner, 500)

@@ -56,7 +56,6 @@ async def prepared(connection: Connection) -> list[str]:
 
 async def test_it_returns_rows_by_the_names_of_their_columns(connection: Connection) -> None:
     two = statement("SELECT n AS number, 'x' AS letter FROM generate_series(1, 2) AS n", "number", "letter")
-
     assert await connection.fetch(two, {}) == [{"number": 1, "letter": "x"}, {"number": 2, "letter": "x"}]
     assert await connection.fetch(statement("SELECT 1 AS value WHERE false"), {}) == []
     assert await connection.fetch(statement("CREATE TEMP TABLE notes (note text)"), {}) == []
@@ -64,7 +63,6 @@ async def test_it_returns_rows_by_the_names_of_their_columns(connection: Connect
 
 async def test_it_sends_and_receives_more_than_the_network_holds(connection: Connection) -> None:
     value = "é" * LARGE
-
     [row] = await connection.fetch(statement("SELECT repeat(cast(:value AS text), 2) AS value"), {"value": value})
     assert row["value"] == value + value
 
@@ -72,7 +70,6 @@ async def test_it_sends_and_receives_more_than_the_network_holds(connection: Con
 async def test_it_prepares_a_statement_that_is_used_often(connection: Connection) -> None:
     await use(connection, ECHO, PREPARE_AFTER)
     assert await prepared(connection) == []
-
     for value in range(3):
         # A statement that is built anew has the same text, so it is the same statement.
         again = statement("SELECT cast(:value AS int) AS value")
@@ -85,26 +82,17 @@ async def test_it_bounds_the_statements_that_it_prepares_and_counts(
 ) -> None:
     monkeypatch.setattr(connections, "COUNTED_MAX", 3)
     first, second, third = [statement(f"SELECT {number} AS value") for number in range(3)]
-
     await use(connection, ECHO, PREPARE_AFTER)
     for each in (first, second, third):
         await use(connection, each, 1)
     await use(connection, ECHO, PREPARE_AFTER)
     # The first uses were forgotten for the sake of other statements.
     assert await prepared(connection) == []
-
     monkeypatch.setattr(connections, "COUNTED_MAX", 100)
     monkeypatch.setattr(connections, "PREPARED_MAX", 2)
     for each in (first, second, third):
         await use(connection, each, PREPARE_AFTER + 1)
     assert sorted(await prepared(connection)) == [first.text, second.text]
-
-
-async def test_it_prepares_nothing_behind_a_pooler(connection: Connection) -> None:
-    connection.behind_pooler = True
-
-    await use(connection, ECHO, 2 * PREPARE_AFTER)
-    assert await prepared(connection) == []
 
 
 @pytest.mark.parametrize("query", ["SELECT * FROM nowhere", "SELECT 1 / cast(:value AS int)", "SELECT 'x'::int"])
@@ -114,7 +102,6 @@ async def test_a_failed_statement_leaves_the_connection_good(connection: Connect
             await connection.fetch(statement(query), {"value": 0})
         assert caught.value.sqlstate
         assert connection.pgconn.transaction_status == TransactionStatus.IDLE
-
     assert await connection.fetch(ONE, {}) == [{"value": 1}]
 
 
@@ -127,7 +114,6 @@ async def test_a_prepared_statement_that_is_outdated_or_gone_costs_no_error(
     read = statement("SELECT value FROM notes")
     await use(connection, read, 2 * PREPARE_AFTER)
     await connection.execute(change.encode())
-
     assert await connection.fetch(read, {}) in ([{"value": 7}], [{"value": "7"}])
     assert connection.invalidated
 
@@ -138,7 +124,6 @@ async def test_the_rollback_of_a_session_keeps_prepared_statements(connection: C
         async with connection.transaction():
             await connection.execute("SELECT 2")
             raise psycopg.Rollback
-
     assert await prepared(connection) == [ONE.text]
     assert not connection.invalidated
 
@@ -152,20 +137,10 @@ async def test_a_name_that_a_pooler_knows_already_stands_for_the_same_statement(
     other = await connect(dsn)
     # As if another client of the pooler had prepared the statement on this session.
     await other.execute(f"PREPARE {name} AS {ECHO.text}".encode())
-
     for value in range(PREPARE_AFTER + 2):
         assert await other.fetch(ECHO, {"value": value}) == [{"value": value}]
     assert not other.invalidated
     await other.close()
-
-
-async def test_a_cancelled_statement_leaves_a_connection_that_shows_it(connection: Connection) -> None:
-    running = await start(connection)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-
-    assert connection.pgconn.transaction_status == TransactionStatus.ACTIVE
 
 
 async def test_aborting_a_connection_wakes_the_caller_that_waits_and_needs_no_file(connection: Connection) -> None:
@@ -176,7 +151,6 @@ async def test_aborting_a_connection_wakes_the_caller_that_waits_and_needs_no_fi
         connection.abort()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
     with pytest.raises(psycopg.OperationalError) as caught:
         await running
     assert caught.value.sqlstate is None
@@ -192,7 +166,6 @@ async def test_the_end_of_its_server_between_two_statements_invalidates_a_connec
     # libpq reads the message while no statement is under way.
     connection.pgconn.consume_input()
     connection.pgconn.get_result()
-
     assert connection.invalidated
     for _ in range(2):
         with pytest.raises(psycopg.OperationalError):
@@ -208,21 +181,6 @@ async def test_a_statement_is_not_sent_when_the_server_ended_the_connection_afte
     connection.invalidated = True
     with pytest.raises(psycopg.errors.AdminShutdown) as refusal:
         await connection.fetch(insert, {"value": 0})
-
     assert connection.has_rolled_back(refusal.value)
     cursor = await connection.execute("SELECT count(*) FROM notes")
     assert await cursor.fetchone() == (PREPARE_AFTER,)
-
-
-async def test_a_statement_may_have_happened_unless_the_server_is_ready_or_ended_it(
-    connection: Connection, dsn: Dsn
-) -> None:
-    running = await start(connection)
-    end(dsn, connection)
-    with pytest.raises(psycopg.errors.AdminShutdown) as ended:
-        await running
-
-    assert connection.has_rolled_back(ended.value)
-    assert not connection.has_rolled_back(psycopg.OperationalError("connection lost"))
-    connection.behind_pooler = True
-    assert not connection.has_rolled_back(ended.value)

@@ -74,40 +74,12 @@ def test_it_refuses_a_task_that_breaks_a_rule(
         assert refusal.value.diag.constraint_name == f"ck_tasks_{constraint}", value
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "title = title || ' '", "description = repeat('x', 1001)", "status = 'completed'", "completed_at = now()",
-        "due_date = 'infinity'", "tags = tags || '{work,work}'::text[]", "tags = array_append(tags, NULL)",
-    ],
-    ids=lambda change: change.partition(" ")[0],
-)  # fmt: skip
-def test_it_refuses_a_change_that_breaks_a_rule(connection: psycopg.Connection, owner: UUID, change: str) -> None:
-    task = insert_task(connection, owner)
-
-    with pytest.raises(errors.CheckViolation):
-        connection.execute(f"UPDATE tasks SET {change} WHERE id = %s".encode(), [task])
-
-
-@pytest.mark.parametrize(
-    ("values", "error"),
-    [
-        ({"status": "done"}, errors.InvalidTextRepresentation),
-        ({"status": "COMPLETED", "completed_at": NOW}, errors.InvalidTextRepresentation),
-        ({"priority": "urgent"}, errors.InvalidTextRepresentation),
-        ({"priority": ""}, errors.InvalidTextRepresentation),
-        ({"id": "7"}, errors.InvalidTextRepresentation),
-        ({"user_id": ""}, errors.InvalidTextRepresentation),
-        ({"due_date": "tomorrow-ish"}, errors.InvalidDatetimeFormat),
-        ({"due_date": "2026-02-30 00:00Z"}, errors.DatetimeFieldOverflow),
-        ({"title": "milk\0"}, psycopg.DataError),
-    ],
-)
+@pytest.mark.parametrize("value", [{"status": "done"}, {"status": "COMPLETED"}, {"priority": "urgent"}, {"id": "7"}])
 def test_it_refuses_a_value_that_the_type_does_not_have(
-    connection: psycopg.Connection, owner: UUID, values: dict[str, Any], error: type[psycopg.Error]
+    connection: psycopg.Connection, owner: UUID, value: dict[str, str]
 ) -> None:
-    with pytest.raises(error):
-        insert_task(connection, owner, **values)
+    with pytest.raises(errors.InvalidTextRepresentation):
+        insert_task(connection, owner, **value)
 
 
 def test_it_refuses_a_row_without_a_value_that_it_needs(connection: psycopg.Connection, owner: UUID) -> None:
@@ -141,7 +113,6 @@ def test_it_takes_a_task_at_the_edge_of_the_rules(
 
 def test_it_fills_in_what_a_new_task_and_a_new_user_do_not_say(connection: psycopg.Connection, owner: UUID) -> None:
     insert_task(connection, owner)
-
     columns = "status, priority, tags, description, due_date, completed_at, created_at = now(), updated_at = now()"
     row = connection.execute(f"SELECT {columns} FROM tasks WHERE user_id = %s".encode(), [owner]).fetchone()
     assert row == ("pending", "medium", [], None, None, None, True, True)
@@ -172,7 +143,6 @@ def test_it_refuses_a_user_that_breaks_a_rule(
 def test_an_email_of_the_greatest_length_is_taken_once(connection: psycopg.Connection) -> None:
     email = f"{uuid4().hex:a<242}@example.com"
     insert_user(connection, email=email)
-
     with pytest.raises(errors.UniqueViolation) as refusal:
         insert_user(connection, email=email)
     assert refusal.value.diag.constraint_name == "uq_users_email"
@@ -183,7 +153,6 @@ def test_it_refuses_an_id_that_exists_but_another_owner_may_have_it(
 ) -> None:
     task = insert_task(connection, owner)
     insert_task(connection, insert_user(connection), id=task)
-
     with pytest.raises(errors.UniqueViolation) as refusal:
         insert_task(connection, owner, id=task)
     assert refusal.value.diag.constraint_name == "pk_tasks"
@@ -203,9 +172,7 @@ def test_it_deletes_the_tasks_of_a_deleted_user_and_no_others(connection: psycop
     kept = insert_task(connection, other)
     for _ in range(3):
         insert_task(connection, owner)
-
     connection.execute("DELETE FROM users WHERE id = %s", [owner])
-
     left = connection.execute("SELECT id FROM tasks WHERE user_id = ANY(%s)", [[owner, other]]).fetchall()
     assert left == [(kept,)]
 
@@ -215,7 +182,6 @@ def test_it_keeps_a_moment_whatever_its_offset_and_sorts_priorities_by_urgency(
 ) -> None:
     for priority in ("medium", "high", "low"):
         insert_task(connection, owner, priority=priority, due_date="2026-07-01 01:30+05:30")
-
     connection.execute("SET TIME ZONE 'UTC'")
     query = "SELECT priority, due_date FROM tasks WHERE user_id = %s ORDER BY priority"
     moment = datetime(2026, 6, 30, 20, tzinfo=UTC)

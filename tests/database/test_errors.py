@@ -1,7 +1,6 @@
 """The failures of a database: the reason that a caller gets for each, and what it may do about it."""
 
 import asyncio
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -22,7 +21,7 @@ from persistence.postgres.errors import (
     UniqueViolated,
     translate,
 )
-from tests.database.helpers import FOREVER, SLEEP, Admin, options, pid_of, statement, value_of
+from tests.database.helpers import FOREVER, SLEEP, Admin, options, pid_of, statement
 
 
 async def failures(database: Database, query: str, **values: object) -> list[BaseException]:
@@ -68,7 +67,6 @@ async def test_a_value_that_cannot_be_stored_is_told_from_a_failure(
     database: Database, expression: str, value: object
 ) -> None:
     alone, in_session = await failures(database, f"SELECT {expression} AS value", value=value)
-
     assert type(alone) is InvalidValue
     # A session leaves Python's own error as it is.
     assert type(in_session) is (UnicodeEncodeError if value == "\ud800" else InvalidValue)
@@ -82,50 +80,13 @@ async def test_a_mistake_in_sql_stays_what_it_is_and_shows_no_parameter(database
     assert await pid_of(database)
 
 
-async def test_a_statement_that_an_operator_cancels_is_unavailable(empty_dsn: Dsn, admin: Admin) -> None:
-    async with open_database(empty_dsn, options()) as database:
-        running = asyncio.create_task(database.rows(SLEEP, FOREVER))
-        admin.execute("SELECT pg_cancel_backend(%s)", await admin.waiting())
-        with pytest.raises(Unavailable) as failure:
-            await running
-
-        assert type(failure.value) is Unavailable
-        assert database.pool.stats.in_use == 0
-
-
-async def test_the_loser_of_a_deadlock_between_sessions_may_try_again(
-    database: Database, alice: UUID, bob: UUID
-) -> None:
-    barrier = asyncio.Barrier(2)
-    touch = text("UPDATE users SET name = 'x' WHERE id = :id")
-
-    async def lock(first: UUID, second: UUID) -> None:
-        async with database.session() as session:
-            connection = await session.connection()
-            await connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
-            await connection.execute(touch, {"id": first})
-            await barrier.wait()
-            await connection.execute(touch, {"id": second})
-
-    results = await asyncio.gather(lock(alice, bob), lock(bob, alice), return_exceptions=True)
-
-    [loser] = [result for result in results if result is not None]
-    assert type(loser) is Unavailable
-    assert isinstance(loser.__cause__, errors.DeadlockDetected)
-
-
-async def test_a_session_that_fails_to_serialize_may_try_again(database: Database, alice: UUID) -> None:
-    async def be_overtaken() -> None:
-        async with database.session() as session:
-            connection = await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            await connection.execute(text("SELECT 1"))
-            await value_of(database, "UPDATE users SET name = 'x' WHERE id = :id RETURNING id AS value", id=alice)
-            await connection.execute(text("UPDATE users SET name = 'y' WHERE id = :id"), {"id": alice})
-
+async def test_a_statement_that_an_operator_cancels_is_unavailable(single: Database, admin: Admin) -> None:
+    running = asyncio.create_task(single.rows(SLEEP, FOREVER))
+    admin.execute("SELECT pg_cancel_backend(%s)", await admin.waiting())
     with pytest.raises(Unavailable) as failure:
-        await be_overtaken()
-
-    assert isinstance(failure.value.__cause__, errors.SerializationFailure)
+        await running
+    assert type(failure.value) is Unavailable
+    assert single.pool.stats.in_use == 0
 
 
 @pytest.mark.parametrize(
@@ -144,7 +105,6 @@ def test_errors_are_told_apart_by_sqlstate(states: str, expected: type[Exception
     for state in states.split():
         error = errors.lookup(state)("hunter2")
         translated = translate(error, nothing_happened=True)
-
         assert type(translated) is (expected or type(error)), state
         assert expected is None or "hunter2" not in str(translated)
 
@@ -153,7 +113,6 @@ def test_an_error_without_a_code_is_judged_by_its_kind() -> None:
     lost = psycopg.OperationalError("consuming input failed: hunter2")
     nul = psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
     misuse = psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed")
-
     assert type(translate(lost, nothing_happened=True)) is Unavailable
     assert type(translate(lost, nothing_happened=False)) is OutcomeUnknown
     assert type(translate(nul, nothing_happened=True)) is InvalidValue

@@ -34,14 +34,10 @@ async def test_it_opens_one_connection_at_once_and_the_minimum_in_the_background
         assert len(admin.pids()) == 3
 
 
-@pytest.mark.parametrize("callers", [50, 200])
-async def test_many_callers_at_once_share_a_few_connections(empty_dsn: Dsn, admin: Admin, callers: int) -> None:
-    sizes = set()
-
-    async def watch() -> None:
-        while True:
-            sizes.update({len(admin.pids()), database.pool.stats.size})
-            await asyncio.sleep(0.002)
+async def test_many_callers_at_once_share_a_few_connections_and_steady_load_opens_no_more(
+    empty_dsn: Dsn, admin: Admin
+) -> None:
+    sizes = set[int]()
 
     async def use(number: int) -> None:
         if number % 3:
@@ -50,97 +46,74 @@ async def test_many_callers_at_once_share_a_few_connections(empty_dsn: Dsn, admi
             async with database.session() as session:
                 await session.connection()
                 await asyncio.sleep(0.002)
+        sizes.update({len(admin.pids()), database.pool.stats.size})
 
     async with open_database(empty_dsn, options(most=4)) as database:
-        watching = asyncio.create_task(watch())
-        await asyncio.gather(*(use(number) for number in range(callers)))
-        watching.cancel()
-
+        await asyncio.gather(*(use(number) for number in range(200)))
         assert max(sizes) == 4
         # The last one may still be on its way, when the others were quick enough without it.
         await eventually(lambda: database.pool.stats == PoolStats(size=4, idle=4, in_use=0, waiting=0))
+        opened = admin.pids()
+        for _ in range(3):
+            await asyncio.gather(*(use(number) for number in range(50)))
+        assert admin.pids() == opened
 
 
-async def test_steady_load_opens_no_connection(empty_dsn: Dsn, admin: Admin) -> None:
-    async def use() -> None:
-        for _ in range(10):
-            await database.rows(SLEEP, {"seconds": 0.0005})
-
-    async with open_database(empty_dsn, options(least=5, most=20)) as database:
-        opened_at_first = await hold_at_once(database, 20)
-        # What a burst has opened is kept for the next.
-        await asyncio.gather(*(use() for _ in range(64)))
-
-        assert admin.pids() == opened_at_first
-
-
-async def test_callers_are_served_in_the_order_of_their_coming(empty_dsn: Dsn) -> None:
+async def test_callers_are_served_in_the_order_of_their_coming(single: Database) -> None:
     served: list[int] = []
 
     async def use(number: int) -> None:
-        connection = await database.pool.check_out()
+        connection = await single.pool.check_out()
         served.append(number)
-        database.pool.check_in(connection)
+        single.pool.check_in(connection)
 
-    async with open_database(empty_dsn, options(most=1)) as database:
-        held = await database.pool.check_out()
-        waiting = [asyncio.create_task(use(number)) for number in range(30)]
-        await eventually(lambda: database.pool.stats.waiting == 30)
-        database.pool.check_in(held)
-        # The connection is back, but it is for the first caller in the queue, which has not run yet.
-        await asyncio.gather(use(30), *waiting)
+    held = await single.pool.check_out()
+    waiting = [asyncio.create_task(use(number)) for number in range(30)]
+    await eventually(lambda: single.pool.stats.waiting == 30)
+    single.pool.check_in(held)
+    # The connection is back, but it is for the first caller in the queue, which has not run yet.
+    await asyncio.gather(use(30), *waiting)
 
     assert served == list(range(31))
 
 
-async def test_a_caller_hears_when_its_wait_is_over_that_all_connections_are_busy(empty_dsn: Dsn) -> None:
-    async with open_database(empty_dsn, options(most=1, timeout=0.1)) as database:
+@pytest.mark.parametrize(("limit", "asked"), [(3600, 0.1), (0.1, 3600), (0.1, None)])
+async def test_a_caller_hears_when_its_wait_is_over_that_all_connections_are_busy(
+    empty_dsn: Dsn, limit: float, asked: float | None
+) -> None:
+    async with open_database(empty_dsn, options(most=1, timeout=limit)) as database:
         held = await database.pool.check_out()
         with pytest.raises(PoolTimeout):
-            await database.rows(PID, {})
-        with pytest.raises(PoolTimeout):
-            async with database.session() as session:
-                await session.connection()
-
+            await database.pool.check_out(asked)
         assert database.pool.stats == PoolStats(size=1, idle=0, in_use=1, waiting=0)
         database.pool.check_in(held)
         assert await pid_of(database)
 
 
-@pytest.mark.parametrize(("limit", "asked"), [(3600, 0.1), (0.1, 3600)])
-async def test_a_caller_may_wait_less_than_the_limit_but_not_more(empty_dsn: Dsn, limit: float, asked: float) -> None:
-    async with open_database(empty_dsn, options(most=1, timeout=limit)) as database:
-        held = await database.pool.check_out()
-        with pytest.raises(PoolTimeout):
-            await database.pool.check_out(asked)
-        database.pool.check_in(held)
-
-
 async def test_a_caller_is_refused_at_once_when_the_queue_is_too_long(
-    empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+    single: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     monkeypatch.setattr(wait_queue, "monotonic", lambda: now)
-    async with open_database(empty_dsn, options(most=1)) as database:
-        held = await database.pool.check_out()
-        waiting = [asyncio.create_task(database.pool.check_out(60)) for _ in range(20)]
-        await eventually(lambda: database.pool.stats.waiting == 20)
-        now = 0.3
-        database.pool.check_in(held)
-        held = await waiting.pop(0)
-        # One caller is served in 0.3 s, and a caller with 0.5 s should wait for no more than half of them.
-        with pytest.raises(PoolTimeout):
-            # The first step raises, so the caller does not wait to hear this.
-            database.pool.check_out(0.5).send(None)
-        # A caller with more time joins, because a crowd that came at once has yet to be served.
-        waiting.append(asyncio.create_task(database.pool.check_out(20)))
-        await eventually(lambda: database.pool.stats.waiting == 20)
+    held = await single.pool.check_out()
+    waiting = [asyncio.create_task(single.pool.check_out(60)) for _ in range(20)]
+    await eventually(lambda: single.pool.stats.waiting == 20)
+    now = 0.3
+    single.pool.check_in(held)
+    held = await waiting.pop(0)
+    # One caller is served in 0.3 s, and a caller with 0.5 s should wait for no more than half of them.
+    with pytest.raises(PoolTimeout):
+        # The first step raises, so the caller does not wait to hear this.
+        single.pool.check_out(0.5).send(None)
+    # A caller with more time joins, because a crowd that came at once has yet to be served.
+    waiting.append(asyncio.create_task(single.pool.check_out(20)))
+    await eventually(lambda: single.pool.stats.waiting == 20)
 
-        for task in waiting:
-            database.pool.check_in(held)
-            held = await task
-        database.pool.check_in(held)
-        assert await database.rows(PID, {}, timeout=0.5)
+    for task in waiting:
+        single.pool.check_in(held)
+        held = await task
+    single.pool.check_in(held)
+    assert await single.rows(PID, {}, timeout=0.5)
 
 
 async def test_callers_cancelled_at_any_moment_leak_nothing(empty_dsn: Dsn, admin: Admin) -> None:
@@ -179,57 +152,48 @@ async def test_callers_cancelled_at_any_moment_leak_nothing(empty_dsn: Dsn, admi
         assert database.pool.stats.waiting == 0
 
 
-async def test_the_connection_of_a_caller_that_is_cancelled_goes_to_the_next(empty_dsn: Dsn) -> None:
-    async with open_database(empty_dsn, options(most=1)) as database:
-        held = await database.pool.check_out()
-        first = asyncio.create_task(database.pool.check_out())
-        second = asyncio.create_task(database.pool.check_out())
-        await eventually(lambda: database.pool.stats.waiting == 2)
-        database.pool.check_in(held)
-        first.cancel()
-
-        assert await second is held
-        assert first.cancelled()
-        database.pool.check_in(held)
-        assert database.pool.stats == PoolStats(size=1, idle=1, in_use=0, waiting=0)
+async def test_the_connection_of_a_caller_that_is_cancelled_goes_to_the_next(single: Database) -> None:
+    held = await single.pool.check_out()
+    first = asyncio.create_task(single.pool.check_out())
+    second = asyncio.create_task(single.pool.check_out())
+    await eventually(lambda: single.pool.stats.waiting == 2)
+    single.pool.check_in(held)
+    first.cancel()
+    assert await second is held
+    assert first.cancelled()
+    single.pool.check_in(held)
+    assert single.pool.stats == PoolStats(size=1, idle=1, in_use=0, waiting=0)
 
 
 async def test_a_caller_cancelled_while_its_connection_is_checked_gives_it_back(
-    empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+    single: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", -1.0)
-    async with open_database(empty_dsn, options(most=1)) as database:
-        for turns in range(6):
-            task = asyncio.create_task(database.pool.check_out())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                database.pool.check_in(await task)
-        assert await pid_of(database)
-        assert database.pool.stats.in_use == 0
+    for turns in range(6):
+        task = asyncio.create_task(single.pool.check_out())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            single.pool.check_in(await task)
+    assert await pid_of(single)
+    assert single.pool.stats.in_use == 0
 
 
-async def test_closing_ends_the_running_statement_and_the_wait_of_every_caller(empty_dsn: Dsn) -> None:
+async def test_closing_ends_the_running_statement_and_the_wait_of_every_caller(empty_dsn: Dsn, admin: Admin) -> None:
     async with open_database(empty_dsn, options(most=1)) as database:
         running = asyncio.create_task(database.rows(SLEEP, FOREVER))
         await eventually(lambda: database.pool.stats.in_use == 1)
         waiting = asyncio.create_task(database.rows(PID, {}))
         await eventually(lambda: database.pool.stats.waiting == 1)
-
-    for task in (running, waiting):
+    for late in (running, waiting, database.rows(PID, {})):
         with pytest.raises(Unavailable):
-            await task
-    with pytest.raises(Unavailable):
-        await database.rows(PID, {})
+            await late
     assert database.pool.stats == PoolStats(size=0, idle=0, in_use=0, waiting=0)
-
-
-async def test_closing_waits_for_connections_that_are_being_opened(empty_dsn: Dsn, admin: Admin) -> None:
-    for _ in range(5):
-        async with open_database(empty_dsn, options(least=8, most=8)):
-            pass
-    await eventually(lambda: not admin.pids())
+    async with open_database(empty_dsn, options(least=8, most=8)):
+        # Closing waits for the connections that are being opened.
+        pass
+    await eventually(lambda: not admin.pids("state = 'idle'"))
 
 
 async def test_a_server_that_gives_no_more_connections_is_shared_without_an_error(

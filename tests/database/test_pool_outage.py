@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -59,17 +60,6 @@ async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when
         assert database.pool.stats == PoolStats(size=4, idle=4, in_use=0, waiting=0)
 
 
-async def test_a_pool_can_open_without_a_database_and_finds_it_when_it_comes(postgres: PostgresServer) -> None:
-    await asyncio.to_thread(postgres.stop)
-    async with open_database(postgres.dsn, options(), in_background=True) as database:
-        with pytest.raises(Unavailable):
-            await database.rows(PID, {})
-        assert database.pool.is_lost
-        await asyncio.to_thread(postgres.start)
-        await eventually(lambda: database.pool.stats.idle > 0)
-        assert await pid_of(database)
-
-
 async def test_rotated_credentials_fail_callers_until_they_are_right_again(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,34 +93,25 @@ async def test_a_frozen_database_costs_each_caller_its_deadline_and_the_pool_is_
             results = await asyncio.gather(*(database.rows(PID, {}, 0.5) for _ in range(24)), return_exceptions=True)
             assert {type(result) for result in results} <= {DeadlineExceeded, PoolTimeout}
             assert (database.pool.stats.in_use, database.pool.stats.waiting) == (0, 0)
-
         await eventually(lambda: database.pool.stats == PoolStats(size=4, idle=4, in_use=0, waiting=0))
         assert len(await hold_at_once(database, 4)) == 4
 
 
-async def test_the_check_of_an_idle_connection_does_not_outlast_the_deadline(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+async def test_the_check_of_an_idle_connection_is_not_repeated_for_each_and_does_not_outlast_the_deadline(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", -1.0)
-    monkeypatch.setattr(pool, "CHECK_TIMEOUT", 3600.0)
-    async with open_database(postgres.dsn, options()) as database, frozen(postgres):
-        with pytest.raises(Unavailable):
-            await database.rows(PID, {}, timeout=0.3)
-
-
-async def test_a_check_that_takes_too_long_condemns_the_other_idle_connections(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", -1.0)
-    monkeypatch.setattr(pool, "CHECK_TIMEOUT", 0.2)
     async with open_database(postgres.dsn, options(least=4, most=4)) as database:
-        await eventually(lambda: database.pool.stats.idle == 4)
-        async with frozen(postgres):
-            with pytest.raises(Unavailable):
-                await database.rows(PID, {}, timeout=1)
-            # Each would take as long to say so.
-            assert database.pool.stats.idle == 0
-        await eventually(lambda: database.pool.stats.idle == 4)
+        for check_timeout, timeout in ((0.2, 2.0), (3600.0, 0.3)):
+            monkeypatch.setattr(pool, "CHECK_TIMEOUT", check_timeout)
+            await eventually(lambda: database.pool.stats.idle == 4)
+            async with frozen(postgres):
+                with pytest.raises(Unavailable):
+                    await database.rows(PID, {}, timeout)
+            if check_timeout < 1:
+                # A check that takes too long condemns the others, which have been idle for longer.
+                assert caplog.text.count("Discarding a connection") == 1
 
 
 async def test_a_check_that_succeeds_in_the_moment_of_its_timeout_yields_no_aborted_connection(

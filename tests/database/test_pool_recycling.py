@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from persistence.postgres import pool
 from persistence.postgres.connection import Connection
-from persistence.postgres.database import LIFETIME_JITTER, open_database
+from persistence.postgres.database import LIFETIME_JITTER, Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import PID, SLEEP, Admin, eventually, options, pid_of
 from tests.database.test_pool import hold_at_once
@@ -26,7 +26,6 @@ async def test_a_connection_that_ended_while_idle_is_replaced_and_no_statement_f
         async with database.session() as session:
             assert (await (await session.connection()).execute(text("SELECT 1"))).scalar() == 1
         after = await hold_at_once(database, 4)
-
         assert before.isdisjoint(after)
         await eventually(lambda: admin.pids() == after)
         assert database.pool.stats.size == 4
@@ -69,7 +68,6 @@ async def test_connections_opened_together_do_not_expire_together(empty_dsn: Dsn
         lifetimes = [connection.expires_at - connection.opened_at for connection in held]
         for connection in held:
             database.pool.check_in(connection)
-
     assert min(lifetimes) > 1000 * (1 - LIFETIME_JITTER) - 1
     assert max(lifetimes) < 1000 + 1
     assert max(lifetimes) - min(lifetimes) > 1
@@ -88,46 +86,35 @@ async def test_spare_connections_are_closed_down_to_the_minimum(
         assert admin.pids() == needed
 
 
-async def begin(connection: Connection) -> None:
-    await connection.execute("BEGIN")
-    await connection.execute("SELECT 1")
-
-
 async def fail_in_a_transaction(connection: Connection) -> None:
     await connection.execute("BEGIN")
     with contextlib.suppress(psycopg.errors.DivisionByZero):
         await connection.execute("SELECT 1 / 0")
 
 
-async def leave_autocommit(connection: Connection) -> None:
-    await connection.set_autocommit(False)
-
-
-async def send_and_not_wait(connection: Connection) -> None:
-    connection.pgconn.send_query(b"SELECT pg_sleep(3600)")
-
-
 async def expire(connection: Connection) -> None:
     connection.expires_at = 0.0
 
 
-async def abort(connection: Connection) -> None:
-    connection.abort()
-
-
-SPOILERS = (begin, fail_in_a_transaction, leave_autocommit, send_and_not_wait, expire, abort)
-
-
-@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda connection: connection.execute("BEGIN"),
+        fail_in_a_transaction,
+        lambda connection: connection.set_autocommit(False),
+        lambda connection: asyncio.to_thread(connection.pgconn.send_query, b"SELECT pg_sleep(3600)"),
+        lambda connection: asyncio.to_thread(connection.abort),
+        expire,
+    ],
+    ids=["in a transaction", "in a failed one", "without autocommit", "in a statement", "aborted", "expired"],
+)
 async def test_a_connection_that_comes_back_unfit_is_not_used_again(
-    empty_dsn: Dsn, spoil: Callable[[Connection], Awaitable[None]]
+    single: Database, spoil: Callable[[Connection], Awaitable[None]]
 ) -> None:
-    async with open_database(empty_dsn, options(most=1)) as database:
-        connection = await database.pool.check_out()
-        pid = connection.info.backend_pid
-        await spoil(connection)
-        database.pool.check_in(connection)
-
-        assert connection.closed
-        assert await pid_of(database) != pid
-        assert database.pool.stats.size == 1
+    connection = await single.pool.check_out()
+    pid = connection.info.backend_pid
+    await spoil(connection)
+    single.pool.check_in(connection)
+    assert connection.closed
+    assert await pid_of(single) != pid
+    assert single.pool.stats.size == 1

@@ -96,7 +96,6 @@ def test_it_migrates_to_exactly_what_the_models_declare(declared: Schema, migrat
 def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema) -> None:
     kinds = {name.partition(" ")[0] for name in declared}
     tables = {f"relation {table}" for table in Task.metadata.tables}
-
     assert kinds == {"relation", "column", "constraint", "index", "enum", "function"}
     assert tables == {name for name in declared if declared[name].startswith("r ")}
 
@@ -104,13 +103,11 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
 @pytest.mark.parametrize(
     ("alteration", "reported"),
     [
-        ("ALTER TABLE tasks DROP CONSTRAINT ck_tasks_title_length", "constraint tasks.ck_tasks_title_length"),
         (("ALTER TABLE tasks DROP CONSTRAINT ck_tasks_title_length, ADD CONSTRAINT ck_tasks_title_length"
          " CHECK (char_length(title) BETWEEN 1 AND 201)"), "constraint tasks.ck_tasks_title_length"),
         (("ALTER TABLE users DROP CONSTRAINT ck_users_email_length, ADD CONSTRAINT ck_users_email_length"
          " CHECK (char_length(email) <= 254) NOT VALID"), "constraint users.ck_users_email_length"),
         ("ALTER TABLE tasks ADD CHECK (title <> 'no')", "constraint tasks.tasks_title_check"),
-        ("ALTER TYPE task_priority ADD VALUE 'urgent'", "enum task_priority"),
         ("ALTER TYPE task_priority RENAME VALUE 'low' TO 'lowest'", "enum task_priority"),
         ("UPDATE pg_enum SET enumsortorder = -enumsortorder", "enum task_status"),
         ("ALTER TABLE tasks ALTER priority SET DEFAULT 'low'", "column tasks.priority"),
@@ -122,16 +119,13 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
         ('ALTER TABLE users ALTER email TYPE text COLLATE "C"', "column users.email"),
         ("ALTER TABLE users ADD number bigint GENERATED ALWAYS AS IDENTITY", "column users.number"),
         ("ALTER TABLE tasks DROP due_date", "column tasks.due_date"),
-        ("DROP INDEX ix_tasks_newest", "index ix_tasks_newest"),
         ("DROP INDEX ix_tasks_newest; CREATE INDEX ix_tasks_newest ON tasks (user_id, created_at, id DESC)",
          "index ix_tasks_newest"),
-        ("DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks (tags)", "index ix_tasks_tags"),
         ("DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks USING gin (tags) WHERE tags <> '{}'",
          "index ix_tasks_tags"),
         (("ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_users, ADD CONSTRAINT fk_tasks_user_id_users"
          " FOREIGN KEY (user_id) REFERENCES users"), "constraint tasks.fk_tasks_user_id_users"),
         ("ALTER TABLE users DROP CONSTRAINT uq_users_email", "constraint users.uq_users_email"),
-        ("ALTER TABLE tasks DROP CONSTRAINT pk_tasks", "constraint tasks.pk_tasks"),
         ("ALTER TABLE tasks RENAME CONSTRAINT pk_tasks TO tasks_pkey", "constraint tasks.tasks_pkey"),
         (("CREATE OR REPLACE FUNCTION valid_tags(tags text[]) RETURNS boolean"
          " LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true"), "function valid_tags(text[])"),
@@ -147,5 +141,4 @@ def test_it_notices_a_difference(
     declared: Schema, migrated: psycopg.Connection, alteration: str, reported: str
 ) -> None:
     migrated.execute(alteration.encode())
-
     assert f"{reported}: " in "\n".join(differences(declared, describe(migrated)))

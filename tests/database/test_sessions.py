@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,6 +17,12 @@ from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import ConstraintViolated, ForeignKeyViolated, Unavailable
 from tests.database.helpers import Admin, eventually, options, pid_of, value_of
+
+
+@pytest.fixture
+async def database(dsn: Dsn) -> AsyncIterator[Database]:
+    async with open_database(dsn, options(most=5)) as database:
+        yield database
 
 
 class ChangedMyMind(Exception):
@@ -51,57 +58,35 @@ async def write(database: Database, *tasks: Task, then: BaseException | None = N
 async def test_a_session_commits_on_success_and_its_objects_stay_readable(database: Database, alice: UUID) -> None:
     task = Task(user_id=alice, title="one")
     await write(database, task, Task(user_id=alice, title="two"))
-
     assert (task.title, task.priority, task.tags) == ("one", "medium", [])
     assert await titles_of(database, alice) == ["one", "two"]
 
 
 @pytest.mark.parametrize("error", [ChangedMyMind, asyncio.CancelledError])
 async def test_a_session_rolls_everything_back_on_an_error_and_checks_its_connection_in(
-    dsn: Dsn, alice: UUID, error: type[BaseException]
+    database: Database, alice: UUID, error: type[BaseException]
 ) -> None:
-    async with open_database(dsn, options()) as database:
-        with pytest.raises(error):
-            await write(database, Task(user_id=alice, title="one"), then=error())
+    with pytest.raises(error):
+        await write(database, Task(user_id=alice, title="one"), then=error())
+    assert database.pool.stats.in_use == 0
+    assert await titles_of(database, alice) == []
 
+
+async def test_a_session_rolls_back_when_the_commit_itself_is_refused(database: Database, alice: UUID) -> None:
+    with pytest.raises(ConstraintViolated, match="ck_tasks_title_length"):
+        await write(database, Task(user_id=alice, title="fine"), Task(user_id=alice, title=""))
+    with pytest.raises(ForeignKeyViolated):
+        await write(database, Task(user_id=uuid4(), title="Of no user"))
+    assert database.pool.stats.in_use == 0
+    assert await titles_of(database, alice) == []
+
+
+async def test_a_session_takes_a_connection_with_its_first_statement(database: Database) -> None:
+    async with database.session() as session:
         assert database.pool.stats.in_use == 0
-        assert await titles_of(database, alice) == []
-
-
-async def test_a_session_rolls_back_when_the_commit_itself_is_refused(dsn: Dsn, alice: UUID) -> None:
-    async with open_database(dsn, options()) as database:
-        with pytest.raises(ConstraintViolated, match="ck_tasks_title_length"):
-            await write(database, Task(user_id=alice, title="fine"), Task(user_id=alice, title=""))
-        with pytest.raises(ForeignKeyViolated):
-            await write(database, Task(user_id=uuid4(), title="Of no user"))
-
-        assert database.pool.stats.in_use == 0
-        assert await titles_of(database, alice) == []
-
-
-async def test_a_session_takes_a_connection_with_its_first_statement(dsn: Dsn) -> None:
-    async with open_database(dsn, options()) as database:
-        async with database.session() as session:
-            assert database.pool.stats.in_use == 0
-            await session.exec(select(User.id))
-            assert database.pool.stats.in_use == 1
-        assert database.pool.stats.in_use == 0
-
-
-async def test_each_caller_gets_a_session_and_a_transaction_of_its_own(database: Database) -> None:
-    barrier = asyncio.Barrier(5)
-
-    async def use() -> tuple[AsyncSession, object]:
-        async with database.session() as session:
-            transaction = await execute(session, "SELECT pg_current_xact_id()::text")
-            # All are open at the same time, so that none can have got what another one checked in.
-            await barrier.wait()
-            return session, transaction
-
-    results = await asyncio.gather(*(use() for _ in range(5)))
-
-    assert len({id(session) for session, _ in results}) == 5
-    assert len({transaction for _, transaction in results}) == 5
+        await session.exec(select(User.id))
+        assert database.pool.stats.in_use == 1
+    assert database.pool.stats.in_use == 0
 
 
 @pytest.mark.parametrize("fails", [False, True])

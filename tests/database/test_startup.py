@@ -55,7 +55,6 @@ def warnings(log: pytest.LogCaptureFixture) -> list[str]:
 
 async def test_development_fails_at_once_and_says_what_to_do(refusing: Dsn, log: pytest.LogCaptureFixture) -> None:
     message = await fail(refusing, **RETRY | {"retry": False})
-
     assert message.startswith(f"No connection to the database {refusing}: ")
     assert "Connection refused" in message
     assert "No server listens there" in message
@@ -88,7 +87,6 @@ async def test_production_retries_five_times_and_logs_each(refusing: Dsn, log: p
 def test_all_attempts_stay_within_thirty_seconds() -> None:
     delays = [min(startup.FIRST_DELAY * 2**retry, startup.LONGEST_DELAY) for retry in range(startup.RETRIES)]
     waiting = sum(delays) * (1 + startup.JITTER)
-
     assert startup.RETRIES == 5
     assert all(later >= earlier for earlier, later in pairwise(delays))
     assert waiting + (startup.RETRIES + 1) * startup.ATTEMPT_TIMEOUT < 30
@@ -99,7 +97,6 @@ async def test_an_attempt_on_a_silent_server_times_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(startup, "ATTEMPT_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         message = await fail(Dsn.parse(f"postgresql://alice@127.0.0.1:{listener.getsockname()[1]}/todo"), **RETRY)
-
     assert "after 6 attempts: the connection timed out. Nothing answered in time" in message
 
 
@@ -126,16 +123,6 @@ async def test_production_starts_when_the_database_comes_up_meanwhile(
 
     assert len(warnings(log)) == 2
     assert f"Connected to the database {migrated_dsn}." in log.messages
-
-
-@pytest.mark.parametrize("retry", [True, False])
-async def test_it_starts_without_a_warning_when_all_is_well(
-    dsn: Dsn, log: pytest.LogCaptureFixture, retry: bool
-) -> None:
-    async with start(dsn, **MIGRATE | {"retry": retry}) as database:
-        assert database.pool.stats.in_use == 0
-
-    assert warnings(log) == []
 
 
 @pytest.mark.slow
@@ -168,20 +155,25 @@ async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
     assert await start_at("0999") == []
 
 
-async def test_it_migrates_when_told_to_and_names_each_step(empty_dsn: Dsn, log: pytest.LogCaptureFixture) -> None:
-    async with start(empty_dsn, **MIGRATE) as database:
-        assert await migrator.applied_revision(database, 60) == migrator.head()
-
-    assert warnings(log) == []
-    for revision, description in migrator.revisions().items():
-        assert f"Migrated to {revision} ({description})" in log.text
+@pytest.mark.parametrize("retry", [True, False])
+async def test_it_migrates_when_told_to_and_names_each_step(
+    empty_dsn: Dsn, log: pytest.LogCaptureFixture, retry: bool
+) -> None:
+    for steps in (migrator.revisions().items(), ()):
+        log.clear()
+        async with start(empty_dsn, **MIGRATE | {"retry": retry}) as database:
+            assert await migrator.applied_revision(database, 60) == migrator.head()
+            assert database.pool.stats.in_use == 0
+        assert warnings(log) == []
+        assert [line.partition(" in ")[0] for line in log.messages if line.startswith("Migrated")] == [
+            f"Migrated to {revision} ({description})" for revision, description in steps
+        ]
 
 
 async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 1)
     with migrator.locked_connection(empty_dsn):
         message = await fail(empty_dsn, **MIGRATE)
-
     assert "cannot be migrated" in message
     assert migrator.current(empty_dsn) is None
 
@@ -210,7 +202,6 @@ async def test_a_replacement_serves_what_it_can_until_the_database_is_back(
         assert any("cannot be migrated or asked" in warning for warning in warnings(log))
         with pytest.raises(Unavailable):
             await value_of(database, "SELECT 1 AS value")
-
         await asyncio.to_thread(postgres.start)
         await eventually(lambda: database.pool.stats.idle > 0)
         assert await migrator.applied_revision(database, 60) == migrator.head()

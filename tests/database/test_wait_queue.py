@@ -29,7 +29,6 @@ async def test_it_serves_in_the_order_of_coming_and_passes_over_callers_that_hav
     first, second, third, fourth = [queue.join() for _ in range(4)]
     second.cancel()
     queue.leave(third)
-
     assert len(queue) == 2
     assert [queue.next() for _ in range(3)] == [first, fourth, None]
 
@@ -40,34 +39,20 @@ async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(c
         queue.note_use(5)
     late, early, unlimited = queue.join(20), queue.join(600), queue.join()
     clock.now = 15.0
-
-    assert queue.next() is early
-    assert queue.next() is unlimited
+    assert [queue.next(), queue.next()] == [early, unlimited]
     with pytest.raises(PoolTimeout):
         late.result()
 
 
-async def test_a_caller_that_has_not_waited_for_half_of_its_time_is_served_however_long_statements_take(
-    clock: Clock,
+@pytest.mark.parametrize(("usual", "stall", "wait"), [(50, 50, 29.0), (0.002, 400, 59.0)])
+async def test_a_caller_is_served_in_the_first_half_of_its_time_or_if_only_a_stall_took_long(
+    clock: Clock, usual: float, stall: float, wait: float
 ) -> None:
     queue = WaitQueue()
-    for _ in range(300):
-        queue.note_use(50)
+    for seconds in (*[usual] * 300, *[stall] * 20):
+        queue.note_use(seconds)
     caller = queue.join(60)
-    clock.now = 29.0
-
-    assert queue.next() is caller
-
-
-async def test_a_stall_says_nothing_about_how_long_statements_usually_take(clock: Clock) -> None:
-    queue = WaitQueue()
-    for _ in range(200):
-        queue.note_use(0.002)
-    for _ in range(20):
-        queue.note_use(400)
-    caller = queue.join(20)
-    clock.now = 19.0
-
+    clock.now = wait
     assert queue.next() is caller
 
 
@@ -95,9 +80,7 @@ async def test_the_end_of_the_queue_ends_every_wait() -> None:
     queue = WaitQueue()
     waiting, cancelled = queue.join(), queue.join()
     cancelled.cancel()
-
     queue.fail_all("The end.")
-
     with pytest.raises(Exception, match=r"^The end\.$"):
         await asyncio.wait_for(waiting, None)
     assert len(queue) == 0

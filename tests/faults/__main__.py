@@ -16,7 +16,7 @@ from tests.faults.matrix import SCENARIOS, Result, Run, Scenario, Skipped
 from tests.faults.report import Report, summary
 
 MARKS = ("<!-- begin matrix -->", "<!-- end matrix -->")
-LIMIT, QUICK_LIMIT = 3600.0, 120.0
+LIMIT, QUICK_LIMIT = 3600.0, 300.0
 """Seconds after which a scenario that hangs has failed."""
 
 

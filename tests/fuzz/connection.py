@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.write(piece)
 
-    async def answer(self, patience: float, *, without_body: bool = False) -> Answer | None:
+    async def answer(self, timeout: float, *, without_body: bool = False) -> Answer | None:
         """The next final answer, or None at the end. Raises `TimeoutError` when nothing comes for so long."""
         while True:
             answer = self._reader.next(without_body=without_body)
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
                 return None
             if answer is None:
                 self._news = asyncio.get_running_loop().create_future()
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout):
                     await self._news
 
     def end(self) -> None:

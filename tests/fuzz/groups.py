@@ -30,7 +30,6 @@ class Case:
 
 @dataclass(frozen=True)
 class Group:
-    seed: int
     number: int
     cases: tuple[Case, ...]
     cuts: tuple[int, ...]
@@ -61,7 +60,7 @@ def group(grammar: Grammar, seed: int, number: int) -> Group:
         cases = tuple(case for case in cases if not case.is_head)
     size = sum(len(case.data) for case in cases)
     cuts = random.choice((1, 3)) if size > 1 and random.random() < 0.05 else 0
-    return Group(seed, number, cases, tuple(sorted({random.randrange(1, size) for _ in range(cuts)})))
+    return Group(number, cases, tuple(sorted({random.randrange(1, size) for _ in range(cuts)})))
 
 
 def _case(grammar: Grammar, random: Random) -> Case:

@@ -123,16 +123,12 @@ def bend_body(message: Message, random: Random) -> None:
 
 
 def chunks_of(body: bytes, random: Random) -> list[bytes]:
-    chunks = []
+    chunks: list[bytes] = []
     while body:
-        size = random.choice((1, 7, 100, 5000, len(body)))
+        size = random.choice((1, 7, 100, 5000, len(body))) if len(chunks) < 50 else len(body)
         part, body = body[:size], body[size:]
         form = random.choice((b"%x", b"%X", b"%04x"))
         chunks.append(form % len(part) + random.choice((b"", b"", b"", b";a=b", b';a="b"')) + b"\r\n" + part + b"\r\n")
-        if len(chunks) > 50:
-            size = len(body)
-            chunks.append(b"%x\r\n%b\r\n" % (size, body) if size else b"")
-            break
     return [*chunks, b"0\r\n" + random.choice((b"", b"", b"X-Trailer: x\r\n")) + b"\r\n"]
 
 

@@ -43,7 +43,7 @@ def harm(web: WebServer, dsn: Dsn) -> list[str]:
     if web.log.count("Booting worker") != WORKERS:
         found.append(f"A worker was replaced:\n{web.log}")
     try:
-        # It takes a moment until the server has seen that the last clients have gone.
+        # The server needs time to see that the last clients have gone.
         eventually(lambda: not _connections(web))
     except AssertionError:
         found.append(f"{_connections(web)} connections of clients are still open")

@@ -20,7 +20,7 @@ DEADLINE = 60.0
 """Seconds for an answer that must come, as the machine may be busy."""
 QUIET = 0.1
 """Seconds without a byte after which the server seems to wait for the end of a bent request."""
-PATIENCE = 1.0
+HANG_UP_AFTER = 1.0
 """Seconds beyond `QUIET` before the client hangs up."""
 _MOST_FAILURES = 20
 _SHOWN = 6000
@@ -135,7 +135,7 @@ class _Storm:
         """Expects that the server answers after all, or ends when the client does."""
         try:
             try:
-                await self._drain(connection, sent, PATIENCE)
+                await self._drain(connection, sent, HANG_UP_AFTER)
             except TimeoutError:
                 connection.end()
                 await self._drain(connection, sent, DEADLINE)
@@ -148,8 +148,8 @@ class _Storm:
         connection.close()
         del self._lingering[connection]
 
-    async def _drain(self, connection: Connection, sent: Group, patience: float) -> None:
-        while answer := await connection.answer(patience):
+    async def _drain(self, connection: Connection, sent: Group, timeout: float) -> None:
+        while answer := await connection.answer(timeout):
             self._check(sent, answer)
 
     def _check_end(self, connection: Connection, sent: Group) -> None:

@@ -28,7 +28,7 @@ PROBLEM = (
 
 @contextmanager
 def fake_server(answer: bytes, *, closes: bool = False) -> Iterator[int]:
-    """Gives the same answer to all that it receives, or none."""
+    """Answers whatever it receives with these bytes."""
 
     class Handler(socketserver.BaseRequestHandler):
         @override

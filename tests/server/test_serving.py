@@ -14,7 +14,7 @@ from tests.faults.connections import Watch
 from tests.faults.http import Http
 from tests.server.test_stops import RESET
 from tests.support.databases import new_user, temporary_database
-from tests.support.servers import eventually
+from tests.support.servers import LONG, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, raw_post, running_site
 from tests.support.sockets import LIVE, answer_from, connect
 
@@ -81,7 +81,7 @@ async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(si
     statuses = Counter[int]()
 
     async def use() -> None:
-        client = Http(site.web.port, timeout=60)
+        client = Http(site.web.port, timeout=LONG)
         created = await client.request("POST", tasks, {"title": "Storm"})
         task = f"{tasks}/{created.json['id']}"
         answers = [

@@ -8,7 +8,7 @@ import pytest
 from persistence import migrator
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import free_port
-from tests.support.servers import PostgresServer, WebServer, eventually
+from tests.support.servers import LONG, PostgresServer, WebServer, eventually
 from tests.support.sites import WORKERS, production
 
 SECRET = "correct-horse"
@@ -20,7 +20,7 @@ def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
     web = WebServer(folder, {"ENVIRONMENT": environment, "DATABASE_URL": url}, "--workers", str(workers))
     web.start()
     try:
-        web.process.wait(120)
+        web.process.wait(LONG)
     finally:
         web.end()
     assert web.process.returncode == 3

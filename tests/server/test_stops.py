@@ -1,6 +1,7 @@
 """A stop: every request that has come is answered, every connection is closed, and no process has to be killed."""
 
 import contextlib
+import re
 import signal
 import socket
 import struct
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from persistence.postgres.dsn import Dsn
-from tests.support.servers import eventually
+from tests.support.servers import LONG, eventually
 from tests.support.sites import Site, gated_site, locked, raw_post, running_site
 from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect
 
@@ -18,7 +19,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def assert_stopped(site: Site, workers: int = 1) -> None:
-    assert site.web.process.wait(60) == 0
+    assert site.web.process.wait(LONG) == 0
     # A worker that is killed says nothing and closes nothing.
     assert site.web.log.count("Worker exiting") == workers
     assert site.connection_states().total() == 0
@@ -72,8 +73,10 @@ def test_a_write_whose_client_has_gone_is_finished_and_silent_clients_are_not_wa
             assert answer_from(silent[-1]).status == 200
             site.web.process.terminate()
             assert [all_from(client) for client in silent] == [b""] * 4
-            # Its connection to the database would be cut off by now if the worker did not count it.
-            eventually(lambda: "Waiting for 1 connections to finish" in site.web.log)
+            # The worker counts the write, or it would cut off its connections to the database now.
+            eventually(lambda: bool(re.search(r"Waiting for \d+ connections to finish", site.web.log)))
+            eventually(lambda: site.connections_of_clients() == 0)
+            assert site.web.process.poll() is None
 
         assert_stopped(site)
         assert site.titles() == ["Left behind"]

@@ -1,6 +1,6 @@
-"""Bytes that no decent client sends, or that few do, and what must become of them.
+"""Bytes that clients should not send, or that few of them send, with the statuses of the answers that each must get.
 
-`TASKS` stands for the path of a user's tasks. Wherever a request is hidden, it would make a task called Smuggled.
+`TASKS` stands for the path of a user's tasks. A request that is hidden in another would make a task called Smuggled.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Row:
     name: str
     sent: bytes
     statuses: tuple[int, ...] | None = None
-    """Of the answers, in their order; None is one answer of 400, or none at all, and the end of the connection."""
+    """The statuses of the answers, in order; None stands for one answer of 400 or no answer, and the end."""
 
 
 def _with(header: bytes) -> bytes:
@@ -86,9 +86,7 @@ FIRST_LINES = [
     Row("bad percent-encoding", b"GET /api/v1/live%zz% HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", (404,)),
     Row("fragment", b"GET /api/v1/live#top HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", (404,)),
     Row("two slashes", b"GET //api/v1/live HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", (404,)),
-    Row(
-        "line break in query", b"GET /api/v1/live?a=%0d%0aSet-Cookie:%20a HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", (200,)
-    ),
+    Row("line break in query", b"GET /api/v1/live?a=%0d%0aCookie:%20a HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", (200,)),
 ]
 
 HEADERS = [
@@ -202,19 +200,14 @@ CHUNKS = [
     Row("trailer with bare lf", _chunks(b"13\r\n" + BODY + b"\r\n0\r\nX-Odd: 1\n\r\n")),
     Row("many trailers", _chunks(b"13\r\n" + BODY + b"\r\n0\r\n" + b"X-Odd: 1\r\n" * 200 + b"\r\n"), (431,)),
     Row("large trailer", _chunks(b"13\r\n" + BODY + b"\r\n0\r\nX-Odd: " + b"a" * 20_000), (431,)),
-    Row(
-        "endless chunks",
-        _chunks(b"1000\r\n" + b"a" * 4096 + b"\r\n" + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 99),
-        (413,),
-    ),
+    Row("endless chunks", _chunks((b"1000\r\n" + b" " * 4096 + b"\r\n") * 100), (413,)),
     Row("chunk that never ends", _chunks(b"f" * 32 + b"\r\n" + b"a" * 200_000), (413,)),
     Row("chunk that stops", _chunks(b"13\r\n" + BODY[:5]), (408,)),
     Row("body that stops", _sized(b"19", BODY[:5]), (408,)),
 ]
 
 HIDDEN_REQUESTS = [
-    Row("hidden behind a length and chunks",
-        POST + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + HIDDEN),
+    Row("hidden behind a length and chunks", POST + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + HIDDEN),
     Row("hidden behind chunks and a length", POST + CHUNKED + b"Content-Length: 4\r\n\r\n0\r\n\r\n" + HIDDEN),
     Row("hidden behind two lengths", POST + b"Content-Length: 0\r\nContent-Length: 200\r\n\r\n" + HIDDEN),
     Row("hidden behind a coding in disguise", POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + HIDDEN),
@@ -227,8 +220,7 @@ HIDDEN_REQUESTS = [
         b"Sec-WebSocket-Version: 777\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN, (200,)),
     Row("hidden in a body", POST + b"Content-Length: %d\r\n" % len(HIDDEN) + CLOSE + b"\r\n" + HIDDEN, (400,)),
-    Row("hidden in a body that is refused",
-        POST + b"Content-Length: 100000\r\n\r\n" + HIDDEN * 20, (413,)),
+    Row("hidden in a body that is refused", POST + b"Content-Length: 100000\r\n\r\n" + HIDDEN * 20, (413,)),
     Row("hidden behind expect", POST + b"Expect: 100-continue\r\nContent-Length: 100000\r\n\r\n" + HIDDEN, (413,)),
     Row("hidden behind connect", b"CONNECT /api/v1/live HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN, (405,)),
     Row("hidden behind close", LIVE + HOST + CLOSE + b"\r\n" + HIDDEN, (200,)),
@@ -258,11 +250,9 @@ ODD_BUT_VALID = [
     Row("chunk size in capitals", _chunks(b"1A\r\n" + BODY + b" " * 7 + b"\r\n0\r\n\r\n"), (201,)),
     Row("chunk extensions", _chunks(b'13;a=1;b="x;y" ;c\r\n' + BODY + b"\r\n0;last\r\n\r\n"), (201,)),
     Row("trailers", _chunks(b"13\r\n" + BODY + b"\r\n0\r\nX-Odd: 1\r\nX-Other: 2\r\n\r\n"), (201,)),
-    Row("chunks of one byte",
-        _chunks(b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"), (201,)),
-    Row("expect 100", POST + b"Expect: 100-continue\r\nContent-Length: 19\r\n" + CLOSE + b"\r\n" + BODY, (201,)),
-    Row("expect 100 in capitals", POST + b"EXPECT: 100-CONTINUE\r\nContent-Length: 19\r\n" + CLOSE + b"\r\n" + BODY,
-        (201,)),
+    Row("chunks of one byte", _chunks(b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"), (201,)),
+    Row("expect 100", POST + b"Expect: 100-continue\r\n" + _sized(b"19")[len(POST):], (201,)),
+    Row("expect 100 in capitals", POST + b"EXPECT: 100-CONTINUE\r\n" + _sized(b"19")[len(POST):], (201,)),
     Row("expect something else", _with(b"Expect: the-unexpected"), (200,)),
     Row("expect 100 in http 1.0", b"GET /api/v1/live HTTP/1.0\r\nExpect: 100-continue\r\n\r\n", (200,)),
     Row("proxy says https", _with(b"X-Forwarded-Proto: https"), (200,)),

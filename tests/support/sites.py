@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psutil
@@ -91,8 +92,8 @@ class Site:
 
 
 @contextmanager
-def running_site(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT, **environment: str) -> Iterator[Site]:
-    with production(dsn, folder, *arguments, project=project, **environment) as web:
+def running_site(dsn: Dsn, folder: Path, *arguments: str, **settings: Any) -> Iterator[Site]:
+    with production(dsn, folder, *arguments, **settings) as web:
         yield Site(web, new_user(dsn), dsn)
 
 
@@ -101,8 +102,8 @@ def gated_site(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT) ->
     """A server with the file that holds up its workers while they start, as long as a test has it locked."""
     gate = folder / "gate"
     gate.touch()
-    arguments = (*arguments, "tests.support.gated:application")
-    with running_site(dsn, folder, *arguments, project=project, GATE=str(gate), PYTHONPATH=str(ROOT)) as site:
+    settings = {"project": project, "GATE": str(gate), "PYTHONPATH": str(ROOT)}
+    with running_site(dsn, folder, *arguments, "tests.support.gated:application", **settings) as site:
         yield site, gate
 
 

@@ -17,7 +17,7 @@ class Answer:
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
+    return socket.create_connection(("127.0.0.1", port), timeout=120)
 
 
 def all_from(client: socket.socket) -> bytes:

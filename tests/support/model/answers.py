@@ -27,9 +27,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Choice:
-    """What only the server can choose, such as ids and times, so far as its answer tells.
+    """The choices of the server, such as ids and times, so far as its answer tells.
 
-    The model takes a choice that the server was free to make; else it keeps to something that was possible.
+    The model takes a choice that the server was free to make, and in place of any other one something possible.
     """
 
     id: str | None = None

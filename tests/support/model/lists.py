@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.support.contract import SCHEMAS, Json
+from tests.support.contract import OPERATIONS, SCHEMAS, Json
 from tests.support.model.answers import Refused
 from tests.support.model.tasks import Task
-from tests.support.model.values import PRIORITIES, STATUSES, Wrong, is_right, one_of, tag, text, timestamp
+from tests.support.model.values import PRIORITIES, Wrong, fitting, is_right, tag, text, timestamp
 
 type Query = Sequence[tuple[str, str]]
 """The parameters of a request, in their order; those that may be repeated stand together."""
 
 SORTS: list[str] = SCHEMAS["Sort"]["enum"]
+_PARAMETERS = OPERATIONS["list_tasks"].parameters
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Listing:
 
 
 def _query_bool(value: str) -> bool:
-    return one_of(("true", "false"), value) == "true"
+    if value not in ("true", "false"):
+        raise Wrong
+    return value == "true"
 
 
 def _limit(value: str) -> int:
@@ -82,13 +85,15 @@ MEETS: dict[str, Callable[[Task, Any], bool]] = {
 SINGLE: dict[str, Callable[[str], Any]] = {
     "limit": _limit,
     "cursor": str,
-    "sort": partial(one_of, SORTS),
-    "status": partial(one_of, STATUSES),
+    **{name: partial(fitting, _PARAMETERS[name]["schema"]) for name in ("sort", "status")},
     "q": _search_terms,
     **dict.fromkeys(("completed", "overdue", "has_due_date"), _query_bool),
     **{f"{what}_{side}": timestamp for what in ("due", "created", "updated") for side in ("before", "after")},
 }
-REPEATED: dict[str, Callable[[str], Any]] = {"priority": partial(one_of, PRIORITIES), "tag": tag}
+REPEATED: dict[str, Callable[[str], Any]] = {
+    "priority": partial(fitting, _PARAMETERS["priority"]["schema"]["items"]),
+    "tag": tag,
+}
 """The parameters that may be given more than once: at most 3 priorities, and at most 20 tags that differ."""
 
 

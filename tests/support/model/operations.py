@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import Any, Concatenate
 from urllib.parse import urlencode
 
-from tests.support.contract import Json
+from tests.support.contract import OPERATIONS, Json
 from tests.support.model import lists
 from tests.support.model.answers import NO_STORE, Answer, Choice, Refused
 from tests.support.model.lists import Listing, Position, Query
@@ -20,7 +20,7 @@ from tests.support.model.values import (
     entity_tags,
     faults,
     faults_of,
-    idempotency_key,
+    fitting,
     is_right,
     or_null,
     uuid,
@@ -30,6 +30,7 @@ from tests.support.model.values import (
 type Headers = Mapping[str, str]
 """Idempotency-Key, If-Match and If-None-Match, so far as a request has them."""
 
+_KEY = OPERATIONS["create_task"].parameters["Idempotency-Key"]["schema"]
 _A_MICROSECOND = timedelta(microseconds=1)
 
 
@@ -69,7 +70,7 @@ class Model:
         key = headers.get("Idempotency-Key")
         _refuse_faults(
             faults("user_id", uuid, user),
-            faults("Idempotency-Key", partial(or_null, idempotency_key), key),
+            faults("Idempotency-Key", partial(or_null, partial(fitting, _KEY)), key),
             faults_of(body, required=["title"], is_new=True),
         )
         owner = uuid(user)

@@ -1,7 +1,7 @@
 """The values of a task and of a request: what is right, and what the server makes of it."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ class Wrong(ValueError):
 
 
 def fitting(schema: Json, value: Any) -> Any:
-    """A value for which the contract says all: it is what the schema allows, and half a surrogate pair is not text."""
+    """A value of which the contract says all. Half a surrogate pair is not text."""
     if (isinstance(value, str) and re.search("[\ud800-\udfff]", value)) or not validator(schema).is_valid(value):
         raise Wrong
     return value
@@ -60,12 +60,6 @@ def tags(value: Any) -> tuple[str, ...]:
     return different
 
 
-def one_of(choices: Sequence[str], value: Any) -> str:
-    if value not in choices:
-        raise Wrong
-    return str(value)
-
-
 def timestamp(value: Any) -> datetime:
     """RFC 3339: a date, a time with at most six digits after the second, and an offset from UTC."""
     clock = r"([01]\d|2[0-3]):[0-5]\d"
@@ -83,13 +77,6 @@ def uuid(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value.lower()):
         raise Wrong
     return value.lower()
-
-
-def idempotency_key(value: str) -> str:
-    """Visible ASCII but the comma, which would separate two keys."""
-    if not re.fullmatch("[!-~]{1,255}", value) or "," in value:
-        raise Wrong
-    return value
 
 
 def entity_tags(value: str) -> list[str]:
@@ -131,7 +118,7 @@ READ: dict[str, Read] = {name: partial(fitting, schema) for name, schema in FIEL
     "due_date": partial(or_null, timestamp),
     "tags": tags,
 }
-"""How each field of a body is read; the contract says all of those that are not named here."""
+"""The reader of each field of a body; the contract says all of those that are not named here."""
 
 DEFAULTS: Json = dict.fromkeys(NULLABLE) | {"status": "pending", "priority": "medium", "tags": ()}
 """The values of the fields that POST and PUT leave out; the title has none."""
