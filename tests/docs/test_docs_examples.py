@@ -1,9 +1,8 @@
 """Every example of the pages is executed against a running server, and prints the lines that the page shows.
 
-`UPDATE_EXAMPLES=1 .venv/bin/pytest tests/docs/test_docs_examples.py` writes their output of now into the pages.
+`make record-docs` writes the output that the examples have now into the pages.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.support.databases import temporary_database
+from tests.support.record_docs import recorded
 from tests.support.servers import ROOT, WebServer, command, url_of
-from tests.support.transcripts import comparable, replayed
+from tests.support.transcripts import comparable, replacements, replayed
 
 PAGES = ["docs/api.md", "README.md"]
 
@@ -41,17 +41,27 @@ def test_every_example_prints_what_the_page_shows(name: str, web: WebServer, own
     with psycopg.connect(own_dsn.conninfo) as connection:
         connection.execute("DELETE FROM users")
     user = re.search(r"[0-9a-f-]{36}", command(url_of(own_dsn), "seed_dev").out)
-    shown = re.search(r"/api/([0-9a-f-]{36})/tasks|USER_ID=([0-9a-f-]{36})", page)
     assert user
-    assert shown
     assert page.count("\n$ curl") >= 6
-    now = replayed(page, {"http://127.0.0.1:8000": web.url, shown[1] or shown[2]: user[0]}, tmp_path)
 
-    if os.environ.get("UPDATE_EXAMPLES"):
-        (ROOT / name).write_text(now, encoding="utf-8")
-    shown_now, shown_before = comparable(now).splitlines(), comparable(page).splitlines()
-    difference = "\n".join(unified_diff(shown_before, shown_now, "the page", "the server", n=0, lineterm=""))
-    assert not difference, difference
+    now = replayed(page, replacements(page, web.url, user[0]), tmp_path, settings={})
+
+    assert not difference(page, now), difference(page, now)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["docs/configuration.md", "docs/database.md", "docs/operations.md"])
+def test_every_command_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
+    page = (ROOT / name).read_text(encoding="utf-8")
+
+    now = recorded(name, page, tmp_path)
+
+    assert not difference(page, now), difference(page, now)
+
+
+def difference(page: str, now: str) -> str:
+    shown = comparable(page).splitlines(), comparable(now).splitlines()
+    return "\n".join(unified_diff(*shown, "the page", "the server", n=0, lineterm=""))
 
 
 def test_a_page_that_shows_something_else_is_noticed() -> None:

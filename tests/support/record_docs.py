@@ -1,0 +1,44 @@
+"""Writes the output that the console sessions of the documentation have now into its pages: `make record-docs`.
+
+A page that differs only in ids, times and versions stays as it is.
+"""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.servers import ROOT, PostgresServer, WebServer, copy_project, manage
+from tests.support.transcripts import comparable, has_sessions, replacements, replayed
+
+
+def recorded(name: str, page: str, folder: Path) -> str:
+    """The page as it is now, with a server and a database as its sessions expect them."""
+    project = copy_project(folder / "project")
+    if name == "docs/configuration.md":
+        return replayed(page, {}, project, settings={})
+    with PostgresServer(folder / "postgres") as server:
+        settings = {"ENVIRONMENT": "development", "DATABASE_URL": server.url}
+        if name == "docs/database.md":
+            return replayed(page, {}, project, settings)
+        manage("migrate_sql", environment=settings, project=project).check_returncode()
+        [user] = re.findall("[0-9a-f-]{36}", manage("seed_dev", environment=settings, project=project).stdout)
+        with WebServer(folder, settings | {"ENVIRONMENT": "production", "REQUEST_TIMEOUT": "60"}) as web:
+            return replayed(page, replacements(page, web.url, user), project, settings)
+
+
+def main() -> None:
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        name, page = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")
+        if not has_sessions(page):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            now = recorded(name, page, Path(folder))
+        is_current = comparable(now) == comparable(page)
+        if not is_current:
+            file.write_text(now, encoding="utf-8")
+        sys.stdout.write(f"{name}: {'current' if is_current else 'recorded'}\n")
+
+
+if __name__ == "__main__":
+    main()
