@@ -126,7 +126,7 @@ async def test_no_connection_is_leaked_by_a_hundred_requests_of_every_outcome(em
 
     with pytest.raises(ZeroDivisionError):
         await use_and_fail()
-    # Leaving by an error closes them all, too.
+    # Leaving by an error closes every connection.
     await eventually(lambda: not admin.pids())
 
 

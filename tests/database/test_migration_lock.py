@@ -125,7 +125,7 @@ def test_revision_0005_waits_for_a_long_transaction_and_blocks_no_write_meanwhil
     with ThreadPoolExecutor() as threads, psycopg.connect(empty_dsn.conninfo) as long:
         long.execute(insert.encode(), [user])
         migrating = threads.submit(migrator.migrate, empty_dsn, "0005")
-        # It has waited for longer than other revisions may.
+        # The revision has waited for longer than others may.
         eventually(lambda: bool(admin.execute(building)), 60)
         admin.execute(insert, user)
         assert not migrating.done()

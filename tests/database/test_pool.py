@@ -214,7 +214,7 @@ async def test_a_server_that_gives_no_more_connections_is_shared_without_an_erro
             # A later burst finds the new limit without a restart.
             while len(admin.pids()) < 5:
                 await burst(16)
-    # One line tells of it, not one for each request.
+    # A refusal is logged once, not for each request.
     refusals = [record for record in caplog.records if "Cannot open" in record.getMessage()]
     assert 1 <= len(refusals) < 20
 

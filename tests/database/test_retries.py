@@ -130,7 +130,7 @@ async def test_the_victim_of_a_deadlock_is_run_again(empty_dsn: Dsn, admin: Admi
         with psycopg.connect(empty_dsn.conninfo) as other:
             other.execute("SET deadlock_timeout = '1h'")
             other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user])
-            # It has written the task and waits for the user, as the other does the other way round.
+            # The create has written the task and waits for the user; the other does so in the opposite order.
             running = asyncio.create_task(tasks.create(database, user, TASK, task_id))
             await admin.waiting()
             insert = "INSERT INTO tasks (id, user_id, title) VALUES (%s, %s, 'Theirs') ON CONFLICT DO NOTHING"
