@@ -46,7 +46,7 @@ def test_it_says_which_description_is_missing_and_where_to_add_it(
         damage(document)
         return document
 
-    # Ninja's schema is the only part that stands in for a contract that somebody has made incomplete.
+    # A part of Ninja's schema is taken away, as if it had been left out in the code.
     monkeypatch.setattr(api, "_document", None)
     monkeypatch.setattr(openapi, "OpenAPISchema", damaged)
     outcome = command(NO_DATABASE, "export_openapi", "-")

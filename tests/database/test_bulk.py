@@ -23,9 +23,8 @@ async def fill(database: Database, users: int, tasks: int) -> list[int]:
 
 
 def counts(admin: Admin) -> dict[str, int]:
-    return dict(
-        admin.execute("SELECT email, count(tasks.id) FROM users LEFT JOIN tasks ON user_id = users.id GROUP BY email")
-    )
+    query = "SELECT email, count(tasks.id) FROM users LEFT JOIN tasks ON user_id = users.id GROUP BY email"
+    return dict(admin.execute(query))
 
 
 def column(admin: Admin, expression: str) -> set[object]:

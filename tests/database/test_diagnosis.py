@@ -98,8 +98,8 @@ def test_the_last_attempt_counts_and_the_advice_of_libpq_does_not() -> None:
         "- host: 'db', port: '5432', hostaddr: '10.0.0.2': connection failed: Connection refused."
     )
     advice = (
-        'connection is bad: root certificate file "/x" does not exist\nEither provide the file, use the system\'s trusted '
-        "roots with sslrootcert=system, or change sslmode to disable server certificate verification."
+        'connection is bad: root certificate file "/x" does not exist\nEither provide the file, use the system\'s '
+        "trusted roots with sslrootcert=system, or change sslmode to disable server certificate verification."
     )
     assert_hint(psycopg.OperationalError(several), "refused", "hostaddr: '10.0.0.2'")
     assert_hint(psycopg.OperationalError(advice), "tls", 'root certificate file "/x" does not exist')

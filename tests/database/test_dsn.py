@@ -146,7 +146,7 @@ def test_a_pooler_that_is_not_neons_is_known_only_if_it_is_said(host: str) -> No
     dsn, pooled = Dsn.parse(url), Dsn.parse(url, behind_pooler=True)
     assert not dsn.is_pooled
     assert pooled.is_pooled
-    # It has no way around it.
+    # Such a pooler has no known way around it.
     assert (dsn.direct(), pooled.direct()) == (dsn, pooled)
 
 

@@ -151,7 +151,7 @@ def test_processes_at_the_same_time_share_one_server_and_the_last_one_stops_it(f
         first.leave()
         assert postmaster(folder) == pid
         with embedded_postgres.running(folder, FAST) as dsn:
-            # So do callers in one process.
+            # Callers in one process share the server, too.
             with embedded_postgres.running(folder, FAST):
                 pass
             second.leave()

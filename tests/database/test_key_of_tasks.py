@@ -25,7 +25,6 @@ async def test_two_owners_may_have_a_task_with_the_same_id_and_neither_can_tell(
         assert await write(database, alice, task_id, TASK) is None
     assert await tasks.patch(database, alice, task_id, {}) is None
     assert await tasks.remove(database, alice, task_id) is None
-
     mine = await tasks.create(database, alice, TASK | {"title": "Mine"}, task_id)
     assert mine
     assert (mine["user_id"], mine["title"], mine["replayed"]) == (alice, "Mine", False)
@@ -57,14 +56,12 @@ async def test_many_equal_creates_at_once_make_one_task_while_revision_0006_is_n
         for _ in range(5):
             task_id = uuid4()
             answers = await asyncio.gather(*(tasks.create(database, user, TASK, task_id) for _ in range(CLIENTS)))
-
             made = await tasks.get(database, user, task_id)
             assert made
             assert [answer for answer in answers if answer and answer["replayed"]] == [made | {"replayed": True}] * (
                 CLIENTS - 1
             )
             assert made | {"replayed": False} in answers
-
     assert "failed: UniqueViolation: INSERT INTO tasks" in caplog.text
 
 

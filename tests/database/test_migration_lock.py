@@ -70,8 +70,8 @@ def test_the_lock_of_a_process_that_was_killed_in_a_long_statement_passes_on(emp
 def test_a_process_that_waits_too_long_for_another_gives_up_and_names_no_revision(
     empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 1)
-    waited = "^Nothing was done: another process has been migrating for more than 1"
+    monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 0.2)
+    waited = "^Nothing was done: another process has been migrating for more than 0.2 s$"
     with migrator.locked_connection(empty_dsn), pytest.raises(MigrationError, match=waited):
         migrator.migrate(empty_dsn)
     assert migrator.current(empty_dsn) is None
@@ -85,7 +85,7 @@ def test_a_process_that_loses_its_connection_while_it_waits_does_not_blame_anoth
         " WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)"
         " AND query ~ 'advisory_lock|COMMIT|ROLLBACK'"
     )
-    with migrator.locked_connection(empty_dsn) as connection, ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor() as threads, migrator.locked_connection(empty_dsn) as connection:
         holder = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         waiting = threads.submit(migrator.migrate, empty_dsn)
         eventually(lambda: bool(admin.execute(terminate, holder)), 60)
@@ -117,18 +117,20 @@ def test_revision_0005_waits_for_a_long_transaction_and_blocks_no_write_meanwhil
     monkeypatch.setattr(migrator, "LOCK_TIMEOUT", "100ms")
     user = admin.value("INSERT INTO users (id, email) VALUES (gen_random_uuid(), 'alice@example.com') RETURNING id")
     insert = "INSERT INTO tasks (id, user_id, title) VALUES (gen_random_uuid(), %s, 'x')"
-    building = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE UNIQUE%' AND now() - query_start > '300 ms'"
+    building = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE UNIQUE%'"
+        " AND now() - query_start > '300 ms'"
+    )
     admin.execute("SET lock_timeout = '60s'")
-    with psycopg.connect(empty_dsn.conninfo) as long, ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor() as threads, psycopg.connect(empty_dsn.conninfo) as long:
         long.execute(insert.encode(), [user])
         migrating = threads.submit(migrator.migrate, empty_dsn, "0005")
-        # It has waited for longer than other revisions may.
+        # The revision has waited for longer than others may.
         eventually(lambda: bool(admin.execute(building)), 60)
         admin.execute(insert, user)
         assert not migrating.done()
         long.commit()
         assert [step.revision for step in migrating.result()] == ["0005"]
-
     assert admin.value("SELECT count(*) FROM tasks") == 2
     assert admin.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'uq_tasks_user_id_id'::regclass")
 

@@ -55,7 +55,6 @@ def run_as_psql_does(dsn: Dsn, printed: str) -> None:
 def test_it_goes_up_and_down_step_by_step_and_has_nothing_to_do_the_second_time(empty_dsn: Dsn) -> None:
     reported: list[Step] = []
     assert migrator.current(empty_dsn) is None
-
     steps = migrator.migrate(empty_dsn, "0003", reported.append)
     steps += migrator.migrate(empty_dsn, report=reported.append)
     assert steps == reported
@@ -64,7 +63,6 @@ def test_it_goes_up_and_down_step_by_step_and_has_nothing_to_do_the_second_time(
     assert all(step.duration >= 0 for step in steps)
     assert migrator.current(empty_dsn) == migrator.head() == REVISIONS[-1]
     assert migrator.migrate(empty_dsn) == []
-
     back = migrator.migrate(empty_dsn, "0002")
     assert [(step.revision, step.direction) for step in back] == [
         (revision, "down") for revision in reversed(REVISIONS[2:])
@@ -98,12 +96,10 @@ def test_each_revision_goes_up_and_down_and_up_again_on_a_database_with_data(emp
             for rows, olds in zip(data_of(empty_dsn), older, strict=True)
         ] == older
         newer = schema_of(empty_dsn)
-
         migrator.migrate(empty_dsn, BEFORE[revision])
         assert data_of(empty_dsn) == older
         migrator.migrate(empty_dsn, revision)
         assert schema_of(empty_dsn) == newer
-
     migrator.migrate(empty_dsn, REVISIONS[0])
     assert data_of(empty_dsn) == first
 

@@ -108,7 +108,6 @@ async def test_a_caller_is_refused_at_once_when_the_queue_is_too_long(
     # A caller with more time joins, because a crowd that came at once has yet to be served.
     waiting.append(asyncio.create_task(single.pool.check_out(20)))
     await eventually(lambda: single.pool.stats.waiting == 20)
-
     for task in waiting:
         single.pool.check_in(held)
         held = await task
@@ -215,7 +214,7 @@ async def test_a_server_that_gives_no_more_connections_is_shared_without_an_erro
             # A later burst finds the new limit without a restart.
             while len(admin.pids()) < 5:
                 await burst(16)
-    # One line tells of it, not one for each request.
+    # A refusal is logged once, not for each request.
     refusals = [record for record in caplog.records if "Cannot open" in record.getMessage()]
     assert 1 <= len(refusals) < 20
 

@@ -40,7 +40,6 @@ async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when
         running = asyncio.create_task(database.rows(SLEEP, FOREVER))
         await eventually(lambda: database.pool.stats.in_use == 1)
         await asyncio.to_thread(fault, postgres)
-
         with pytest.raises(Unavailable):
             await running
         await eventually(lambda: database.pool.is_lost)
@@ -52,7 +51,6 @@ async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when
         with pytest.raises(Unavailable):
             async with database.session() as session:
                 await session.connection()
-
         await asyncio.to_thread(postgres.start)
         await eventually(lambda: not database.pool.is_lost)
         assert await pid_of(database)
@@ -77,7 +75,6 @@ async def test_rotated_credentials_fail_callers_until_they_are_right_again(
                 with pytest.raises(Unavailable):
                     await pid_of(database)
             assert 'password authentication failed for user "app"' in caplog.text
-
             admin.execute("ALTER ROLE app PASSWORD 'hunter2-first'")
             await eventually(lambda: not database.pool.is_lost)
             assert await pid_of(database)

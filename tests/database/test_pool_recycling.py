@@ -57,7 +57,7 @@ async def test_connections_are_recycled_after_their_lifetime_and_no_statement_fa
         young = admin.pids()
         while young & admin.pids():
             await asyncio.gather(*(database.rows(SLEEP, {"seconds": 0.01}) for _ in range(2)))
-        # So are those that are idle.
+        # Idle connections are recycled as well.
         young = admin.pids()
         await eventually(lambda: young.isdisjoint(admin.pids()) and database.pool.stats.idle == 2)
 

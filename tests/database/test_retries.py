@@ -64,7 +64,6 @@ async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
                 return
             admin.terminate(await admin.waiting())
             await admin.waiting()
-
         created = await running
         assert created
         assert not created["replayed"]
@@ -99,7 +98,6 @@ async def test_a_write_whose_connection_is_cut_may_have_happened_and_a_read_is_r
             with pytest.raises(OutcomeUnknown):
                 await running
             admin.terminate(writing)
-
         admin.execute("SELECT pg_advisory_lock(7)")
         reading = asyncio.create_task(database.row(READ_BEHIND_LOCK, {}))
         await admin.waiting()
@@ -132,13 +130,12 @@ async def test_the_victim_of_a_deadlock_is_run_again(empty_dsn: Dsn, admin: Admi
         with psycopg.connect(empty_dsn.conninfo) as other:
             other.execute("SET deadlock_timeout = '1h'")
             other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user])
-            # It has written the task and waits for the user, as the other does the other way round.
+            # The create has written the task and waits for the user; the other does so in the opposite order.
             running = asyncio.create_task(tasks.create(database, user, TASK, task_id))
             await admin.waiting()
             insert = "INSERT INTO tasks (id, user_id, title) VALUES (%s, %s, 'Theirs') ON CONFLICT DO NOTHING"
             await asyncio.to_thread(other.execute, insert, [task_id, user])
         created = await running
-
         assert created
         assert (created["title"], created["replayed"]) == ("Theirs", True)
 
@@ -195,7 +192,6 @@ async def test_a_connection_to_a_server_that_can_only_be_read_is_replaced_but_no
         monkeypatch.setattr(database_module, "RENEWED_AFTER", 0.0)
         with pytest.raises(Unavailable):
             await tasks.create(database, user, TASK)
-
         assert await tasks.create(database, user, TASK)
 
 

@@ -102,7 +102,6 @@ async def test_a_connection_commits_single_statements_again_after_a_session(dsn:
         await value_of(database, "UPDATE users SET name = 'new' WHERE id = :id RETURNING id AS value", id=alice)
         with psycopg.connect(dsn.conninfo) as other:
             assert other.execute("SELECT name FROM users WHERE id = %s", [alice]).fetchone() == ("new",)
-
         assert await pid_of(database) == pid
         async with database.session() as session:
             # The next session does not inherit what the one before it asked for.

@@ -68,7 +68,6 @@ async def test_production_retries_five_times_and_logs_each(refusing: Dsn, log: p
     for _ in range(2):
         log.clear()
         message = await fail(refusing, **RETRY)
-
         assert "after 6 attempts" in message
         assert "No server listens there" in message
         assert [warning.partition(" failed")[0] for warning in warnings(log)] == [
@@ -77,7 +76,6 @@ async def test_production_retries_five_times_and_logs_each(refusing: Dsn, log: p
         assert all("refused" in warning for warning in warnings(log))
         assert "hunter2" not in log.text + message
         waits.append([record.args[2] for record in log.records if isinstance(record.args, tuple)])
-
     for wait, delay in zip(waits[0], (0.01, 0.02, 0.04, 0.04, 0.04), strict=True):
         assert isinstance(wait, float)
         assert delay * (1 - startup.JITTER) <= wait <= delay * (1 + startup.JITTER)
@@ -171,7 +169,7 @@ async def test_it_migrates_when_told_to_and_names_each_step(
 
 
 async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 1)
+    monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 0.2)
     with migrator.locked_connection(empty_dsn):
         message = await fail(empty_dsn, **MIGRATE)
     assert "cannot be migrated" in message

@@ -61,7 +61,6 @@ async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted
     for _ in range(1000):
         queue.join(60)
     clock.now = 0.1
-
     assert queue.is_overloaded(0.1)
     # A caller with more time joins a queue that has not lasted for half of it.
     assert not queue.is_overloaded(100)

@@ -11,7 +11,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from persistence.postgres import pool
 from persistence.postgres.connection import PREPARE_AFTER
-from persistence.postgres.database import Database, open_database
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from tests.conftest import client_of
 from tests.database.helpers import options
@@ -29,16 +29,14 @@ async def wire() -> Wire:
 
 
 @pytest.fixture
-async def watched(dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    """The database through the relay, with one connection, which a slow machine does not make look idle."""
+async def watched_client(dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    """The application with one connection, through the relay; a slow machine does not make it look idle."""
     monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", 3600.0)
-    async with wire.relay(dsn) as through, open_database(through, options(most=1)) as database:
-        yield database
-
-
-@pytest.fixture
-async def watched_client(watched: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(watched) as client:
+    async with (
+        wire.relay(dsn) as through,
+        open_database(through, options(most=1)) as database,
+        client_of(database) as client,
+    ):
         yield client
 
 

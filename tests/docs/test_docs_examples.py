@@ -1,4 +1,4 @@
-"""Every example of the pages is executed against a running server, and prints what the page shows.
+"""Every example of the pages is executed against a running server, and prints the lines that the page shows.
 
 `make record-docs` writes the output that the examples have now into the pages.
 """

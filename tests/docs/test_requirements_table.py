@@ -1,4 +1,4 @@
-"""docs/requirements.md is complete, and what it names exists."""
+"""docs/requirements.md is complete, and every file that it names exists."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ COUNTS: dict[str, int | tuple[int, ...]] = {
     "S3-FR": 40, "S3-SC": 15, "S3-NF": 6, "S3-EC": 13, "S3-US": (5, 5, 5, 5),
     "S4-FR": 8, "S4-NFR": 4, "S4-SC": 5, "S4-US": 5,
 }  # fmt: skip
-"""How many there are of each kind: decisions, measures and questions, and what the five sources number.
+"""The number of rows of each kind: decisions, measures and questions, and the numbered parts of the five sources.
 
 The parts of a user story count its acceptance scenarios.
 """

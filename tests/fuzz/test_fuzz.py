@@ -21,7 +21,7 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 
 def contract_round(folder: Path, dsn: Dsn, seed: int, examples: int, phases: tuple[str, ...]) -> set[str]:
-    """Returns the operations that answered with success."""
+    """Returns the operations that never answered with success."""
     # Only here, as it takes half a second that every process of pytest would spend.
     from tests.fuzz.rounds import fuzz
 
@@ -30,19 +30,18 @@ def contract_round(folder: Path, dsn: Dsn, seed: int, examples: int, phases: tup
 
     assert not report.failures, "\n\n".join([f"--randomly-seed={seed}", *report.failures])
     assert "Traceback" not in web.log
-    return {operation for operation, status in report.answers if status < 400}
+    assert report.answers
+    return {name for name, _ in report.answers} - {name for name, status in report.answers if status < 400}
 
 
 def test_a_few_requests_are_answered_as_the_contract_says(seed: int, dsn: Dsn, tmp_path: Path) -> None:
-    assert contract_round(tmp_path, dsn, seed, 2, ("fuzzing",))
+    contract_round(tmp_path, dsn, seed, 2, ("fuzzing",))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phases", PHASES, ids=", ".join)
 def test_the_server_keeps_its_contract(phases: tuple[str, ...], seed: int, dsn: Dsn, tmp_path: Path) -> None:
-    successful = contract_round(tmp_path, dsn, seed, 30, phases)
-
-    assert successful == {grammar.label(operation) for operation in OPERATIONS.values()}
+    assert not contract_round(tmp_path, dsn, seed, 30, phases)
 
 
 @pytest.mark.parametrize("cases", [300, pytest.param(4000, marks=pytest.mark.slow)])

@@ -1,6 +1,6 @@
 """Clients that are hostile, slow, silent, deaf, or send without end.
 
-A hostile client gets a problem document or nothing, never a 5xx and never a second answer. Every other one has a
+A hostile client gets a problem document or nothing, never a 5xx and never a second answer. Any other bad client has a
 deadline, and gets to read why it has passed.
 """
 
@@ -53,7 +53,7 @@ def assert_closing_problem(answer: Answer, status: int) -> None:
     assert answer.headers[b"connection"] == b"close"
 
 
-def test_every_hostile_row_is_answered_as_it_deserves(site: Site) -> None:
+def test_every_hostile_message_is_answered_as_it_deserves(site: Site) -> None:
     def exchange(row: Row) -> bytes:
         with connect(site.web.port) as client:
             # The server may refuse it early, and not take all of it.

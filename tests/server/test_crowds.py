@@ -1,4 +1,4 @@
-"""More clients than a worker has room for: idle ones are closed for new ones, and the rest are told to come again."""
+"""More clients than a worker may have: idle ones are closed for new ones, and the rest are told to come again."""
 
 import resource
 import select
@@ -14,7 +14,7 @@ from tests.support.servers import eventually
 from tests.support.sites import Site, running_site
 from tests.support.sockets import LIVE, Answer, all_from, answer_from, answers_in, check_problem, connect
 
-ROOM = 8
+MOST = 8
 
 
 @contextmanager
@@ -30,10 +30,10 @@ def few_files(number: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def site(server: Dsn, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    room = ("--workers", "1", "--worker-connections", str(ROOM))
+    limit = ("--workers", "1", "--worker-connections", str(MOST))
     with temporary_database(server, template) as dsn, ExitStack() as stack:
         with few_files(200):
-            site = stack.enter_context(running_site(dsn, tmp_path_factory.mktemp("web"), *room))
+            site = stack.enter_context(running_site(dsn, tmp_path_factory.mktemp("web"), *limit))
         yield site
 
 
@@ -53,7 +53,7 @@ def test_a_worker_takes_as_many_files_as_it_may(site: Site) -> None:
 
 def test_beyond_the_limit_a_client_is_told_to_come_again(site: Site) -> None:
     with ExitStack() as stack:
-        for _ in range(ROOM):
+        for _ in range(MOST):
             stack.enter_context(connect(site.web.port)).sendall(LIVE[:-2])
         refused = [ask(site) for _ in range(100)]
     eventually(lambda: ask(site).status == 200)
@@ -68,7 +68,7 @@ def test_beyond_the_limit_a_client_is_told_to_come_again(site: Site) -> None:
 
 def test_clients_that_have_been_idle_longest_are_closed_for_a_new_one(site: Site) -> None:
     with ExitStack() as stack:
-        clients = [stack.enter_context(connect(site.web.port)) for _ in range(ROOM)]
+        clients = [stack.enter_context(connect(site.web.port)) for _ in range(MOST)]
         for client in clients:
             client.sendall(LIVE)
             assert answer_from(client).status == 200
@@ -82,7 +82,7 @@ def test_clients_that_have_been_idle_longest_are_closed_for_a_new_one(site: Site
                 client.sendall(LIVE)
                 assert answer_from(client).status == 200
 
-    assert 0 < len(closed) < ROOM
+    assert 0 < len(closed) < MOST
 
 
 @pytest.mark.slow

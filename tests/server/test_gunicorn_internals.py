@@ -1,4 +1,4 @@
-"""gunicorn's private names, on which the server stands: they are listed, they exist, and its release is pinned."""
+"""gunicorn's private names that the server uses: they are listed, they exist, and the release is pinned."""
 
 import ast
 import inspect
@@ -45,7 +45,7 @@ def assigned(tree: ast.AST) -> Iterator[str]:
 def test_gunicorn_has_every_name_that_the_server_uses() -> None:
     gone = missing(NAMES)
 
-    assert not gone, f"{PINNED} has no {', '.join(gone)}: see who uses it in server/, then mend the list"
+    assert not gone, f"{PINNED} has no {', '.join(gone)}: see where server/ uses it, then change the list"
 
 
 def test_a_name_a_class_or_a_module_that_is_gone_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The log: its form, and that it never holds what a row or a URL holds."""
+"""The log: its form, and that it holds neither values of a row nor a password."""
 
 import io
 import logging
@@ -26,7 +26,7 @@ SECRET = "a-value-of-a-row"
 
 @contextmanager
 def logged() -> Iterator[io.StringIO]:
-    """All that loggers of every level say, in the form of the console."""
+    """The records of all loggers and levels, in the form of the console."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(Formatter("%(levelname)s %(name)s [%(request_id)s] %(message)s"))

@@ -65,7 +65,7 @@ def test_clients_that_hang_up_before_their_request_is_whole_leave_nothing(site: 
     assert site.titles() == ["Sent"]
 
 
-def test_a_crowd_of_clients_finds_room_to_wait(site: Site) -> None:
+def test_a_crowd_of_clients_can_wait_for_a_busy_server(site: Site) -> None:
     for worker in site.workers:
         worker.suspend()
     with contextlib.ExitStack() as stack:
@@ -110,9 +110,9 @@ async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(si
 async def test_a_thousand_clients_at_once_are_all_answered(site: Site) -> None:
     request = b"GET /api%s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n" % site.tasks.encode()
 
-    async def ask(everybody: asyncio.Barrier) -> bytes:
+    async def ask(barrier: asyncio.Barrier) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.web.port)
-        await everybody.wait()
+        await barrier.wait()
         writer.write(request)
         status_line = await reader.readline()
         await reader.read()
@@ -120,8 +120,8 @@ async def test_a_thousand_clients_at_once_are_all_answered(site: Site) -> None:
         await writer.wait_closed()
         return status_line.split(b" ")[1]
 
-    everybody = asyncio.Barrier(1000)
-    statuses = await asyncio.gather(*(ask(everybody) for _ in range(1000)))
+    barrier = asyncio.Barrier(1000)
+    statuses = await asyncio.gather(*(ask(barrier) for _ in range(1000)))
 
     assert Counter(statuses) == {b"200": 1000}
     eventually(lambda: set(site.connection_states()) == {"idle"})

@@ -9,17 +9,22 @@ from persistence import migrator
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import free_port
 from tests.support.servers import LONG, PostgresServer, WebServer, eventually
-from tests.support.sites import WORKERS, production
+from tests.support.sites import WORKERS, locked, production
 
 SECRET = "correct-horse"
 
 
 def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
-    """A server that cannot start, as no database listens."""
+    """A server that cannot start, as no database listens, and whose workers find that out together."""
+    gate = folder / "gate"
+    gate.touch()
     url = f"postgresql://app:{SECRET}@127.0.0.1:{free_port()}/todo"
-    web = WebServer(folder, {"ENVIRONMENT": environment, "DATABASE_URL": url}, "--workers", str(workers))
-    web.start()
+    settings = {"ENVIRONMENT": environment, "DATABASE_URL": url, "GATE": str(gate)}
+    web = WebServer(folder, settings, "--workers", str(workers), "tests.support.gated:application")
     try:
+        with locked(gate):
+            web.start()
+            eventually(lambda: web.log.count("At the gate") == workers)
         web.process.wait(LONG)
     finally:
         web.end()

@@ -82,7 +82,7 @@ class Browser:
                     ends[key] = end
                 case "Network.loadingFailed", {"requestId": key, "errorText": end}:
                     ends[key] = end
-        # Chromium's own pages and images within the page ask nobody.
+        # Chromium's own pages and images within the page ask no host.
         return {url: ends.get(key) for key, url in urls.items() if not url.startswith(("chrome:", "data:"))}
 
     def _log(self, kind: str) -> list[dict[str, Any]]:

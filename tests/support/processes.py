@@ -1,4 +1,4 @@
-"""What tests and benchmarks need to start servers: a port, an environment, and a PostgreSQL that is reached by TCP."""
+"""The needs of tests and benchmarks that start servers: a port, an environment, and a PostgreSQL reached by TCP."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of this process without our settings, so that whoever starts a server says them all."""
+    """The environment of this process without our settings, so that a test sets all that a server gets."""
     # Each of many servers would compile the project anew where Python may not keep what it compiled.
     names = os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}
     return {name: os.environ[name] for name in names if not name.startswith(_OURS)}

@@ -185,7 +185,7 @@ class WebServer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended and what it printed."""
+    """The end of a command, and its output."""
 
     status: int
     out: str
@@ -235,7 +235,7 @@ def url_of(dsn: Dsn) -> str:
 def manage(
     *arguments: str, environment: Mapping[str, str], project: Path = ROOT, wait: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `manage.py` with these settings only, and what `.env` says."""
+    """Runs `manage.py` with these settings only, and those of `.env`."""
     return subprocess.run(
         [sys.executable, str(project / "manage.py"), *arguments],
         env={**clean_environment(), **environment},
@@ -247,10 +247,10 @@ def manage(
 
 
 def copy_project(folder: Path) -> Path:
-    """A copy of the project's code without `.env`, for tests that need that or write into it."""
+    """A copy of the project's code without `.env`, which a test may write into."""
     folder.mkdir()
     for name in ("config", "migrations", "persistence", "server", "todos", "web"):
-        # What Python has compiled is copied, too, as it takes long.
+        # The compiled modules are copied, too, as compiling takes long.
         shutil.copytree(ROOT / name, folder / name)
     for name in ("manage.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)

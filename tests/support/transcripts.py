@@ -1,4 +1,4 @@
-"""Console sessions in Markdown: run again, and compared but for the values that differ from run to run.
+"""Console sessions in Markdown: run again, and compared but for values that differ from run to run.
 
 `tests/docs/test_docs_examples.py` checks them, and `make record-docs` writes them into the pages.
 """
