@@ -78,8 +78,8 @@ format: setup ## Mend style and formatting
 
 check: lint types coverage ## All of lint, types and tests
 
-record-docs: setup ## Run the console sessions of README.md and docs/, and write what they print into the pages
-	@.venv/bin/python -m tests.support.record_docs
+record-docs: setup ## Run the console sessions of README.md and docs/, and write what they print into the pages (ARGS="README.md" for one)
+	@.venv/bin/python -m tests.support.record_docs $(ARGS)
 
 # Production is locked first and constrains development, so that tests run what the server runs.
 # uv's own file reaches down to Python 3.8, because any Python 3 may be the one that installs it.

@@ -1,6 +1,7 @@
 """Writes the output that the console sessions of the documentation have now into its pages: `make record-docs`.
 
-A page that differs only in ids, times and versions stays as it is.
+`ARGS="README.md docs/api.md"` records these pages only. A page that differs only in ids, times and versions stays as it
+is.
 """
 
 import re
@@ -28,8 +29,10 @@ def recorded(name: str, page: str, folder: Path) -> str:
 
 
 def main() -> None:
-    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        name, page = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")
+    every_page = [file.relative_to(ROOT).as_posix() for file in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))]
+    for name in sys.argv[1:] or every_page:
+        file = ROOT / name
+        page = file.read_text(encoding="utf-8")
         if not has_sessions(page):
             continue
         with tempfile.TemporaryDirectory() as folder:
