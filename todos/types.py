@@ -176,7 +176,7 @@ SearchTerms = Annotated[
     BeforeValidator(_search_terms),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": SEARCH_MAX_LENGTH, "pattern": _VISIBLE}),
 ]
-"""SearchTerms to search for, each once."""
+"""Words to search for, each once."""
 IdempotencyKey = Annotated[
     str,
     BeforeValidator(_idempotency_key),

@@ -58,7 +58,8 @@ class Database:
 
     async def wait_for_statement(self, number: int) -> None:
         """Waits until the statement of this number, counted from 1, has begun."""
-        await self._connection.wait_for_row(f"SELECT 1 FROM ({BEGUN}) AS begun (number) WHERE number >= {number}")
+        has_begun = f"SELECT 1 FROM ({BEGUN}) AS begun (number) WHERE number >= {number}"
+        assert await self._connection.wait_for_row(has_begun, timeout=600), f"statement {number} has not begun"
 
     async def holder(self) -> tuple[str, bool] | None:
         """The name of the process that holds the migration lock, and True if it is in a statement."""
