@@ -95,7 +95,9 @@ async def test_it_bounds_the_statements_that_it_prepares_and_counts(
     assert sorted(await prepared(connection)) == [first.text, second.text]
 
 
-@pytest.mark.parametrize("query", ["SELECT * FROM nowhere", "SELECT 1 / cast(:value AS int)", "SELECT 'x'::int"])
+@pytest.mark.parametrize(
+    "query", ["SELECT * FROM nowhere", "SELECT 1 / cast(:value AS int)", "SELECT 1 UNION SELECT 2 FOR UPDATE"]
+)
 async def test_a_failed_statement_leaves_the_connection_good(connection: Connection, query: str) -> None:
     for _ in range(2 * PREPARE_AFTER):
         with pytest.raises(psycopg.DatabaseError) as caught:

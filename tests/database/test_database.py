@@ -159,7 +159,6 @@ async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter
         except ValueError:
             # A caller that handles an error may run a statement in doing so, which has not failed.
             await pid_of(database)
-
     records = [record for record in caplog.records if record.name == "persistence.sql"]
     lines = [record.getMessage() for record in records]
     assert {record.levelname for record in records} == {"DEBUG"}

@@ -82,7 +82,6 @@ def test_requests_get_503_while_postgresql_is_away_and_200_when_it_is_back(
     with WebServer(tmp_path, settings, "--workers", str(WORKERS)) as web:
         assert_tasks_work(web, user_id)
         eventually(lambda: len(states_of_connections(postgres)) >= 2 * WORKERS, 60)
-
         fault(postgres)
         for answer in every_task_request(web, user_id):
             assert answer.status_code == answer.json()["status"] == 503
@@ -93,7 +92,6 @@ def test_requests_get_503_while_postgresql_is_away_and_200_when_it_is_back(
         assert health.status_code == health.json()["status_code"] == 503
         assert health.json()["data"] == {"status": "unhealthy", "database": "disconnected", "migration": "unknown"}
         assert web.http.get("/v1/live").status_code == 200
-
         repair(postgres)
         eventually(lambda: all_workers_are_healthy(web), 60)
         assert_tasks_work(web, user_id)

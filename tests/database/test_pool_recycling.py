@@ -92,10 +92,6 @@ async def fail_in_a_transaction(connection: Connection) -> None:
         await connection.execute("SELECT 1 / 0")
 
 
-async def expire(connection: Connection) -> None:
-    connection.expires_at = 0.0
-
-
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -104,7 +100,7 @@ async def expire(connection: Connection) -> None:
         lambda connection: connection.set_autocommit(False),
         lambda connection: asyncio.to_thread(connection.pgconn.send_query, b"SELECT pg_sleep(3600)"),
         lambda connection: asyncio.to_thread(connection.abort),
-        expire,
+        lambda connection: asyncio.to_thread(setattr, connection, "expires_at", 0.0),
     ],
     ids=["in a transaction", "in a failed one", "without autocommit", "in a statement", "aborted", "expired"],
 )

@@ -118,6 +118,8 @@ async def test_a_bare_connection_is_one_transaction(database: Database, alice: U
 
     with pytest.raises(ChangedMyMind):
         await insert("lost", fails=True)
+    with pytest.raises(ConstraintViolated, match="ck_tasks_title_length"):
+        await insert("", fails=False)
     await insert("one", fails=False)
 
     assert await titles_of(database, alice) == ["one"]

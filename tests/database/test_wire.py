@@ -1,8 +1,7 @@
 """The messages between an operation and PostgreSQL: one round trip, and no transaction around it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import httpx
@@ -92,8 +91,7 @@ OPERATIONS: dict[str, Operation] = {
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     status: int
     round_trips: int
     prepares: bool
