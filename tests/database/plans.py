@@ -109,7 +109,7 @@ def nodes_of(node: Json) -> Iterator[Json]:
 
 def explain(connection: psycopg.Connection, statement: Statement, plan: str, **values: Any) -> Plan:
     """Runs a statement, and takes back what it wrote."""
-    bound = {**VALUES, **values}
+    bound = dict.fromkeys(statement.parameters) | VALUES | values
     places = ", ".join(["%s"] * len(statement.parameters))
     query = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE statement ({places})"
     with connection.transaction(force_rollback=True):

@@ -9,7 +9,7 @@ from persistence import migrator, task_lists, tasks
 from persistence.migrator import MigrationError
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from tests.database.helpers import TASK, Admin, eventually, new_user, options
+from tests.database.helpers import TASK, Admin, eventually, new_user, options, take_back_revision_0006
 from tests.database.test_migrations import schema_of
 
 CLIENTS = 8
@@ -41,14 +41,16 @@ async def test_two_owners_may_have_a_task_with_the_same_id_and_neither_can_tell(
 async def test_many_equal_creates_at_once_make_one_task_while_revision_0006_is_not_applied(
     empty_dsn: Dsn, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    migrator.migrate(empty_dsn, "0004")
+    migrator.migrate(empty_dsn)
+    take_back_revision_0006(admin)
     # The new index is the last that an insert comes to, so that others meet the old key in the meantime.
+    admin.execute("DROP INDEX uq_tasks_user_id_id")
     admin.execute(
         "CREATE FUNCTION slow(id uuid) RETURNS uuid LANGUAGE plpgsql IMMUTABLE"
         " AS 'BEGIN PERFORM pg_sleep(0.05); RETURN id; END'"
     )
     admin.execute("CREATE INDEX ix_slow ON tasks (slow(id))")
-    migrator.migrate(empty_dsn, "0005")
+    admin.execute("CREATE UNIQUE INDEX uq_tasks_user_id_id ON tasks (user_id, id)")
     caplog.set_level("DEBUG", "persistence.sql")
     async with open_database(empty_dsn, options(least=CLIENTS, most=CLIENTS, log_sql=True)) as database:
         user = await new_user(database)
@@ -91,6 +93,7 @@ def test_revision_0005_replaces_the_invalid_index_of_an_attempt_that_failed(empt
 def test_the_way_back_of_revision_0006_fails_whole_while_two_tasks_have_the_same_id(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:
+    migrator.migrate(migrated_dsn, "0006")
     admin.execute("INSERT INTO users (id, email) SELECT gen_random_uuid(), n || '@x' FROM generate_series(1, 2) AS n")
     admin.execute("INSERT INTO tasks (id, user_id, title) SELECT %s, id, 'x' FROM users", uuid4())
     before = schema_of(migrated_dsn)

@@ -22,10 +22,10 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, file: Path | None, **options: Any) -> None:
-        # Django imports every command to list them, and the endpoints take long.
-        from web.api import api
-
         try:
+            # Django imports every command to list them, and the endpoints take long.
+            from web.api import api
+
             document = api.get_openapi_schema()
         except TypeError as error:
             raise Error(f"The document is not complete: {error}.") from error
