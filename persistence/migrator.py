@@ -184,7 +184,7 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
         try:
             connection.exec_driver_sql(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
             _wait_for_migration_lock(connection)
-        except OperationalError as error:
+        except DBAPIError as error:
             raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
         # A step may set its own; the next one begins anew.
         event.listen(connection, "begin", lambda link: link.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))

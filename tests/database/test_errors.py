@@ -120,7 +120,6 @@ def test_an_error_without_a_code_is_judged_by_its_kind() -> None:
 
 
 def test_every_error_that_can_pass_says_when_to_try_again() -> None:
-    for error in (PoolTimeout, DeadlineExceeded, OutcomeUnknown):
-        assert issubclass(error, Unavailable)
+    assert all(issubclass(error, Unavailable) for error in (PoolTimeout, DeadlineExceeded, OutcomeUnknown))
     assert Unavailable.retry_after > 0
     assert all(rule.becomes is Unavailable for rule in RULES.values() if rule.is_retried or rule.is_renewed)

@@ -1,6 +1,6 @@
 """The callers that wait for a connection: which are let in, and which are served."""
 
-import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,18 +9,11 @@ from persistence.postgres.errors import PoolTimeout
 from persistence.postgres.wait_queue import WaitQueue
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The clock of the queue, which a test moves."""
-    clock = Clock()
-    monkeypatch.setattr(wait_queue, "monotonic", clock)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(wait_queue, "monotonic", lambda: clock.now)
     return clock
 
 
@@ -33,7 +26,7 @@ async def test_it_serves_in_the_order_of_coming_and_passes_over_callers_that_hav
     assert [queue.next() for _ in range(3)] == [first, fourth, None]
 
 
-async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(clock: Clock) -> None:
+async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(clock: SimpleNamespace) -> None:
     queue = WaitQueue()
     for _ in range(300):
         queue.note_use(5)
@@ -46,7 +39,7 @@ async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(c
 
 @pytest.mark.parametrize(("usual", "stall", "wait"), [(50, 50, 29.0), (0.002, 400, 59.0)])
 async def test_a_caller_is_served_in_the_first_half_of_its_time_or_if_only_a_stall_took_long(
-    clock: Clock, usual: float, stall: float, wait: float
+    clock: SimpleNamespace, usual: float, stall: float, wait: float
 ) -> None:
     queue = WaitQueue()
     for seconds in (*[usual] * 300, *[stall] * 20):
@@ -56,7 +49,7 @@ async def test_a_caller_is_served_in_the_first_half_of_its_time_or_if_only_a_sta
     assert queue.next() is caller
 
 
-async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted(clock: Clock) -> None:
+async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted(clock: SimpleNamespace) -> None:
     queue = WaitQueue()
     for _ in range(1000):
         queue.join(60)
@@ -81,5 +74,5 @@ async def test_the_end_of_the_queue_ends_every_wait() -> None:
     cancelled.cancel()
     queue.fail_all("The end.")
     with pytest.raises(Exception, match=r"^The end\.$"):
-        await asyncio.wait_for(waiting, None)
+        await waiting
     assert len(queue) == 0
