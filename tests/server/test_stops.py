@@ -85,7 +85,8 @@ def test_a_write_whose_client_has_gone_is_finished_and_silent_clients_are_not_wa
 def test_a_stop_of_all_processes_in_the_middle_of_a_reload_waits_for_no_new_worker(
     migrated_dsn: Dsn, tmp_path: Path
 ) -> None:
-    with gated_site(migrated_dsn, tmp_path, "--workers", "1") as (site, gate):
+    # Longer than a test waits for a state.
+    with gated_site(migrated_dsn, tmp_path, "--workers", "1", "--graceful-timeout", "600") as (site, gate):
         [old] = site.workers
         with locked(gate):
             site.web.process.send_signal(signal.SIGHUP)
