@@ -49,8 +49,8 @@ bench-quick: bench-setup setup ## The same in about five minutes, with rougher f
 	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
 
-bench-test: bench-setup setup ## Test the benchmarks, with the shortest run of all contenders
-	@.venv/bin/pytest -m '' benchmarks/tests
+bench-test: bench-setup setup ## Test the benchmarks (ARGS="-m ''" for the shortest run of all contenders, too)
+	@.venv/bin/pytest $(ARGS) benchmarks/tests
 
 bench-setup: $(FASTIFY)/build
 	@VENV=.venv-production scripts/setup --production
