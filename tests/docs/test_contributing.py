@@ -199,3 +199,78 @@ def test_a_nullable_field_is_added_by_its_recipe(project: Copy) -> None:
 
     project.check("tests/database/test_schema.py", "tests/database/test_migrations.py")
     project.assert_follows("Add a field to a task")
+
+
+TEST_OF_COUNT = '''
+"""Counting tasks only: GET /api/{user_id}/tasks/count."""
+
+from uuid import UUID
+
+from tests.support.helpers import Client, make_task
+
+
+async def test_it_counts_the_tasks_of_this_user(client: Client, alice: UUID, bob: UUID) -> None:
+    for user in (alice, alice, bob):
+        await make_task(client, user)
+
+    assert (await client.get(f"{alice}/tasks/count")).json() == {"count": 2}
+'''.lstrip()
+
+
+def test_an_endpoint_is_added_by_its_recipe(project: Copy) -> None:
+    project.insert(
+        "persistence/task_lists.py",
+        "async def summary(",
+        '''
+        COUNT = Statement(sa.select(sa.func.count().label("count")).select_from(TABLE).where(MINE))
+
+
+        async def count(database: Database, user_id: UUID) -> dict[str, Any]:
+            """The number of the user's tasks. One round trip."""
+            row = await database.row(COUNT, {"user_id": user_id})
+            assert row
+            return row
+
+
+        ''',
+    )
+    project.insert(
+        "todos/schemas.py",
+        "class TaskSummary(",
+        '''
+        class TaskCount(BaseModel):
+            """The number of tasks of a user."""
+
+            count: _Count
+
+
+        ''',
+    )
+    project.insert(
+        "todos/contract.py",
+        "GET_TASK = ",
+        'COUNT_TASKS = operation("count_tasks", "Count tasks only", {200: answer("The number.", {"count": 3})})\n',
+    )
+    project.replace("todos/api.py", " TaskChanges, TaskOut,", " TaskChanges, TaskCount, TaskOut,")
+    project.insert(
+        "todos/api.py",
+        "@router.get(_TASK, ",
+        '''
+        @router.get(_TASKS + "/count", response={200: TaskCount}, **contract.COUNT_TASKS)
+        async def count_tasks(request: Request, user_id: Id) -> HttpResponse:
+            """The number of the user's tasks. An unknown user has none."""
+            return json_response(await task_lists.count(request.database, user_id))
+
+
+        ''',
+    )
+    project.insert(
+        "docs/api.md",
+        "| `GET /api/{user_id}/tasks/{task_id}` |",
+        "| `GET /api/{user_id}/tasks/count` | the number of the user's tasks | 200 |\n",
+    )
+    project.write("tests/api/test_count.py", TEST_OF_COUNT)
+    project.generate()
+
+    project.check("tests/database/test_statement.py")
+    project.assert_follows("Add an endpoint")
