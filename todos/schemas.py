@@ -28,7 +28,7 @@ from persistence.models import (
 from persistence.tasks import COLUMNS, VALUES
 from todos.types import Description, DueDate, Id, Tags, Title
 
-_MOMENT = "2026-11-22T04:14:57.069274Z"
+_TIMESTAMP = "2026-11-22T04:14:57.069274Z"
 
 
 def _is(status: Status, *, completed: bool) -> dict[str, Any]:
@@ -149,8 +149,8 @@ class _Stored(BaseModel):
         ),
     ]
     user_id: Annotated[UUID, Field(description="The owner.", examples=["055fcdb6-2179-4226-9200-60ebedb11f2c"])]
-    created_at: Annotated[datetime, Field(description="When it was created.", examples=[_MOMENT])]
-    updated_at: Annotated[datetime, Field(description="When it was last changed.", examples=[_MOMENT])]
+    created_at: Annotated[datetime, Field(description="When it was created.", examples=[_TIMESTAMP])]
+    updated_at: Annotated[datetime, Field(description="When it was last changed.", examples=[_TIMESTAMP])]
     completed_at: Annotated[datetime | None, Field(description="When it was completed; null while it is pending.")]
     version: Annotated[
         int,

@@ -4,6 +4,7 @@ from typing import Any, override
 
 from django.http import HttpRequest
 from django.urls import register_converter
+from django.urls.converters import StringConverter
 from django.views.decorators.http import require_safe
 from ninja import Swagger
 from ninja.parser import Parser
@@ -16,16 +17,10 @@ from web.openapi import DESCRIPTION, VERSION, TodoAPI
 from web.problems import UnsupportedMediaType
 
 
-class Segment:
+class Segment(StringConverter):
     """One segment of a path, empty ones included, so that an empty id is answered as an invalid one (D3)."""
 
     regex = "[^/]*"
-
-    def to_python(self, value: str) -> str:
-        return value
-
-    def to_url(self, value: str) -> str:
-        return value
 
 
 class StrictParser(Parser):

@@ -21,7 +21,6 @@ from todos.etags import etag
 from todos.requests import Request
 from web.problems import (
     InternalError,
-    MalformedJson,
     PathNotFound,
     ServiceUnavailable,
     WriteOutcomeUnknown,
@@ -57,8 +56,6 @@ def translate(error: Exception, request_id: str) -> Problem:
         case HttpError() if isinstance(error.__cause__, Problem):
             # Ninja wraps whatever goes wrong while it parses a body.
             return error.__cause__
-        case HttpError(status_code=400):
-            return MalformedJson("The body cannot be read.")
         case OutcomeUnknown():
             logger.warning("Answering 503: %s", error)
             return WriteOutcomeUnknown(str(error), error.retry_after)

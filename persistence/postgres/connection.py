@@ -11,11 +11,11 @@ import select
 import socket
 from asyncio import Future
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Protocol, override
+from typing import Any, override
 from weakref import ref
 
 import psycopg
@@ -49,12 +49,6 @@ CANCEL_TIMEOUT = 0.2
 _FINE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
-class SessionPool(Protocol):
-    """A pool that lends connections to sessions; the real one stands above this module."""
-
-    async def check_in_from_session(self, connection: "Connection") -> None: ...
-
-
 class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection that remembers what its pool must know about it. Times are seconds on the monotonic clock."""
 
@@ -66,8 +60,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """Set once its end is decided: a connection may look well until the end takes effect."""
     behind_pooler = False
     """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
-    session_pool: SessionPool | None = None
-    """The pool that takes it back when a session closes it."""
+    give_back: "Callable[[Connection], Awaitable[None]] | None" = None
+    """Takes it back when a session closes it."""
     session_timer: asyncio.TimerHandle | None = None
     """Ends the session that has it."""
 
@@ -132,9 +126,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """Goes back to the pool when a session closes it, also when it is broken; psycopg would skip that one."""
         if self.session_timer:
             self.session_timer.cancel()
-        if self.session_pool:
-            pool, self.session_pool = self.session_pool, None
-            await pool.check_in_from_session(self)
+        if self.give_back:
+            give_back, self.give_back = self.give_back, None
+            await give_back(self)
         else:
             await super().close()
 
@@ -214,8 +208,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             await self._wait(for_room=True)
         last = before = None
         try:
-            # None ends the answer and makes the connection idle again.
-            while (result := await self._next_result()) is not None:
+            while True:
+                while self.pgconn.is_busy():
+                    await self._wait()
+                if (result := self.pgconn.get_result()) is None:
+                    # This ends the answer and makes the connection idle again.
+                    break
                 before, last = last, result
         except psycopg.OperationalError:
             if last is None or last.status in _FINE:
@@ -226,11 +224,6 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self._has_executed = before is not None
             raise error_from_result(last, encoding=self.info.encoding)
         return last
-
-    async def _next_result(self) -> PGresult | None:
-        while self.pgconn.is_busy():
-            await self._wait()
-        return self.pgconn.get_result()
 
     async def _wait(self, *, for_room: bool = False) -> None:
         """Waits until the server has said something, or, if asked for, takes more."""

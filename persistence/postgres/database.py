@@ -160,7 +160,7 @@ async def open_database(
         except BaseException:
             pool.check_in(connection)
             raise
-        connection.session_pool = pool
+        connection.give_back = pool.check_in_from_session
         loop = asyncio.get_running_loop()
         connection.session_timer = loop.call_later(options.statement_timeout, pool.time_out, connection)
         return connection

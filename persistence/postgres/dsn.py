@@ -84,7 +84,7 @@ class Dsn:
     def direct(self) -> "Dsn":
         """The same database without Neon's pooler: migrations hold a session-level lock, which a pooler would lose."""
         host = ",".join(_without_pooler(host) for host in self.host.split(","))
-        return self._with(host=host)
+        return self if host == self.host else replace(self._with(host=host), behind_pooler=False)
 
     def with_database(self, name: str) -> "Dsn":
         return self._with(dbname=name)

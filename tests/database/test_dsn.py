@@ -1,6 +1,7 @@
 """`DATABASE_URL`: every form means what its author meant, TLS is not optional, and no password is ever shown."""
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import certifi
@@ -138,6 +139,7 @@ def test_it_finds_neons_pooler_and_the_way_around_it() -> None:
     assert pooled.is_pooled
     assert not pooled.direct().is_pooled
     assert pooled.direct().parameters == pooled.parameters | {"host": NEON}
+    assert not replace(pooled, behind_pooler=True).direct().is_pooled
 
 
 @pytest.mark.parametrize("host", [NEON, "localhost", "db.my-pooler.example.com", "/run/a-pooler"])
