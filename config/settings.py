@@ -12,7 +12,7 @@ ALLOWED_HOSTS = ["*"]  # No response depends on the Host header.
 BASE_DIR = ROOT
 ROOT_URLCONF = "config.urls"
 INSTALLED_APPS = ["todos", "web", "django.contrib.staticfiles", "corsheaders", "ninja"]
-MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
+MIDDLEWARE = ["web.cors.OriginCorsMiddleware"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 

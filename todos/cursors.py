@@ -9,21 +9,23 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from math import ceil
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from persistence.models import TITLE_MAX_LENGTH
 from persistence.task_lists import SortKey
 from todos.errors import InvalidInput
-
-MAX_LENGTH = 1100
-"""Characters. A title of 200 four-byte characters is the longest sort value."""
 
 PATTERN = "^[A-Za-z0-9_-]+$"
 
 _CHECKSUM_BYTES = 8
 _ID_BYTES = 16
+MAX_LENGTH = ceil((_CHECKSUM_BYTES + _ID_BYTES + 4 * TITLE_MAX_LENGTH) * 4 / 3)
+"""Characters. A title of four-byte characters is the longest sort value."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from corsheaders.middleware import CorsMiddleware
 
 from persistence import tasks
 from persistence.postgres.database import open_database
@@ -16,6 +15,7 @@ from tests.support.contract import OPERATIONS
 from tests.support.helpers import WRITES, Client, Json, assert_problem, call, get_task, lost_database, write
 from todos.schemas import TaskChanges, TaskReplacement
 from web import handler
+from web.cors import OriginCorsMiddleware
 
 REFUSED_BY_THE_DATABASE: dict[str, Json] = {
     "empty title": {"title": ""},
@@ -57,7 +57,7 @@ async def test_what_only_the_database_refuses_is_invalid_input_too(
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(tasks, "get"), (handler, "get_resolver"), (CorsMiddleware, "check_preflight")],
+    [(tasks, "get"), (handler, "get_resolver"), (OriginCorsMiddleware, "__acall__")],
     ids=["endpoint", "routing", "middleware"],
 )
 async def test_an_unexpected_failure_tells_the_log_everything_and_the_client_nothing(

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from persistence.models import TITLE_MAX_LENGTH
 from persistence.postgres.database import Database
 from tests.support.contract import SCHEMAS
 from tests.support.helpers import Client, Json, address, assert_problem, insert_task, make_task
@@ -40,7 +41,7 @@ async def make_mixed_tasks(database: Database, user: UUID, count: int = 60) -> N
             "id": uuid4(),
             "user_id": user,
             "title": dice.choice(
-                ["milk", "Milk", "MILK", "Äpfel", "äpfel", "bread 10", "_", "\U0001f95b" * 200, "\x01"]
+                ["milk", "Milk", "MILK", "Äpfel", "äpfel", "bread 10", "_", "\U0001f95b" * TITLE_MAX_LENGTH, "\x01"]
             ),
             "priority": dice.choice(["low", "medium", "high"]),
             "due_date": dice.choice([None, None, now, now + timedelta(days=1), now - timedelta(days=1), *edges]),
