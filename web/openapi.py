@@ -16,6 +16,7 @@ from todos.contract import LINKS, PATH_PARAMETERS, references
 from todos.errors import InvalidInput, PreconditionFailed, Problem, TaskNotFound, UserNotFound
 from todos.etags import etag
 from todos.schemas import ProblemOut
+from web import request_ids
 from web.problems import (
     ContentTooLarge,
     InternalError,
@@ -47,7 +48,7 @@ HEADERS: Mapping[str, Any] = {
     "X-Request-ID": {
         "description": "The id of the request in the server's log: the one you sent, or one that was made up.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "schema": {"type": "string", "pattern": request_ids.PATTERN},
     },
     "Retry-After": {
         "description": "Seconds after which to try again.",

@@ -8,7 +8,10 @@ from random import getrandbits
 current: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that the running task works on."""
 
-_FORM = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+PATTERN = "^[A-Za-z0-9._-]{1,128}$"
+"""For the contract, and for what a client sends."""
+
+_FORM = re.compile(PATTERN.strip("^$"), re.ASCII)
 
 
 def new_request_id() -> str:
