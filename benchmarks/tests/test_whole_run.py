@@ -17,9 +17,9 @@ MISSING = "; ".join(contenders.missing())
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_the_shortest_run_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delayed, "SECONDS", 0.5)
+    monkeypatch.setattr(delayed, "SECONDS", 1.0)
     monkeypatch.setattr(delayed, "QUICK_OPERATIONS", (MIX,))
-    options = Options(quick=True, rounds=1, seconds=0.3, delays=(2.0,), clients=4)
+    options = Options(quick=True, rounds=1, seconds=1.0, delays=(2.0,), clients=4)
 
     # Both raise when contenders answer differently, and for every answer with an error status.
     found = {"side_by_side": side_by_side.run(options), "delayed": delayed.run(options)}

@@ -2,18 +2,19 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.pq import TransactionStatus
 
 from persistence.postgres import connection as connections
 from persistence.postgres.connection import PREPARE_AFTER, Connection
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
-from tests.database.helpers import FOREVER, SLEEP, eventually, statement
+from tests.database.helpers import FOREVER, LONG, SLEEP, eventually, statement
 
 LARGE = 2_000_000
 """More characters than the buffers of two sockets hold."""
@@ -59,6 +60,57 @@ async def test_it_returns_rows_by_the_names_of_their_columns(connection: Connect
     assert await connection.fetch(two, {}) == [{"number": 1, "letter": "x"}, {"number": 2, "letter": "x"}]
     assert await connection.fetch(statement("SELECT 1 AS value WHERE false"), {}) == []
     assert await connection.fetch(statement("CREATE TEMP TABLE notes (note text)"), {}) == []
+
+
+async def _close(_: Dsn, connection: Connection) -> None:
+    await connection.close()
+
+
+async def _close_now(_: Dsn, connection: Connection) -> None:
+    connection.close_now()
+
+
+async def _lose_in_a_statement(_: Dsn, connection: Connection) -> None:
+    running = await start(connection)
+    connection.abort()
+    with pytest.raises(psycopg.OperationalError):
+        await running
+    connection.close_now()
+
+
+async def _lose_while_idle(dsn: Dsn, connection: Connection) -> None:
+    end(dsn, connection)
+    await asyncio.sleep(0.1)
+
+
+async def _use_in_a_session(_: Dsn, connection: Connection) -> None:
+    await connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("finish", [_close, _close_now, _lose_in_a_statement, _lose_while_idle, _use_in_a_session])
+def test_the_event_loop_does_not_watch_a_socket_that_is_no_longer_the_connections(
+    dsn: Dsn, make_loop: Callable[[], asyncio.AbstractEventLoop], finish: Callable[[Dsn, Connection], Awaitable[None]]
+) -> None:
+    """The next socket may get the same number."""
+
+    async def run() -> None:
+        connection = await connect(dsn)
+        await connection.fetch(ONE, {})
+        descriptor = connection.pgconn.socket
+        await finish(dsn, connection)
+        assert not asyncio.get_running_loop().remove_reader(descriptor)
+        await connection.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+async def test_it_hears_the_answer_after_psycopgs_own_methods_have_waited(connection: Connection) -> None:
+    await connection.fetch(ONE, {})
+    await connection.execute("SELECT 1")
+    async with asyncio.timeout(LONG):
+        assert await connection.fetch(ONE, {}) == [{"value": 1}]
 
 
 async def test_it_sends_and_receives_more_than_the_network_holds(connection: Connection) -> None:
