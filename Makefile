@@ -2,6 +2,9 @@
 
 PORT ?= 8000
 
+# Without compiled modules each of the many processes of a test run would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What the benchmark's contenders on Node are built from.
 FASTIFY = benchmarks/peers/fastify
 

@@ -7,11 +7,13 @@ own.
 
 import fcntl
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from config.asgi import handler
@@ -24,6 +26,9 @@ from tests.support import contract
 from tests.support.databases import temporary_database
 from tests.support.servers import PostgresServer
 from web.handler import Message, Receive, Send
+
+# httpx looks for this optional module at every request, and would search the whole path each time.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # None is how an import is refused
 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
 
@@ -119,14 +124,40 @@ def cluster(run_folder: Path) -> Path:
     with (run_folder / "cluster.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            with PostgresServer(unfinished) as server:
+            with PostgresServer(unfinished) as server, server.administrator() as admin:
                 migrator.migrate(server.dsn)
+                # Half of the files to copy would be those of databases that nothing uses.
+                for name in ("template0", "template1"):
+                    admin.execute(f"ALTER DATABASE {name} IS_TEMPLATE false")
+                    admin.execute(f"DROP DATABASE {name}")
             unfinished.rename(folder)
     return folder
 
 
-@pytest.fixture
-def postgres(tmp_path: Path, cluster: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL of the test's own, migrated, which it may stop, freeze and kill."""
-    with PostgresServer(tmp_path / "pg", template=cluster) as server:
+@pytest.fixture(scope="session")
+def own_server(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[PostgresServer]:
+    """The PostgreSQL of this pytest worker for `postgres`: one for each test would take a second of CPU time."""
+    with PostgresServer(tmp_path_factory.mktemp("own") / "pg", template=cluster) as server:
+        with server.administrator() as admin:
+            admin.execute("ALTER DATABASE todo RENAME TO original")
         yield server
+
+
+@pytest.fixture
+def postgres(own_server: PostgresServer) -> Iterator[PostgresServer]:
+    """A PostgreSQL with a migrated database; the test may stop, freeze and kill it, and change its roles and rules."""
+    rules = own_server.folder / "data" / "pg_hba.conf"
+    before = rules.read_bytes()
+    with own_server.administrator() as admin:
+        admin.execute("CREATE DATABASE todo TEMPLATE original")
+    # The first connection to a database takes longer, as it makes a cache for the others.
+    psycopg.connect(own_server.dsn.conninfo).close()
+    yield own_server
+    own_server.thaw()
+    own_server.start()
+    rules.write_bytes(before)
+    with own_server.administrator() as admin:
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute("DROP DATABASE todo WITH (FORCE)")
+        for (role,) in admin.execute("SELECT quote_ident(rolname) FROM pg_roles WHERE oid >= 16384").fetchall():
+            admin.execute(f"DROP ROLE {role}".encode())

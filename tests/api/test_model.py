@@ -58,7 +58,7 @@ def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
 
 
 def test_a_few_runs_agree_with_the_model(dsn: Dsn, hypothesis_home: None) -> None:
-    run_machine(dsn, 5, Phase.generate)
+    run_machine(dsn, 3, Phase.generate)
 
 
 @pytest.mark.slow

@@ -73,13 +73,13 @@ async def walk(client: Client, user: UUID, **query: Any) -> list[Json]:
 async def test_every_order_is_total_and_can_be_walked(
     client: Client, database: Database, alice: UUID, bob: UUID, sort: str
 ) -> None:
-    await make_mixed_tasks(database, alice)
+    await make_mixed_tasks(database, alice, 30)
     await make_mixed_tasks(database, bob, 5)
     at_once = await walk(client, alice, sort=sort, limit=500)
 
-    assert len(at_once) == 60
+    assert len(at_once) == 30
     assert at_once == in_order(at_once, sort)
-    for limit in (1, 7, 60):
+    for limit in (1, 7, 30):
         assert await walk(client, alice, sort=sort, limit=limit) == at_once
     assert await walk(client, alice, sort=sort, limit=3, tag="a", priority=["low", "high"]) == [
         task for task in at_once if task["tags"] == ["a"] and task["priority"] != "medium"
@@ -156,7 +156,9 @@ async def test_a_change_of_any_character_of_a_cursor_is_noticed(client: Client, 
         await make_task(client, alice)
     cursor = (await client.get(f"{alice}/tasks?limit=1")).json()["next_cursor"]
     for place, character in enumerate(cursor):
-        for other in "Ag_9".replace(character, ""):
+        # The last character has bits that no byte needs.
+        others = "Ag_9" if place + 1 == len(cursor) else "A" if character != "A" else "g"
+        for other in others.replace(character, ""):
             await assert_refused(client, alice, cursor[:place] + other + cursor[place + 1 :])
     for end in ("=", "==", "A", "\n", " ", "%3D"):
         await assert_refused(client, alice, cursor + end)

@@ -1,5 +1,7 @@
 """Passwords as bcrypt hashes."""
 
+from functools import partial
+
 import bcrypt
 import pytest
 
@@ -7,7 +9,9 @@ from todos.passwords import MAX_BYTES, hash_password
 
 
 @pytest.mark.parametrize("password", ["Test123!@#", "ä" * (MAX_BYTES // 2)])
-def test_a_hash_matches_its_password_only(password: str) -> None:
+def test_a_hash_matches_its_password_only(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A real one takes a quarter of a second.
+    monkeypatch.setattr(bcrypt, "gensalt", partial(bcrypt.gensalt, rounds=4))
     hashed = hash_password(password).encode()
 
     assert hashed.startswith(b"$2b$")
@@ -16,6 +20,10 @@ def test_a_hash_matches_its_password_only(password: str) -> None:
     assert not bcrypt.checkpw(password.encode()[:-1] + b"?", hashed)
     # Each hash has a salt of its own.
     assert hash_password(password).encode() != hashed
+
+
+def test_a_hash_is_as_expensive_as_bcrypt_makes_it_by_default() -> None:
+    assert hash_password("Test123!@#").startswith("$2b$12$")
 
 
 @pytest.mark.parametrize(("password", "size"), [("x" * 73, 73), ("ä" * 37, 74)])

@@ -15,7 +15,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence import users
 from persistence.models import Task, User
-from persistence.postgres.database import Database
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import DatabaseOptions, PoolLimits
+from tests.conftest import client_of
 from tests.support.helpers import PROBLEM, Client, Response, assert_problem
 from todos.errors import TaskNotFound
 from todos.requests import Request, with_session
@@ -86,14 +89,15 @@ async def test_nothing_of_it_remains_when_it_raises(client: Client, database: Da
         assert await users.find(database, email) is None
 
 
-async def test_its_connection_is_given_back(client: Client, database: Database, email: str) -> None:
-    before = database.pool.stats.in_use
-    for number in range(database.pool.limits.max_size + 1):
-        for outcome in ("success", "not-found", "failure", "invalid"):
-            await _post(client, f"{number}-{outcome}-{email}", outcome)
+async def test_its_connection_is_given_back(dsn: Dsn, email: str) -> None:
+    options = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=3))
+    async with open_database(dsn, options) as database, client_of(database) as client:
+        for number in range(database.pool.limits.max_size + 1):
+            for outcome in ("success", "not-found", "failure", "invalid"):
+                await _post(client, f"{number}-{outcome}-{email}", outcome)
 
-    assert database.pool.stats.in_use == before
-    assert database.pool.stats.size <= database.pool.limits.max_size
+        assert database.pool.stats.in_use == 0
+        assert database.pool.stats.size <= database.pool.limits.max_size
 
 
 async def test_each_request_gets_a_session_of_its_own(client: Client, email: str) -> None:

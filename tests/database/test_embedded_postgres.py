@@ -36,9 +36,9 @@ print("left", flush=True)
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Path:
     """A folder with a database in it, stopped, because making one takes a second."""
-    folder = tmp_path_factory.mktemp("original") / "pg"
+    folder = copied(cluster, tmp_path_factory.mktemp("original") / "pg")
     with embedded_postgres.running(folder, FAST) as dsn:
         execute(dsn, "CREATE TABLE notes (text text); INSERT INTO notes VALUES ('kept')")
     return folder
@@ -47,11 +47,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of it. Processes that a failed test leaves running are ended."""
-    folder = tmp_path / "pg"
-    subprocess.run(["cp", "-a", str(original), str(folder)], check=True)
+    folder = copied(original, tmp_path / "pg")
     yield folder
     for process in postgres_of(folder):
         process.kill()
+
+
+def copied(original: Path, folder: Path) -> Path:
+    subprocess.run(["cp", "-a", str(original), str(folder)], check=True)
+    return folder
 
 
 def execute(dsn: Dsn, query: str) -> None:
@@ -168,8 +172,10 @@ def test_the_first_start_by_several_at_once_makes_one_database(tmp_path: Path) -
     assert postmaster(folder) is None
 
 
-def test_a_killed_process_leaves_a_server_that_the_next_one_uses_and_stops(folder: Path, tmp_path: Path) -> None:
-    with holding(folder, tmp_path / "other") as (holder, other):
+def test_a_killed_process_leaves_a_server_that_the_next_one_uses_and_stops(
+    folder: Path, original: Path, tmp_path: Path
+) -> None:
+    with holding(folder, copied(original, tmp_path / "other")) as (holder, other):
         pid = postmaster(folder)
         holder.process.kill()
         holder.process.wait(60)

@@ -136,7 +136,7 @@ async def test_an_attempt_to_connect_that_takes_too_long_keeps_no_socket(postgre
     def sockets() -> int:
         return len(psutil.Process().net_connections("tcp"))
 
-    async with open_database(postgres.dsn, options(connect_timeout=0.2)) as database:
+    async with open_database(postgres.dsn, options(connect_timeout=1.0)) as database:
         before = sockets()
         gc.disable()
         try:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import migrator, tasks
+from persistence import tasks
 from persistence.postgres import connection as connections
 from persistence.postgres import database as database_module
 from persistence.postgres import retries
@@ -122,14 +122,13 @@ async def test_a_write_that_fails_to_serialize_is_run_again(migrated_dsn: Dsn, a
 
 
 @pytest.mark.parametrize("has_old_key", [True, False])
-async def test_the_victim_of_a_deadlock_is_run_again(empty_dsn: Dsn, admin: Admin, has_old_key: bool) -> None:
-    migrator.migrate(empty_dsn)
+async def test_the_victim_of_a_deadlock_is_run_again(migrated_dsn: Dsn, admin: Admin, has_old_key: bool) -> None:
     if has_old_key:
         take_back_revision_0006(admin)
     admin.alter("SET deadlock_timeout = '200ms'")
     task_id = uuid4()
-    async with opened(empty_dsn) as (database, user):
-        with psycopg.connect(empty_dsn.conninfo) as other:
+    async with opened(migrated_dsn) as (database, user):
+        with psycopg.connect(migrated_dsn.conninfo) as other:
             other.execute("SET deadlock_timeout = '1h'")
             other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user])
             # The create has written the task and waits for the user; the other does so in the opposite order.

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 from itertools import pairwise
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -121,17 +120,6 @@ async def test_production_starts_when_the_database_comes_up_meanwhile(
 
     assert len(warnings(log)) == 2
     assert f"Connected to the database {migrated_dsn}." in log.messages
-
-
-@pytest.mark.slow
-async def test_the_start_and_the_first_migration_take_no_longer_than_the_sources_allow(
-    dsn: Dsn, empty_dsn: Dsn
-) -> None:
-    for address, seconds in ((dsn, 2), (empty_dsn, 10)):
-        started = monotonic()
-        async with start(address, **MIGRATE):
-            # S1-SC-001 allows two seconds for a connection, and S3-SC-002 ten for the first migration.
-            assert monotonic() - started < seconds
 
 
 async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(

@@ -1,7 +1,8 @@
 """One round of Schemathesis against a server. The requests follow from the seed, but for what the server makes up."""
 
+import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from tempfile import TemporaryDirectory
 
 import hypothesis.configuration
@@ -21,7 +22,14 @@ from tests.support import contract
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
-def fuzz(url: str, dsn: Dsn, seed: int, examples: int, phases: Sequence[str] = PHASES) -> Report:
+def fuzz(
+    url: str,
+    dsn: Dsn,
+    seed: int,
+    examples: int,
+    phases: Sequence[str] = PHASES,
+    operations: Collection[str] = contract.OPERATIONS,
+) -> Report:
     """Makes `examples` requests for each operation, and as many stories of several, at the server at `url`.
 
     The phases `examples` and `coverage` have a number of their own. The server's database gets users for it.
@@ -30,16 +38,20 @@ def fuzz(url: str, dsn: Dsn, seed: int, examples: int, phases: Sequence[str] = P
         # Hypothesis would leave a folder in the current one.
         hypothesis.configuration.set_hypothesis_home_dir(folder)
         try:
-            return _fuzz(_schema(url, seed, examples, phases), World(dsn, f"{seed} {phases}"), examples, phases)
+            return _fuzz(
+                _schema(url, seed, examples, phases, operations), World(dsn, f"{seed} {phases}"), examples, phases
+            )
         finally:
             hypothesis.configuration.set_hypothesis_home_dir(None)
+            # Schemathesis leaves its connections to the garbage collector.
+            gc.collect()
 
 
-def _schema(url: str, seed: int, examples: int, phases: Sequence[str]) -> OpenApiSchema:
+def _schema(url: str, seed: int, examples: int, phases: Sequence[str], operations: Collection[str]) -> OpenApiSchema:
     output = OutputConfig(sanitization=SanitizationConfig(enabled=False))
     config = SchemathesisConfig(seed=seed, cache=CacheConfig(enabled=False), output=output)
     # Clients must put up with new members, but nothing may leak.
-    schema = schemathesis.openapi.from_dict(contract.closed(), config=config)
+    schema = schemathesis.openapi.from_dict(contract.closed(operations), config=config)
     schema.config.update(base_url=url, request_timeout=30)
     schema.config.generation.update(max_examples=examples, database="none")
     schema.config.phases.update(phases=list(phases))

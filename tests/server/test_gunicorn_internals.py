@@ -20,7 +20,7 @@ PINNED = f"gunicorn=={version('gunicorn')}"
 
 def missing(names: dict[str, list[str]]) -> list[str]:
     """The listed names that the installed gunicorn does not have, by their place."""
-    return [f"{place}.{name}" for place, listed in names.items() for name in listed if name not in names_of(place)]
+    return [f"{place}.{name}" for place, listed in names.items() for name in sorted({*listed} - names_of(place))]
 
 
 def names_of(place: str) -> set[str]:

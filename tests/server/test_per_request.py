@@ -18,7 +18,7 @@ from tests.database.test_wire import Operation, each_operation
 from tests.support.helpers import address, make_task
 
 CONNECTIONS = 4
-CLIENTS = 32
+CLIENTS = 12
 
 
 @pytest.fixture

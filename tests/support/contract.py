@@ -6,6 +6,7 @@ are about every field of a task take the fields from here, so that a new field n
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,9 +105,13 @@ def _resolved(header: Json) -> Json:
     return resolved
 
 
-def closed() -> Json:
+def closed(operations: Collection[str] = OPERATIONS) -> Json:
     """A copy of the contract whose schemas are closed: an answer has no other members than the contract names."""
     document: Json = json.loads(json.dumps(DOCUMENT))
+    document["paths"] = {
+        path: {method: each for method, each in methods.items() if each["operationId"] in operations}
+        for path, methods in document["paths"].items()
+    }
     for schema in document["components"]["schemas"].values():
         if schema.get("type") == "object":
             schema.setdefault("additionalProperties", False)

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import httpx
 import psutil
+import psycopg
 from django.core.management.base import OutputWrapper
 
 from persistence.development import embedded_postgres
@@ -36,7 +37,7 @@ def eventually(condition: Callable[[], bool], timeout: float = LONG) -> float:
     while not condition():
         if time.monotonic() - started > timeout:
             raise AssertionError(f"not within {timeout:g} s: {condition}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return time.monotonic() - started
 
 
@@ -77,6 +78,10 @@ class PostgresServer:
 
     def url_of(self, user: str = "postgres", password: str = "", database: str = embedded_postgres.DATABASE) -> str:
         return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{self.port}/{database}"
+
+    def administrator(self) -> psycopg.Connection:
+        """A connection to none of the databases that tests use."""
+        return psycopg.connect(self.dsn.with_database("postgres").conninfo, autocommit=True)
 
     def start(self) -> None:
         self._server.start()
