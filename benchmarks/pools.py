@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, ClassVar, Self, override
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from benchmarks import data, postgres
 from benchmarks.options import Options
@@ -64,7 +64,11 @@ async def _ours(conninfo: str) -> AsyncIterator[_Run]:
 
 @asynccontextmanager
 async def _theirs(conninfo: str, *, is_tuned: bool = False) -> AsyncIterator[_Run]:
-    """Checks a connection as the project's pool does. Tuned, it sweeps after a failed check, and never backs off."""
+    """Checks a connection as the project's pool does.
+
+    Tuned, it checks all idle connections after a failed check, and an attempt to connect ends at once: that ends the
+    wait of all callers, and the next caller starts a new attempt.
+    """
 
     async def check(connection: _Counted) -> None:
         if connection.is_readable:
@@ -76,8 +80,21 @@ async def _theirs(conninfo: str, *, is_tuned: bool = False) -> AsyncIterator[_Ru
         if time.monotonic() - connection.idle_since > CHECK_AFTER_IDLE:
             await AsyncConnectionPool.check_connection(connection)
 
+    async def fail_waiting(pool: Any) -> None:
+        for caller in () if pool.get_stats()["pool_available"] else waiting:
+            caller.reschedule(0)
+        waiting.clear()
+
+    async def check_out_or_fail(timeout: float) -> Any:
+        async with asyncio.timeout(None) as caller:
+            waiting.add(caller)
+            try:
+                return await pool.getconn(timeout)
+            finally:
+                waiting.discard(caller)
+
     async def run_one() -> None:
-        connection = await pool.getconn(TIMEOUT)
+        connection = await check_out(TIMEOUT)
         try:
             await connection.fetch(tasks.GET, VALUES)
         finally:
@@ -85,9 +102,10 @@ async def _theirs(conninfo: str, *, is_tuned: bool = False) -> AsyncIterator[_Ru
             await pool.putconn(connection)
 
     sweeps: list[asyncio.Future[None]] = []
-    # Attempts that end at once are started anew by the next caller, sooner than the back-off would.
-    tuning = {"reconnect_timeout": 0.0} if is_tuned else {}
+    waiting: set[asyncio.Timeout] = set()
+    tuning = {"reconnect_timeout": 0.0, "reconnect_failed": fail_waiting} if is_tuned else {}
     pool = AsyncConnectionPool(conninfo, connection_class=_Counted, check=check, open=False, **SIZES, **tuning)
+    check_out = check_out_or_fail if is_tuned else pool.getconn
     await pool.open(wait=True)
     yield run_one
     await pool.close()
@@ -175,6 +193,6 @@ async def _call(run_one: _Run) -> tuple[float, float, bool]:
     came = time.monotonic()
     try:
         await run_one()
-    except (psycopg.Error, PoolTimeout, Unavailable):
+    except (psycopg.Error, TimeoutError, Unavailable):
         return came, time.monotonic(), False
     return came, time.monotonic(), True
