@@ -128,7 +128,7 @@ def run(options: Options) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     figures = next(iter(result.values()))
     rows = [(name, *(f"{each[name]:,.2f}".removesuffix(".00") for each in result.values())) for name in figures]
-    return markdown(("", *result), rows)
+    return markdown(("Measured", *result), rows)
 
 
 async def _measure(database: postgres.Postgres, batches: int) -> dict[str, dict[str, float]]:
