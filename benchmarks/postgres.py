@@ -27,6 +27,7 @@ SETTINGS = (
 class Postgres:
     port: int
     process_id: int
+    server: TcpServer
 
     @property
     def dsn(self) -> Dsn:
@@ -48,7 +49,7 @@ def temporary(*settings: str) -> Iterator[Postgres]:
         server.start()
         try:
             process_id = int((server.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
-            postgres = Postgres(port, process_id)
+            postgres = Postgres(port, process_id, server)
             migrator.migrate(postgres.dsn)
             yield postgres
         finally:
