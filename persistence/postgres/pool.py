@@ -106,7 +106,7 @@ class Pool:
             # Its user is still waiting on the socket, so it is closed only when it comes back.
             connection.abort()
 
-    async def check_out(self, timeout: float | None = None) -> Connection:
+    async def check_out(self, timeout: float = math.inf) -> Connection:
         """A connection that has just been seen alive, for `check_in` later.
 
         `timeout` is how many seconds the caller has for that and its statement; it waits no longer, nor longer than
@@ -114,7 +114,6 @@ class Pool:
         too little time left. Raises `Unavailable` at once while the database cannot be reached. Costs no round trip
         unless the connection was idle for `CHECK_AFTER_IDLE`.
         """
-        timeout = math.inf if timeout is None else timeout
         wait = min(self.limits.timeout, timeout)
         now = monotonic()
         ends, deadline = now + timeout, now + wait
