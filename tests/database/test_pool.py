@@ -1,8 +1,8 @@
 """The pool: never more connections than its limit, first come first served, and no connection leaked (D13)."""
 
 import asyncio
-import math
 import contextlib
+import math
 import random
 from collections.abc import Callable, Coroutine
 
