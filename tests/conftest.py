@@ -33,6 +33,12 @@ sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # None is how 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of servers first: they wait more than they work, and would be alone at the end."""
+    items.sort(key=lambda item: "/server/" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all pytest workers of this run share."""

@@ -103,14 +103,15 @@ def test_a_fault_of_an_answer_is_named_and_bytes_that_are_not_an_answer_are_refu
         (GOOD * 2, False, "more answers than requests"),
         (b"", True, "without an answer"),
         (b"<html>", False, "this is not an answer"),
-        (GOOD[:-1], False, "no answer within 0.5 s"),
+        (GOOD[:-1], False, "no answer within 0.2 s"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_a_storm_notices_each_fault(
     answer: bytes, closes: bool, fault: str, dsn: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storms, "DEADLINE", 0.5)
+    monkeypatch.setattr(storms, "DEADLINE", 0.2)
+    monkeypatch.setattr(storms, "HANG_UP_AFTER", 0.2)
     with fake_server(answer, closes=closes) as port:
         report = storm(port, dsn, 7, 200)
 
