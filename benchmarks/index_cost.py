@@ -75,7 +75,7 @@ def _copies(connection: psycopg.Connection) -> list[str]:
             f"CREATE TABLE {schema}.tasks (LIKE public.tasks INCLUDING DEFAULTS INCLUDING CONSTRAINTS)".encode()
         )
         connection.execute(f"INSERT INTO {schema}.tasks TABLE public.tasks".encode())
-        connection.execute(f"ALTER TABLE {schema}.tasks ADD PRIMARY KEY (id)".encode())
+        connection.execute(f"ALTER TABLE {schema}.tasks ADD PRIMARY KEY (user_id, id)".encode())
         connection.execute(f"ALTER TABLE {schema}.tasks ADD FOREIGN KEY (user_id) REFERENCES public.users".encode())
         for _, definition in indexes[:number]:
             connection.execute(definition.replace("ON public.tasks", f"ON {schema}.tasks").encode())
