@@ -130,8 +130,8 @@ class User(SQLModel, table=True):
 class TaskValues(SQLModel):
     """The columns that a client decides about.
 
-    What a statement sets and returns, what a patch may clear and what COPY loads follow from this list;
-    `todos/schemas.py` says how each looks in JSON.
+    What a statement sets and returns and what a patch may clear follow from this list; `todos/schemas.py` says how each
+    looks in JSON.
     """
 
     title: str = Field(sa_type=Text)

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 
 class OriginCorsMiddleware(CorsMiddleware):
-    """The same answers, for 6 us less without an Origin, and 11 us where nothing else reads the headers."""
+    """Saves a request without Origin 6 µs of CPU, and 11 where nothing else reads its headers."""
 
     @override
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:

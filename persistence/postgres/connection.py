@@ -42,7 +42,7 @@ PREPARE_AFTER = 5
 PREPARED_MAX = 100
 """Statements that one connection keeps prepared; each takes memory in the server until the connection is closed."""
 COUNTED_MAX = 1000
-"""Statements whose uses one connection counts; then it counts anew."""
+"""Statements whose uses one connection counts. When there are more, all counts start again."""
 CANCEL_TIMEOUT = 0.2
 """Seconds for the server to cancel a statement, after which the connection is cut without its help."""
 
@@ -74,7 +74,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         # The socket that the event loop watches for `fetch`, from one statement to the next: to begin and to end that
         # each time took a fifth of the time of a statement.
         self._watched: int | None = None
-        # What is known of the last statement: that it was sent, and that the server has said "done" but not committed.
+        # Two facts about the last statement: it was sent; the server said "done" before the error came.
         self._was_sent = self._has_executed = False
         # By a weak reference, or each connection would wait for the garbage collector.
         self.add_notice_handler(partial(_notice_shutdown, ref(self)))
@@ -85,7 +85,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """All rows of one statement, in one round trip; the use after `PREPARE_AFTER` others takes a second one.
 
         After a failure or a cancellation `transaction_status` tells if the connection is still good, and
-        `has_rolled_back` if the statement may have happened.
+        `has_rolled_back` if the statement may have happened. One that is not must be closed before anything is awaited:
+        libpq may have closed its socket, whose number the event loop still watches.
         """
         transformer, query = self._transformer, statement.query
         parameters = [values[name] for name in statement.parameters]
@@ -176,13 +177,15 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """
         self.invalidated = True
         if self.pgconn.status == ConnStatus.OK:
-            # It wakes the caller that waits. Closing the socket is left to libpq.
+            # Closing the socket is left to libpq.
             with suppress(OSError):
                 shared = socket.socket(fileno=self.pgconn.socket)
                 try:
                     shared.shutdown(socket.SHUT_RDWR)
                 finally:
                     shared.detach()
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def cancel_and_abort(self) -> None:
         """Asks the server to cancel the statement, and aborts the connection after `CANCEL_TIMEOUT`.
@@ -252,16 +255,21 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             if for_room:
                 loop.remove_writer(descriptor)
         self.pgconn.consume_input()
+        if self.pgconn.is_busy():
+            # A reset may have come with the first part of an answer: after that uvloop watches no more, and does not
+            # tell.
+            self._unwatch()
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
         else:
-            # The loop would say again and again what a check at the next checkout will find.
+            # No caller waits. While the socket stays readable, the loop would call this again and again; the check at
+            # the next checkout finds out why.
             self._unwatch()
 
     def _unwatch(self) -> None:
-        """Has to come before the socket is closed: the loop would go on to watch what gets its number next."""
+        """Must be called before the socket is closed, or the loop watches the next socket that gets its number."""
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched)
             self._watched = None

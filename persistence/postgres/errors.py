@@ -75,7 +75,7 @@ RULES = {
     "55P03": Rule("a lock is not available within `lock_timeout`", is_retried=True),
     "57": Rule("operator intervention: a cancelled statement, a server that starts or crashes"),
     "57P01": Rule("the server ended the connection: a shutdown, or an administrator", is_retried=True),
-    "57P05": Rule("the server ended the connection: it rested for too long", is_retried=True),
+    "57P05": Rule("the server ended the connection: it was idle for too long", is_retried=True),
     "58": Rule("system error: I/O"),
 }
 """Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""

@@ -1,4 +1,4 @@
-"""Retries of a statement: after a pause that grows and differs, and never so many as to be a burden.
+"""Retries of a statement: after a growing pause with jitter, and within a budget.
 
 A database in trouble must not get more to do because it is in trouble. So all retries of a process share a budget
 that fills by the clock: however many requests fail, no more are tried again.

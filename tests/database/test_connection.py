@@ -2,8 +2,14 @@
 
 import asyncio
 import resource
+import select
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
+from threading import Thread
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -19,6 +25,7 @@ from tests.database.helpers import FOREVER, LONG, SLEEP, eventually, statement
 LARGE = 2_000_000
 """More characters than the buffers of two sockets hold."""
 ONE = statement("SELECT 1 AS value")
+MANY = statement("SELECT repeat('x', 1000) AS value FROM generate_series(1, 100)")
 ECHO = statement("SELECT cast(:value AS int) AS value")
 
 
@@ -31,6 +38,68 @@ async def connection(dsn: Dsn) -> AsyncIterator[Connection]:
 
 async def connect(dsn: Dsn) -> Connection:
     return await Connection.connect(dsn.conninfo, autocommit=True, prepare_threshold=None)
+
+
+class Relay:
+    """A network of one connection, which can lose it in the middle of an answer."""
+
+    HALF = 4096
+    """Bytes of an answer of which more is held back, until `send_half_and_reset`."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server, self._listener = server, socket.create_server(("127.0.0.1", 0))
+        self.address = {"host": "127.0.0.1", "port": str(self._listener.getsockname()[1])}
+        self._answer = b""
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._server.close()
+        self._listener.close()
+
+    @property
+    def held(self) -> int:
+        return len(self._answer)
+
+    def _stop(self) -> None:
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def send_half_and_reset(self) -> None:
+        # A socket that a thread selects on is not closed at once.
+        self._stop()
+        self._client.sendall(self._answer[: self.HALF])
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._client.close()
+
+    def _run(self) -> None:
+        self._client, _ = self._listener.accept()
+        with suppress(OSError, ValueError):
+            while True:
+                for readable in select.select([self._client, self._server], [], [])[0]:
+                    data = readable.recv(65536)
+                    if not data:
+                        return
+                    if readable is self._client:
+                        self._server.sendall(data)
+                    elif len(data) > self.HALF or self._answer:
+                        self._answer += data
+                    else:
+                        self._client.sendall(data)
+
+
+def socket_of(dsn: Dsn) -> socket.socket:
+    port = dsn.parameters.get("port", "5432")
+    if not dsn.is_socket:
+        return socket.create_connection((dsn.host, int(port)))
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(f"{dsn.host}/.s.PGSQL.{port}")
+    return server
 
 
 def end(dsn: Dsn, connection: Connection) -> None:
@@ -104,6 +173,36 @@ def test_the_event_loop_does_not_watch_a_socket_that_is_no_longer_the_connection
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run())
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_reset_together_with_half_an_answer_is_heard(
+    dsn: Dsn, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def run() -> None:
+        with Relay(socket_of(dsn)) as relay:
+            connection = await connect(replace(dsn, parameters=dsn.parameters | relay.address))
+            await connection.fetch(ONE, {})
+            running = asyncio.create_task(connection.fetch(MANY, {}))
+            await eventually(lambda: relay.held >= Relay.HALF)
+            # Nothing runs in between, so the loop hears of both at once.
+            relay.send_half_and_reset()
+            with pytest.raises(psycopg.OperationalError):
+                async with asyncio.timeout(LONG):
+                    await running
+            await connection.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+async def test_an_aborted_statement_ends_even_if_the_event_loop_hears_nothing(connection: Connection) -> None:
+    running = await start(connection)
+    asyncio.get_running_loop().remove_reader(connection.pgconn.socket)
+    connection.abort()
+    with pytest.raises(psycopg.OperationalError):
+        async with asyncio.timeout(LONG):
+            await running
 
 
 async def test_it_hears_the_answer_after_psycopgs_own_methods_have_waited(connection: Connection) -> None:

@@ -20,7 +20,9 @@ class Command(BaseCommand):
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--down", type=int, metavar="N", help="take the last N migrations back")
         what.add_argument("--status", action="store_true", help="say where the database is, and change nothing")
-        what.add_argument("--check", action="store_true", help="as --status, with exit status 1 when it is behind")
+        what.add_argument(
+            "--check", action="store_true", help="as --status, with exit status 1 unless it is up to date"
+        )
         what.add_argument("--new", metavar="DESCRIPTION", help="write an empty migration from the template")
         parser.add_argument("--sql", action="store_true", help="print the SQL instead of running it")
         parser.add_argument("--json", action="store_true", help="with --status or --check: print a JSON object")
