@@ -70,10 +70,6 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._names: dict[bytes, bytes] = {}
         """Names of prepared statements, by query."""
         self._uses: Counter[bytes] = Counter()
-        self._waiter: Future[None] | None = None
-        # The socket that the event loop watches for `fetch`, from one statement to the next: to begin and to end that
-        # each time took a fifth of the time of a statement.
-        self._watched: int | None = None
         # Two facts about the last statement: it was sent; the server said "done" before the error came.
         self._was_sent = self._has_executed = False
         # By a weak reference, or each connection would wait for the garbage collector.
@@ -85,8 +81,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """All rows of one statement, in one round trip; the use after `PREPARE_AFTER` others takes a second one.
 
         After a failure or a cancellation `transaction_status` tells if the connection is still good, and
-        `has_rolled_back` if the statement may have happened. One that is not must be closed before anything is awaited:
-        libpq may have closed its socket, whose number the event loop still watches.
+        `has_rolled_back` if the statement may have happened.
         """
         transformer, query = self._transformer, statement.query
         parameters = [values[name] for name in statement.parameters]
@@ -135,20 +130,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             give_back, self.give_back = self.give_back, None
             await give_back(self)
         else:
-            self._unwatch()
             await super().close()
 
     def close_now(self) -> None:
         """Does what `await connection.close()` of psycopg does, where nothing may be awaited."""
-        self._unwatch()
         self._closed = True
         self.pgconn.finish()
-
-    @override
-    async def wait(self, *arguments: Any, **options: Any) -> Any:
-        """Waits as psycopg's own methods do, which set a reader of their own on the socket and remove it."""
-        self._unwatch()
-        return await super().wait(*arguments, **options)
 
     @property
     def is_readable(self) -> bool:
@@ -177,15 +164,13 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """
         self.invalidated = True
         if self.pgconn.status == ConnStatus.OK:
-            # Closing the socket is left to libpq.
+            # It wakes the caller that waits. Closing the socket is left to libpq.
             with suppress(OSError):
                 shared = socket.socket(fileno=self.pgconn.socket)
                 try:
                     shared.shutdown(socket.SHUT_RDWR)
                 finally:
                     shared.detach()
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
 
     async def cancel_and_abort(self) -> None:
         """Asks the server to cancel the statement, and aborts the connection after `CANCEL_TIMEOUT`.
@@ -243,36 +228,17 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     async def _wait(self, *, for_room: bool = False) -> None:
         """Waits until the server has said something, or, if asked for, takes more."""
         loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
-        self._waiter = loop.create_future()
-        if self._watched is None:
-            loop.add_reader(descriptor, self._wake)
-            self._watched = descriptor
+        waiter: Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _wake, waiter)
         if for_room:
-            loop.add_writer(descriptor, self._wake)
+            loop.add_writer(descriptor, _wake, waiter)
         try:
-            await self._waiter
+            await waiter
         finally:
+            loop.remove_reader(descriptor)
             if for_room:
                 loop.remove_writer(descriptor)
         self.pgconn.consume_input()
-        if self.pgconn.is_busy():
-            # A reset may have come with the first part of an answer: after that uvloop watches no more, and does not
-            # tell.
-            self._unwatch()
-
-    def _wake(self) -> None:
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
-        else:
-            # No caller waits. While the socket stays readable, the loop would call this again and again; the check at
-            # the next checkout finds out why.
-            self._unwatch()
-
-    def _unwatch(self) -> None:
-        """Must be called before the socket is closed, or the loop watches the next socket that gets its number."""
-        if self._watched is not None:
-            asyncio.get_running_loop().remove_reader(self._watched)
-            self._watched = None
 
 
 def _notice_shutdown(connection: "ref[Connection]", notice: Diagnostic) -> None:
@@ -283,3 +249,8 @@ def _notice_shutdown(connection: "ref[Connection]", notice: Diagnostic) -> None:
     """
     if notice.severity_nonlocalized == "FATAL" and (ended := connection()):
         ended.invalidated = True
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

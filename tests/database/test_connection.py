@@ -5,7 +5,7 @@ import resource
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
@@ -131,50 +131,6 @@ async def test_it_returns_rows_by_the_names_of_their_columns(connection: Connect
     assert await connection.fetch(statement("CREATE TEMP TABLE notes (note text)"), {}) == []
 
 
-async def _close(_: Dsn, connection: Connection) -> None:
-    await connection.close()
-
-
-async def _close_now(_: Dsn, connection: Connection) -> None:
-    connection.close_now()
-
-
-async def _lose_in_a_statement(_: Dsn, connection: Connection) -> None:
-    running = await start(connection)
-    connection.abort()
-    with pytest.raises(psycopg.OperationalError):
-        await running
-    connection.close_now()
-
-
-async def _lose_while_idle(dsn: Dsn, connection: Connection) -> None:
-    end(dsn, connection)
-    await asyncio.sleep(0.1)
-
-
-async def _use_in_a_session(_: Dsn, connection: Connection) -> None:
-    await connection.execute("SELECT 1")
-
-
-@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize("finish", [_close, _close_now, _lose_in_a_statement, _lose_while_idle, _use_in_a_session])
-def test_the_event_loop_does_not_watch_a_socket_that_is_no_longer_the_connections(
-    dsn: Dsn, make_loop: Callable[[], asyncio.AbstractEventLoop], finish: Callable[[Dsn, Connection], Awaitable[None]]
-) -> None:
-    """The next socket may get the same number."""
-
-    async def run() -> None:
-        connection = await connect(dsn)
-        await connection.fetch(ONE, {})
-        descriptor = connection.pgconn.socket
-        await finish(dsn, connection)
-        assert not asyncio.get_running_loop().remove_reader(descriptor)
-        await connection.close()
-
-    with asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(run())
-
-
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_reset_together_with_half_an_answer_is_heard(
     dsn: Dsn, make_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -194,22 +150,6 @@ def test_a_reset_together_with_half_an_answer_is_heard(
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run())
-
-
-async def test_an_aborted_statement_ends_even_if_the_event_loop_hears_nothing(connection: Connection) -> None:
-    running = await start(connection)
-    asyncio.get_running_loop().remove_reader(connection.pgconn.socket)
-    connection.abort()
-    with pytest.raises(psycopg.OperationalError):
-        async with asyncio.timeout(LONG):
-            await running
-
-
-async def test_it_hears_the_answer_after_psycopgs_own_methods_have_waited(connection: Connection) -> None:
-    await connection.fetch(ONE, {})
-    await connection.execute("SELECT 1")
-    async with asyncio.timeout(LONG):
-        assert await connection.fetch(ONE, {}) == [{"value": 1}]
 
 
 async def test_it_sends_and_receives_more_than_the_network_holds(connection: Connection) -> None:
