@@ -1,4 +1,4 @@
-"""Alembic's way to run the steps: one process at a time, each step whole or not at all, with short waits for tables.
+"""Alembic's way to run migrations: one process at a time, each whole or not at all, with short waits for tables.
 
 `persistence.migrator` hands over the connection, or nothing when the SQL is only printed; the `alembic` command finds
 the database in the settings.
@@ -18,13 +18,13 @@ config = context.config
 
 
 def refuse_autogenerate(*_: object) -> None:
-    """Steps are written by hand (S3-FR-011): autogenerate does not see CHECK constraints, functions or safe orders."""
+    """Autogenerate sees no CHECK constraints, functions and safe orders: migrations are written by hand (S3-FR-011)."""
     if getattr(config.cmd_opts, "autogenerate", False):
-        raise CommandError('autogenerate is off; write an empty step with `manage.py migrate_sql --new "describe it"`')
+        raise CommandError('autogenerate is off; `manage.py migrate_sql --new "describe it"` writes an empty migration')
 
 
 def run(connection: Connection | None) -> None:
-    """Runs the steps on a connection, or prints their SQL without one."""
+    """Runs the migrations on a connection, or prints their SQL without one."""
     context.configure(
         connection=connection,
         dialect_name="postgresql",
@@ -33,7 +33,6 @@ def run(connection: Connection | None) -> None:
         target_metadata=SQLModel.metadata,
         process_revision_directives=refuse_autogenerate,
         transaction_per_migration=True,
-        on_version_apply=config.attributes.get("on_version_apply"),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -54,7 +54,7 @@ class MigrationError(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
+class RevisionRun:
     """One revision that was applied or taken back; `duration` in seconds."""
 
     revision: str
@@ -69,13 +69,13 @@ def revisions() -> dict[str, str]:
     scripts = ScriptDirectory.from_config(_config())
     try:
         scripts.get_current_head()
-        steps: list[Script] = list(scripts.walk_revisions())
+        found: list[Script] = list(scripts.walk_revisions())
     except SyntaxError as error:
         place = f"{Path(error.filename or scripts.versions).name}, line {error.lineno}"
         raise MigrationError(f"{place} cannot be read: {error.msg}") from error
     except (CommandError, ImportError, NameError, KeyError) as error:
         raise MigrationError(f"The files in {scripts.versions} cannot be read: {error}") from error
-    return {step.revision: step.doc.rstrip(".") for step in reversed(steps)}
+    return {script.revision: script.doc.rstrip(".") for script in reversed(found)}
 
 
 def head() -> str:
@@ -119,14 +119,16 @@ def path(current: str | None, target: str) -> tuple[Direction, list[str]]:
     return ("up", known[here + 1 : there + 1]) if there >= here else ("down", known[here:there:-1])
 
 
-def migrate(dsn: Dsn, target: str = "head", report: Callable[[Step], None] = lambda _: None) -> list[Step]:
-    """Goes up or down to a revision, each step in a transaction of its own, and returns the steps.
+def migrate(
+    dsn: Dsn, target: str = "head", report: Callable[[RevisionRun], None] = lambda _: None
+) -> list[RevisionRun]:
+    """Goes up or down to a revision, each on the way in a transaction of its own, and returns what was run.
 
     Any number of processes may call it at once: one migrates, the others wait and find nothing to do.
-    Raises `MigrationError`: the steps before the one that failed remain, and nothing of that one, unless it runs
+    Raises `MigrationError`: the revisions before the one that failed remain, and nothing of that one, unless it runs
     outside of a transaction (`migrations/script.py.mako`).
     """
-    config, steps = _config(), list[Step]()
+    config, runs = _config(), list[RevisionRun]()
     with locked_connection(dsn) as connection:
         config.attributes["connection"] = connection
         current = MigrationContext.configure(connection).get_current_revision()
@@ -142,9 +144,9 @@ def migrate(dsn: Dsn, target: str = "head", report: Callable[[Step], None] = lam
             except Exception as error:
                 # A migration is code, so anything can be wrong with it.
                 raise MigrationError(f"Revision {revision} ({revisions()[revision]}) {_explain(error)}") from error
-            steps.append(Step(revision, revisions()[revision], direction, time.monotonic() - started))
-            report(steps[-1])
-    return steps
+            runs.append(RevisionRun(revision, revisions()[revision], direction, time.monotonic() - started))
+            report(runs[-1])
+    return runs
 
 
 def sql(current: str | None, target: str) -> str:
@@ -186,7 +188,7 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
             _wait_for_migration_lock(connection)
         except DBAPIError as error:
             raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
-        # A step may set its own; the next one begins anew.
+        # A revision may set its own; the next one begins anew.
         event.listen(connection, "begin", lambda link: link.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         yield connection
 
@@ -205,7 +207,7 @@ def _wait_for_migration_lock(connection: Connection) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """What became of a step, and why; all words are the step's own or PostgreSQL's, so nothing is secret."""
+    """The fate of a revision, and why; all words are its own or PostgreSQL's, so nothing is secret."""
     if not isinstance(error, DBAPIError):
         return f"failed: {type(error).__name__}: {str(error).replace('\n', ' ')}"
     became = "may be applied or not, as the connection was lost" if error.connection_invalidated else "failed"

@@ -101,5 +101,5 @@ def _report(migrating: asyncio.Task[None]) -> None:
 
 
 async def _migrate(dsn: Dsn) -> None:
-    for step in await asyncio.to_thread(migrator.migrate, dsn):
-        logger.info("Migrated to %s (%s) in %.2f s.", step.revision, step.description, step.duration)
+    for run in await asyncio.to_thread(migrator.migrate, dsn):
+        logger.info("Migrated to %s (%s) in %.2f s.", run.revision, run.description, run.duration)

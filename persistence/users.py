@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import bindparam, func, insert
 from sqlmodel import col
 
 from persistence.models import UNUSABLE_PASSWORD, User
@@ -10,14 +10,16 @@ from persistence.postgres.database import Database
 from persistence.postgres.errors import UniqueViolated
 from persistence.postgres.statement import Statement
 
-_EMAIL = func.lower(bindparam("email"))
-
 CREATE = Statement(
     insert(User)
-    .values(id=bindparam("id"), email=_EMAIL, name=bindparam("name"), password_hash=bindparam("password_hash"))
+    .values(
+        id=bindparam("id"),
+        email=func.lower(bindparam("email")),
+        name=bindparam("name"),
+        password_hash=bindparam("password_hash"),
+    )
     .returning(col(User.id))
 )
-FIND = Statement(select(col(User.id)).where(col(User.email) == _EMAIL))
 
 
 async def create(
@@ -34,9 +36,3 @@ async def create(
     assert row
     user_id: UUID = row["id"]
     return user_id
-
-
-async def find(database: Database, email: str) -> UUID | None:
-    """The id of the user with this address, in whatever case. One round trip."""
-    row = await database.row(FIND, {"email": email})
-    return row["id"] if row else None

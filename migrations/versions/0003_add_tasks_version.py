@@ -1,7 +1,7 @@
 """Add tasks.version.
 
 It changes with every write to a task, so that a client can refuse to overwrite what it has not seen. It starts at the
-moment of the step and not at 1, so that a task that is deleted and made again with the same id has no version twice.
+time of the migration and not at 1, so that a task that is deleted and made again with the same id has no version twice.
 The default is the same for all rows of one statement, so the column appears without rewriting the table.
 """
 

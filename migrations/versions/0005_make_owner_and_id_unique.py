@@ -1,6 +1,6 @@
 """Make the owner and the id of a task unique together.
 
-The first of two steps to the key (user_id, id) (D38). It blocks no writes. Code from before this step goes on working,
+The first of two migrations to the key (user_id, id) (D38). It blocks no writes. Code from before it goes on working,
 and code that needs the new key works from here on. Apply 0006 when no server runs the older code any more.
 """
 

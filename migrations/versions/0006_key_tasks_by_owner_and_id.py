@@ -1,7 +1,7 @@
 """Key tasks by owner and id.
 
-The second of two steps (D38): two owners may have tasks with the same id from here on. A server that runs code from
-before 0005 cannot create tasks any more.
+The second of two migrations (D38): two owners may have tasks with the same id from here on. A server that runs code
+from before 0005 cannot create tasks any more.
 
 The way back fails whole while two tasks have the same id.
 """

@@ -134,7 +134,6 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
     def close_now(self) -> None:
         """Does what `await connection.close()` of psycopg does, where nothing may be awaited."""
-        self._closed = True
         self.pgconn.finish()
 
     @property

@@ -13,7 +13,6 @@ from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from persistence import users
 from persistence.models import Task, User
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
@@ -66,13 +65,18 @@ async def _post(client: Client, email: str, outcome: str = "success") -> Respons
     return await client.post("users", params={"email": email, "outcome": outcome})
 
 
+async def _user_id(database: Database, email: str) -> UUID | None:
+    async with database.session() as session:
+        return (await session.exec(select(User.id).where(col(User.email) == email))).one_or_none()
+
+
 async def test_what_it_did_is_committed_when_it_returns(client: Client, database: Database, email: str) -> None:
     response = await _post(client, email)
 
     assert response.status_code == 200
     user_id, count = response.text.split()
     assert count == "2"
-    assert await users.find(database, email) == UUID(user_id)
+    assert await _user_id(database, email) == UUID(user_id)
     assert_problem(await _post(client, email), 409, "conflict")
 
 
@@ -86,7 +90,7 @@ async def test_nothing_of_it_remains_when_it_raises(client: Client, database: Da
     ):
         response = await _post(client, email, outcome)
         assert (response.status_code, response.json()["type"]) == (status, f"{PROBLEM}{kind}")
-        assert await users.find(database, email) is None
+        assert await _user_id(database, email) is None
 
 
 async def test_its_connection_is_given_back(dsn: Dsn, email: str) -> None:

@@ -18,8 +18,8 @@ REVISIONS = list(migrator.revisions())
 NEXT = f"{len(REVISIONS) + 1:04}"
 
 
-def steps(text: str) -> list[str]:
-    """The direction and the revision of each step that was reported with a duration."""
+def runs(text: str) -> list[str]:
+    """The direction and the revision of each revision that was reported with a duration."""
     return re.findall(r"^((?:up to|down from) \d{4}) \S.* \(\d+ ms\)$", text, re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ def test_it_goes_to_the_newest_or_to_a_revision_and_reports_each_step(empty_dsn:
     ):
         outcome = command(url_of(empty_dsn), "migrate_sql", *arguments)
         assert (outcome.status, outcome.err) == (0, "")
-        assert steps(outcome.out) == expected
+        assert runs(outcome.out) == expected
         assert len(outcome.out.splitlines()) == len(expected)
         assert migrator.current(empty_dsn) == current
 
@@ -125,7 +125,7 @@ def test_new_writes_a_revision_that_fails_until_it_is_filled(copied: Path, empty
     assert re.fullmatch(rf"Wrote \S+{file.name}; .+\n", written.out)
     assert file.read_text().startswith('"""Add tasks.colour.\n')
     assert unfilled.status == 1
-    assert steps(unfilled.out) == up(*REVISIONS)
+    assert runs(unfilled.out) == up(*REVISIONS)
     assert unfilled.err.startswith(f"Error: Revision {NEXT} (Add tasks.colour) failed: NotImplementedError: write")
     assert unfilled.err.count("\n") == 1
     assert migrator.current(empty_dsn) == HEAD

@@ -10,7 +10,7 @@ from alembic.config import main as alembic_command
 
 from config import env
 from persistence import migrator
-from persistence.migrator import MigrationError, Step
+from persistence.migrator import MigrationError, RevisionRun
 from persistence.postgres.dsn import Dsn
 from tests.database.conftest import MigrationFiles
 from tests.database.test_migrations import REVISIONS, schema_of
@@ -59,7 +59,7 @@ def test_a_new_revision_is_a_numbered_file_that_says_what_to_think_of(
     assert migrator.head() == NEXT
     assert migrator.revisions()[NEXT] == "Add tasks.colour"
     # A file that its author has not filled in cannot be applied.
-    with pytest.raises(MigrationError, match=f"Revision {NEXT} .*write the step"):
+    with pytest.raises(MigrationError, match=f"Revision {NEXT} .*write the migration"):
         migrator.migrate(empty_dsn)
 
 
@@ -107,7 +107,7 @@ def test_alembics_own_command_finds_the_database_in_the_settings(empty_dsn: Dsn,
         ("op.execute('ALTER TABLE nowhere   ADD x text')",
          FAILED + 'relation "nowhere" does not exist, in: ALTER TABLE nowhere ADD x text'),
         ("op.execute('CREATE TABEL x ()')", FAILED + 'syntax error at or near "TABEL", in: CREATE TABEL x ()'),
-        ('raise NotImplementedError("write the step")', FAILED + "NotImplementedError: write the step"),
+        ('raise NotImplementedError("write the migration")', FAILED + "NotImplementedError: write the migration"),
         ("op.drop_everything()", FAILED + "AttributeError: "),
         ("no_such_name", FAILED + "NameError: "),
         ("op.get_bind().scalar(1)", FAILED + "ObjectNotExecutableError: "),
@@ -122,13 +122,13 @@ def test_a_revision_that_fails_leaves_nothing_and_the_message_names_it_and_the_r
     revisions.add("op.execute('CREATE TABLE notes (id int PRIMARY KEY)')")
     revisions.add(f"op.execute('CREATE TABLE halves ()'); {upgrade}")
     revisions.add("op.execute('CREATE TABLE never ()')")
-    reported: list[Step] = []
+    reported: list[RevisionRun] = []
     with pytest.raises(MigrationError) as failure:
         migrator.migrate(empty_dsn, report=reported.append)
     assert str(failure.value).startswith(message)
     assert "\n" not in str(failure.value)
     # Each revision is a transaction of its own, so the one before it stays.
-    assert [step.revision for step in reported] == [*REVISIONS, NEXT]
+    assert [run.revision for run in reported] == [*REVISIONS, NEXT]
     assert migrator.current(empty_dsn) == NEXT
     assert {name for name in schema_of(empty_dsn) if name.startswith("relation ") and "_" not in name} == {
         "relation users", "relation tasks", "relation notes",

@@ -26,8 +26,8 @@ dsn = Dsn.parse(sys.argv[1])
 children = []
 for _ in range(6):
     if not (child := os.fork()):
-        steps = migrator.migrate(dsn)
-        os.write(1, f"{len(steps)}\\n".encode())
+        runs = migrator.migrate(dsn)
+        os.write(1, f"{len(runs)}\\n".encode())
         os._exit(0)
     children.append(child)
 sys.exit(max(os.waitpid(child, 0)[1] for child in children) and 1)
@@ -107,7 +107,7 @@ def test_a_revision_gives_up_soon_on_a_table_in_use_whatever_the_revision_before
         with pytest.raises(MigrationError, match=r"^Revision 0006 .* more than 100ms: run it again when .* less busy"):
             migrator.migrate(empty_dsn)
         assert migrator.current(empty_dsn) == "0005"
-    assert [step.revision for step in migrator.migrate(empty_dsn)] == REVISIONS[5:]
+    assert [run.revision for run in migrator.migrate(empty_dsn)] == REVISIONS[5:]
 
 
 def test_revision_0005_waits_for_a_long_transaction_and_blocks_no_write_meanwhile(
@@ -130,7 +130,7 @@ def test_revision_0005_waits_for_a_long_transaction_and_blocks_no_write_meanwhil
         admin.execute(insert, user)
         assert not migrating.done()
         long.commit()
-        assert [step.revision for step in migrating.result()] == ["0005"]
+        assert [run.revision for run in migrating.result()] == ["0005"]
     assert admin.value("SELECT count(*) FROM tasks") == 2
     assert admin.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'uq_tasks_user_id_id'::regclass")
 

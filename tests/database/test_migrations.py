@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from persistence import migrator
-from persistence.migrator import MigrationError, Step
+from persistence.migrator import MigrationError, RevisionRun
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin
@@ -53,18 +53,18 @@ def run_as_psql_does(dsn: Dsn, printed: str) -> None:
 
 
 def test_it_goes_up_and_down_step_by_step_and_has_nothing_to_do_the_second_time(empty_dsn: Dsn) -> None:
-    reported: list[Step] = []
+    reported: list[RevisionRun] = []
     assert migrator.current(empty_dsn) is None
-    steps = migrator.migrate(empty_dsn, "0003", reported.append)
-    steps += migrator.migrate(empty_dsn, report=reported.append)
-    assert steps == reported
-    assert [(step.revision, step.direction) for step in steps] == [(revision, "up") for revision in REVISIONS]
-    assert [step.description for step in steps] == list(migrator.revisions().values())
-    assert all(step.duration >= 0 for step in steps)
+    runs = migrator.migrate(empty_dsn, "0003", reported.append)
+    runs += migrator.migrate(empty_dsn, report=reported.append)
+    assert runs == reported
+    assert [(run.revision, run.direction) for run in runs] == [(revision, "up") for revision in REVISIONS]
+    assert [run.description for run in runs] == list(migrator.revisions().values())
+    assert all(run.duration >= 0 for run in runs)
     assert migrator.current(empty_dsn) == migrator.head() == REVISIONS[-1]
     assert migrator.migrate(empty_dsn) == []
     back = migrator.migrate(empty_dsn, "0002")
-    assert [(step.revision, step.direction) for step in back] == [
+    assert [(run.revision, run.direction) for run in back] == [
         (revision, "down") for revision in reversed(REVISIONS[2:])
     ]
     assert migrator.current(empty_dsn) == "0002"

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import task_lists, tasks, users
+from persistence import task_lists, tasks
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
@@ -216,16 +216,11 @@ def test_one_task_is_found_by_its_key_and_anothers_reads_as_many_pages_as_none(
 
 
 @each_plan
-def test_a_new_task_looks_for_its_key_and_a_user_is_found_by_its_address(
-    connection: psycopg.Connection, plan: str
-) -> None:
+def test_a_new_task_looks_for_its_key(connection: psycopg.Connection, plan: str) -> None:
     found = explain(connection, tasks.CREATE, plan)
     assert found.kinds == {"ModifyTable", "Result"}, found.text
     # Down to a leaf of each index, twice for the key, into the page of the table, and to the owner.
     assert found.pages <= 60, found.text
-    found = explain(connection, users.FIND, plan, email="Alice@Example.com")
-    assert (found.indexes, found.returned) == ({"uq_users_email"}, 1), found.text
-    assert found.pages <= 4, found.text
 
 
 def test_the_tasks_of_a_deleted_user_are_found_by_their_owner(connection: psycopg.Connection) -> None:

@@ -142,17 +142,17 @@ async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
 
 
 @pytest.mark.parametrize("retry", [True, False])
-async def test_it_migrates_when_told_to_and_names_each_step(
+async def test_it_migrates_when_told_to_and_names_each_revision(
     empty_dsn: Dsn, log: pytest.LogCaptureFixture, retry: bool
 ) -> None:
-    for steps in (migrator.revisions().items(), ()):
+    for migrated in (migrator.revisions().items(), ()):
         log.clear()
         async with start(empty_dsn, **MIGRATE | {"retry": retry}) as database:
             assert await migrator.applied_revision(database, 60) == migrator.head()
             assert database.pool.stats.in_use == 0
         assert warnings(log) == []
         assert [line.partition(" in ")[0] for line in log.messages if line.startswith("Migrated")] == [
-            f"Migrated to {revision} ({description})" for revision, description in steps
+            f"Migrated to {revision} ({description})" for revision, description in migrated
         ]
 
 

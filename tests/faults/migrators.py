@@ -81,7 +81,7 @@ def _fork(url: str, reading: int, writing: int) -> int:
     revisions: list[str] = []
     error = ""
     try:
-        migrator.migrate(Dsn.parse(url), report=lambda step: revisions.append(step.revision))
+        migrator.migrate(Dsn.parse(url), report=lambda run: revisions.append(run.revision))
     except Exception as failure:  # noqa: BLE001 - the parent reports every error
         error = f"{type(failure).__name__}: {failure}"
     os.write(1, f"{json.dumps([os.getpid(), revisions, error])}\n".encode())

@@ -70,9 +70,9 @@ class Command(BaseCommand):
         if not migrator.migrate(dsn, _target(current, revision, down), self._report):
             self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
 
-    def _report(self, step: migrator.Step) -> None:
-        arrow = "up to" if step.direction == "up" else "down from"
-        self.stdout.write(f"{arrow} {step.revision} {step.description} ({step.duration * 1000:.0f} ms)")
+    def _report(self, run: migrator.RevisionRun) -> None:
+        arrow = "up to" if run.direction == "up" else "down from"
+        self.stdout.write(f"{arrow} {run.revision} {run.description} ({run.duration * 1000:.0f} ms)")
 
 
 def _target(current: str | None, revision: str | None, down: int | None) -> str:
