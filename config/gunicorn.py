@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn.errors import HaltServer
 
 from config.env import ROOT, env
-from server.limits import HEADER_MAX, HEADERS_MAX, LINE_MAX
+from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, HEADER_MAX, HEADERS_MAX, LINE_MAX
 from server.shared_state import SHARED_STATE
 
 wsgi_app = "config.asgi:application"
@@ -19,8 +19,8 @@ proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.
 timeout = 60
-# In-flight requests end within their own deadline, and the worker stops waiting before the master kills it.
-graceful_timeout = int(env.request_timeout) + 4
+# In-flight requests end within a second of their own deadline. Before and after that come the steps of a stop.
+graceful_timeout = DRAIN_SECONDS + int(env.request_timeout) + 1 + CLOSE_SECONDS
 # A client that hangs up must not cancel its write: the request ends by its own deadline.
 asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"

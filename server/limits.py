@@ -1,7 +1,13 @@
-"""The sizes of a request's head that gunicorn is told to take, and that a client is told of."""
+"""The sizes of a request's head, and the seconds of a worker's stop: what gunicorn is told, too, stands here once."""
 
 LINE_MAX = 8190
 """Bytes of the first line: room for a query with every filter, all in characters that take 12 bytes in a URL."""
 HEADERS_MAX = 100
+"""Headers of one request."""
 HEADER_MAX = 8190
 """Bytes of one header."""
+
+DRAIN_SECONDS = 1
+"""Seconds for which a worker that stops still takes requests on its connections."""
+CLOSE_SECONDS = 2
+"""Seconds that are left at the end of a stop to close connections, before gunicorn's master kills the worker."""

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, override
 
 from gunicorn.workers.gasgi import ASGIWorker
 
+from server.limits import CLOSE_SECONDS, DRAIN_SECONDS
 from server.shared_state import SHARED_STATE
 
 if TYPE_CHECKING:
     from server.clients import Clients
 
-DRAIN_SECONDS = 1.0
-"""Seconds for which a worker that stops still takes requests on its connections."""
 _ACCEPT_SECONDS = 0.1
 """Seconds for which it still takes connections: some were made before the stop and wait in the kernel's queue."""
 _PAUSE = 0.05
@@ -104,8 +103,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             await self._drain()
         self.alive = False
         self.clients.close_idle()
-        # A client that still sends a body is left behind before the master's patience ends.
-        self.cfg.set("graceful_timeout", max(1, self.cfg.graceful_timeout - 3))
+        # Whatever a client still sends then is cut off: the master's timeout counts the drain as well.
+        self.cfg.set("graceful_timeout", max(1, self.cfg.graceful_timeout - DRAIN_SECONDS - CLOSE_SECONDS))
         await super()._shutdown()
 
     async def _drain(self) -> None:

@@ -17,6 +17,7 @@ from todos.errors import InvalidInput, PreconditionFailed, Problem, TaskNotFound
 from todos.etags import etag
 from todos.schemas import ProblemOut
 from web import request_ids
+from web.handler import BODY_TIMEOUT
 from web.problems import (
     ContentTooLarge,
     InternalError,
@@ -68,7 +69,7 @@ EXAMPLES: tuple[Problem, ...] = (
     TaskNotFound(),
     UserNotFound(),
     PathNotFound(),
-    RequestTimedOut("body", 10),
+    RequestTimedOut("body", BODY_TIMEOUT),
     PreconditionFailed(etag(contract.TASK["version"] + 1)),
     ContentTooLarge(65536),
     UnsupportedMediaType("text/plain"),

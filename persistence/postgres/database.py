@@ -165,7 +165,7 @@ async def open_database(
         connection.session_timer = loop.call_later(options.statement_timeout, pool.time_out, connection)
         return connection
 
-    limits, probe_limits = _split(options.limits)
+    limits, probe_limits = _split_limits(options.limits)
     pool = Pool(connect, limits)
     probe_pool = Pool(connect, probe_limits) if probe_limits else pool
     engine = create_async_engine(
@@ -182,7 +182,7 @@ async def open_database(
         await pool.close()
 
 
-def _split(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
+def _split_limits(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
     """The limits of the pool for statements and of that for probes, if there is one: no more connections in all."""
     if limits.max_size < PROBES_FROM:
         return limits, None

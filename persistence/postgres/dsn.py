@@ -164,7 +164,7 @@ def _require_tls(parameters: dict[str, str], private_hosts: Collection[str]) -> 
     if parameters.get("sslmode", "prefer") not in (*_UNENCRYPTED, *_ENCRYPTED):
         raise BadDatabaseUrl(f"its sslmode is none of {', '.join((*_UNENCRYPTED, *_ENCRYPTED))}")
     addresses = [*parameters["host"].split(","), *parameters.get("hostaddr", "").split(",")]
-    public = [host for host in addresses if host and not _is_local(host) and host not in private_hosts]
+    public = [host for host in addresses if host and not _is_this_machine(host) and host not in private_hosts]
     if not public:
         # Stated here, so that a PGSSLMODE in the environment cannot decide it.
         parameters.setdefault("sslmode", "prefer")
@@ -186,7 +186,7 @@ def _root_certificates() -> str:
     return system if system and Path(system).is_file() else certifi.where()
 
 
-def _is_local(host: str) -> bool:
+def _is_this_machine(host: str) -> bool:
     if _is_socket(host) or host == "localhost":
         return True
     try:

@@ -55,7 +55,7 @@ class Rule:
     meaning: str
     becomes: type[Exception] = Unavailable
     is_retried: bool = False
-    """The statement runs again when it is a read or cannot have happened (`retries.py`)."""
+    """The statement runs again when it is a read or cannot have happened (`database.py` decides)."""
     is_renewed: bool = False
     """The connection is replaced, as a new one may lead to a server that can."""
 

@@ -4,4 +4,4 @@ from config.gunicorn import *  # noqa: F403 - all of it, with more time
 from server import worker
 
 graceful_timeout = 90
-worker.DRAIN_SECONDS = 60.0
+worker.DRAIN_SECONDS = 60
