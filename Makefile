@@ -44,7 +44,7 @@ chaos-quick: setup ## The same in about five minutes, with fewer rounds
 	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults --quick $(ARGS)
 
-bench: bench-setup setup ## Measure this project beside others and against its goals, half an hour (ARGS="side_by_side" for one study)
+bench: bench-setup setup ## Measure this project beside others and against its goals, about 50 minutes (ARGS="side_by_side" for one study)
 	@.venv/bin/pytest -q benchmarks/tests
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
