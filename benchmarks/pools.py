@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -146,11 +147,13 @@ async def _cpu(conninfo: str, batches: int) -> dict[str, dict[str, float]]:
         runs: dict[str, _Run] = {"none": lambda: connection.fetch(tasks.GET, VALUES)}
         runs |= {name: await stack.enter_async_context(pool(conninfo)) for name, pool in POOLS.items()}
         taken: dict[str, list[float]] = {name: [] for name in runs}
-        for name, run_one in list(runs.items()) * batches:
-            started = time.process_time()
-            for _ in range(_BATCH):
-                await run_one()
-            taken[name].append((time.process_time() - started) / _BATCH * 1e6)
+        for _ in range(batches):
+            # In another order each time, because a batch leaves the processor's caches to the next one.
+            for name in random.sample(list(runs), len(runs)):
+                started = time.process_time()
+                for _ in range(_BATCH):
+                    await runs[name]()
+                taken[name].append((time.process_time() - started) / _BATCH * 1e6)
     cost = {name: median(times) for name, times in taken.items()}
     return {n: {"CPU of a statement, us": cost[n], "over that without a pool": cost[n] / cost["none"]} for n in POOLS}
 
