@@ -27,7 +27,8 @@ def assert_stopped(site: Site, workers: int = 1) -> None:
 
 
 def has_stopped_listening(site: Site) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), connect(site.web.port):
+    # It resets a connection that is being made while it closes, and refuses those that come later.
+    with contextlib.suppress(ConnectionResetError, ConnectionRefusedError), connect(site.web.port):
         return False
     return True
 
