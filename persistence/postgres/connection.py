@@ -132,10 +132,6 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         else:
             await super().close()
 
-    def close_now(self) -> None:
-        """Does what `await connection.close()` of psycopg does, where nothing may be awaited."""
-        self.pgconn.finish()
-
     @property
     def is_readable(self) -> bool:
         poll = select.poll()

@@ -101,7 +101,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while self._idle:
-            self._idle.pop().close_now()
+            self._idle.pop().pgconn.finish()
         for connection in self._in_use:
             # Its user is still waiting on the socket, so it is closed only when it comes back.
             connection.abort()
@@ -200,7 +200,7 @@ class Pool:
             self._idle.append(connection)
 
     def _discard(self, connection: Connection) -> None:
-        connection.close_now()
+        connection.pgconn.finish()  # psycopg's `close` would have to be awaited.
         if not self._closed:
             self._grow()
 

@@ -4,7 +4,6 @@ import asyncio
 import resource
 import select
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from persistence.postgres.connection import PREPARE_AFTER, Connection
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from tests.database.helpers import FOREVER, LONG, SLEEP, eventually, statement
+from tests.support.sockets import reset_when_closed
 
 LARGE = 2_000_000
 """More characters than the buffers of two sockets hold."""
@@ -74,7 +74,7 @@ class Relay:
         # A socket that a thread selects on is not closed at once.
         self._stop()
         self._client.sendall(self._answer[: self.HALF])
-        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_when_closed(self._client)
         self._client.close()
 
     def _run(self) -> None:

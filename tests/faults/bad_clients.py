@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
-from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
+
+from tests.support.sockets import reset_when_closed
 
 CHUNK = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
 FLOOD_TIMEOUT = 30.0
@@ -56,8 +56,7 @@ async def vanish(port: int, data: bytes) -> None:
             async with asyncio.timeout(random.choice((0, 0.002, 0.02, 0.2))):
                 await reader.read(random.choice((1, 65536)))
         if random.random() < 0.5:
-            # With this option, closing the socket resets the connection.
-            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            reset_when_closed(writer.get_extra_info("socket"))
             writer.transport.abort()
         writer.close()
         await writer.wait_closed()

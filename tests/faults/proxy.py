@@ -7,7 +7,6 @@ may be used from any thread, and has taken effect when it returns.
 import asyncio
 import socket
 import ssl
-import struct
 import threading
 from asyncio import Event, StreamReader, StreamWriter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any, Literal, Self, cast
 
 from tests.faults.certificates import Certificate
+from tests.support.sockets import reset_when_closed
 
 type Direction = Literal["requests", "replies"]
 
@@ -25,8 +25,6 @@ CHUNK = 65536
 LONGEST_PATTERN = 1000
 ASK_FOR_TLS = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """The first message of a PostgreSQL client that wants TLS."""
-RESET = struct.pack("ii", 1, 0)
-"""The value of SO_LINGER with which closing a socket resets its connection."""
 
 
 @dataclass(eq=False)
@@ -36,6 +34,8 @@ class Cut:
     pattern: bytes
     before: bool
     is_done: bool = False
+    is_answered: bool = False
+    """True once the server has answered all the same."""
 
 
 @dataclass(eq=False)
@@ -45,6 +45,8 @@ class Link:
     connection: socket.socket
     ends: list[StreamWriter] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    cut: Cut | None = None
+    """The order by which the client was cut off."""
 
 
 def _control[Method: Callable[..., Any]](method: Method) -> Method:
@@ -199,6 +201,7 @@ class Proxy:
                     return
             server.write(data)
             if order:
+                link.cut = order
                 _abort(client)
                 return
             data = await self._read(reader, "requests")
@@ -209,6 +212,8 @@ class Proxy:
         # After a cut there is no client for the answer.
         while (data := await self._read(reader, "replies")) and not client.is_closing():
             client.write(data)
+        if link.cut and data:
+            link.cut.is_answered = True
         server.close()
         client.close()
 
@@ -236,5 +241,5 @@ class Proxy:
 
 def _abort(end: StreamWriter) -> None:
     if not end.is_closing():
-        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        reset_when_closed(end.get_extra_info("socket"))
         end.transport.abort()

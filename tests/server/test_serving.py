@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -12,11 +11,10 @@ import pytest
 from persistence.postgres.dsn import Dsn
 from tests.faults.connections import Watch
 from tests.faults.http import Http
-from tests.server.test_stops import RESET
 from tests.support.databases import new_user, temporary_database
 from tests.support.servers import LONG, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, raw_post, running_site
-from tests.support.sockets import LIVE, answer_from, connect
+from tests.support.sockets import LIVE, answer_from, connect, reset_when_closed
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def test_a_client_that_hangs_up_does_not_cancel_its_write(site: Site) -> None:
             client.sendall(raw_post(site.user, f"Hung up {number}"))
             eventually(partial(is_waiting, number + 1))
             if number % 2:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                reset_when_closed(client)
             client.close()
         # A client that has closed only its half could still read the answer.
         eventually(lambda: site.connections_of_clients() == 2)
@@ -58,7 +56,7 @@ def test_clients_that_hang_up_before_their_request_is_whole_leave_nothing(site: 
     for end in (0, 10, whole.index(b"\r\n\r\n") + 4, len(whole) - 1):
         with connect(site.web.port) as client:
             client.sendall(whole[:end])
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_when_closed(client)
 
     assert site.web.http.post(site.tasks, json={"title": "Sent"}).status_code == 201
     eventually(lambda: not site.connections_of_clients())

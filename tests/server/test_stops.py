@@ -3,8 +3,6 @@
 import contextlib
 import re
 import signal
-import socket
-import struct
 from pathlib import Path
 
 import psutil
@@ -12,10 +10,7 @@ import psutil
 from persistence.postgres.dsn import Dsn
 from tests.support.servers import LONG, eventually
 from tests.support.sites import Site, gated_site, locked, raw_post, running_site
-from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect
-
-RESET = struct.pack("ii", 1, 0)
-"""A value of SO_LINGER: closing the socket resets the connection instead of ending it in good order."""
+from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect, reset_when_closed
 
 
 def assert_stopped(site: Site, workers: int = 1) -> None:
@@ -66,7 +61,7 @@ def test_a_write_whose_client_has_gone_is_finished_and_silent_clients_are_not_wa
             gone = connect(site.web.port)
             gone.sendall(raw_post(site.user, "Left behind"))
             eventually(lambda: site.waiting_for_locks() == 1)
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_when_closed(gone)
             gone.close()
             silent = [stack.enter_context(connect(site.web.port)) for _ in range(4)]
             for client, said in zip(silent, (b"", LIVE[:14], LIVE[:-4], LIVE), strict=True):

@@ -1,6 +1,7 @@
 """Raw sockets for tests of HTTP's edges: the bytes that a client sends, and the bytes that it gets."""
 
 import socket
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ class Answer:
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=120)
+
+
+def reset_when_closed(client: socket.socket) -> None:
+    """Makes the end of the connection a reset, as of a client that has crashed, instead of one in good order."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def all_from(client: socket.socket) -> bytes:
