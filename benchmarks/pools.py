@@ -58,7 +58,7 @@ async def _ours(conninfo: str) -> AsyncIterator[_Run]:
             pool.check_in(connection)
 
     pool = Pool(lambda: _Counted.connect(conninfo), PoolLimits(**SIZES))
-    await pool.open()
+    pool.open()
     yield run_one
     await pool.close()
 

@@ -43,7 +43,7 @@ class Env(BaseSettings):
     database_pool_min: int | None = Field(None, ge=1, le=100, examples=["5"])
     database_pool_timeout: float = Field(30, gt=0, le=30, examples=["30  (seconds)"])
     database_pool_lifetime: float = Field(3600, ge=1, examples=["3600  (seconds)"])
-    database_connect_timeout: float = Field(5, ge=2, le=30, examples=["5  (seconds)"])
+    database_connect_timeout: int = Field(5, ge=2, le=30, examples=["5  (seconds)"])
     auto_migrate: bool = Field(default=False, examples=["true"])
     cors_origins: _Names = Field(
         ("http://localhost:3000",), examples=["http://localhost:3000,https://todo.example.com"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persistence.postgres.dsn import BadDatabaseUrl, Dsn
+from persistence.postgres.libpq import own_environment
 
 EMBEDDED = "embedded://"
 
@@ -33,6 +34,7 @@ class DatabaseLocation:
 
         Raises `EmbeddedPostgresError`.
         """
+        own_environment()
         if self._is_embedded:
             # Only here, so that a bad environment is reported before anything large is loaded.
             from persistence.development import embedded_postgres

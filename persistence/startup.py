@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 RETRIES = 5
 FIRST_DELAY, LONGEST_DELAY = 0.5, 4.0
 JITTER = 0.2
-ATTEMPT_TIMEOUT = 2.5
-"""Seconds. With the delays (11.5 seconds in all, a fifth more with jitter) six attempts stay within 30 (D14)."""
+ADDRESS_TIMEOUT = 2
+"""Seconds for each address of the database in an attempt."""
+ATTEMPTS_TIMEOUT = 30.0
+"""Seconds for all attempts (D14). With the delays (11.5 seconds in all, a fifth more with jitter) six attempts at one
+address stay within that."""
 CHECK_TIMEOUT = 2.0
 REPLACEMENT_TIMEOUT = 5.0
 """Seconds that a replacement waits for its migration; gunicorn ends a worker whose start takes longer than 30."""
@@ -72,14 +75,15 @@ async def start(
 @asynccontextmanager
 async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncIterator[Database]:
     delay = FIRST_DELAY
+    deadline = asyncio.get_running_loop().time() + ATTEMPTS_TIMEOUT
     for attempt in range(1, retries + 2):
         stack = AsyncExitStack()
         try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                database = await stack.enter_async_context(open_database(dsn, options))
+            async with asyncio.timeout_at(deadline):
+                database = await stack.enter_async_context(open_database(dsn, options, first_timeout=ADDRESS_TIMEOUT))
         except (psycopg.Error, OSError) as error:
             diagnosis = diagnose(error)
-            if attempt > retries:
+            if attempt > retries or asyncio.get_running_loop().time() >= deadline:
                 attempts = f" after {attempt} attempts" if retries else ""
                 raise StartupError(f"No connection to the database {dsn}{attempts}: {diagnosis}") from error
             wait = delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter is not a secret

@@ -14,6 +14,7 @@ from persistence.postgres.errors import (
     OutcomeUnknown,
     Unavailable,
     UniqueViolated,
+    cause,
 )
 from persistence.tasks import COLUMNS, VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
@@ -57,10 +58,10 @@ def translate(error: Exception, request_id: str) -> Problem:
             # Ninja wraps whatever goes wrong while it parses a body.
             return error.__cause__
         case OutcomeUnknown():
-            logger.warning("Answering 503: %s", error)
+            logger.warning("Answering 503: %s", cause(error))
             return WriteOutcomeUnknown(str(error), error.retry_after)
         case Unavailable():
-            logger.warning("Answering 503: %s", error)
+            logger.warning("Answering 503: %s", cause(error))
             return ServiceUnavailable(str(error), error.retry_after)
         case VersionChanged():
             return PreconditionFailed(etag(error.current))

@@ -11,7 +11,7 @@ import select
 import socket
 from asyncio import Future
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
@@ -32,7 +32,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from persistence.postgres.errors import ENDED_BY_SERVER
+from persistence.postgres.errors import ENDED_BY_SERVER, is_in_doubt
 from persistence.postgres.statement import Statement
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ PREPARED_MAX = 100
 """Statements that one connection keeps prepared; each takes memory in the server until the connection is closed."""
 COUNTED_MAX = 1000
 """Statements whose uses one connection counts. When there are more, all counts start again."""
-CANCEL_TIMEOUT = 0.2
-"""Seconds for the server to cancel a statement, after which the connection is cut without its help."""
+
+STANDBY_WAIT = "SyncRepWaitForLSN"
+"""The function of the server that waits for a synchronous standby, and warns when it stops (syncrep.c)."""
 
 _FINE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
@@ -58,12 +59,19 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     checked_out_at = 0.0
     invalidated = False
     """Set once its end is decided: a connection may look well until the end takes effect."""
+    lacks_standby = False
+    """True if the server warned that the last commit may not be on the standby that it should be on."""
     behind_pooler = False
     """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
     give_back: "Callable[[Connection], Awaitable[None]] | None" = None
     """Takes it back when a session closes it."""
     session_timer: asyncio.TimerHandle | None = None
     """Ends the session that has it."""
+    runs_on = False
+    """True while the server may be busy with a statement that a `fetch` left behind."""
+
+    _waiter: Future[None] | None = None
+    """The wait of the present `fetch`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -73,7 +81,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         # Two facts about the last statement: it was sent; the server said "done" before the error came.
         self._was_sent = self._has_executed = False
         # By a weak reference, or each connection would wait for the garbage collector.
-        self.add_notice_handler(partial(_notice_shutdown, ref(self)))
+        self.add_notice_handler(partial(_heed, ref(self)))
         # It keeps the adapters that it has looked up, which takes longer than using them.
         self._transformer = Transformer(self)
 
@@ -87,20 +95,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         parameters = [values[name] for name in statement.parameters]
         sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
         self._was_sent = False
-        if name := self._names.get(query) or await self._prepare_when_due(query):
-            self.pgconn.send_query_prepared(name, sent)
-        else:
-            self.pgconn.send_query_params(query, sent)
-        self._was_sent = True
         try:
-            result = await self._result()
-        except (FeatureNotSupported, InvalidSqlStatementName):
-            if not name:
-                raise
-            # A migration has changed a type of the result, or a pooler has taken us to another server. It has not run.
-            self.invalidated = True
-            self.pgconn.send_query_params(query, sent)
-            result = await self._result()
+            result = await self._send(query, sent)
+        finally:
+            self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
+        self.ensure_replicated()
         transformer.set_pgresult(result)
         columns = statement.columns
         rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
@@ -108,18 +107,32 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         transformer.set_pgresult(None)
         return rows
 
+    def has_prepared(self, statement: Statement) -> bool:
+        return statement.query in self._names
+
     def has_rolled_back(self, error: psycopg.Error) -> bool:
         """Tells if the statement that `fetch` has just failed with cannot have happened.
 
-        It cannot if it was never sent, or if the server is ready for the next one. Nor can it if the server ended the
-        connection in good order before it said that the statement was done, because it says so before it commits. A
-        pooler that speaks for its server does not know that much.
+        It cannot if it was never sent, or if the server refused it and is ready for the next one. Nor can it if the
+        server ended the connection in good order before it said that the statement was done, because it says so before
+        it commits. A pooler that speaks for its server does not know that much; nor does a server that reports the loss
+        of another one and whose own connection goes on.
         """
-        return (
-            not self._was_sent
-            or self.pgconn.transaction_status == TransactionStatus.IDLE
-            or (error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler)
-        )
+        if not self._was_sent:
+            return True
+        if self.pgconn.transaction_status == TransactionStatus.IDLE:
+            return not self.lacks_standby and not is_in_doubt(error)
+        return error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler
+
+    def ensure_replicated(self) -> None:
+        """Raises `OperationalError` if the last commit may not be on the standby that it should be on."""
+        if self.lacks_standby:
+            raise psycopg.OperationalError("the change is committed, but perhaps not on a standby")
+
+    @override
+    async def commit(self) -> None:
+        await super().commit()
+        self.ensure_replicated()
 
     @override
     async def close(self) -> None:
@@ -167,17 +180,42 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 finally:
                     shared.detach()
 
-    async def cancel_and_abort(self) -> None:
-        """Asks the server to cancel the statement, and aborts the connection after `CANCEL_TIMEOUT`.
+    def release_caller(self) -> None:
+        """Ends the wait for an answer with an `OperationalError`; the connection of a `fetch` stays open."""
+        if self._waiter and not self._waiter.done() and not self.runs_on:
+            self._waiter.set_exception(psycopg.OperationalError("the answer did not come in time"))
+        elif not self.runs_on:
+            self.abort()
 
-        Without the request the server would go on with a statement whose answer is not read, and keep its connection
-        beyond the pool's limit. And its answer tells that a write has not happened.
+    async def drop_answer(self) -> None:
+        """Reads on until the server has ended the statement that a `fetch` left behind.
+
+        Raises `OperationalError` when the connection is lost.
         """
-        with suppress(psycopg.Error, OSError, TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT):
-                await self.cancel_safe(timeout=CANCEL_TIMEOUT)
-                await asyncio.sleep(CANCEL_TIMEOUT)
-        self.abort()
+        while self.pgconn.flush():
+            await self._wait(for_room=True)
+        while True:
+            while self.pgconn.is_busy():
+                await self._wait()
+            if self.pgconn.get_result() is None:
+                return
+
+    async def _send(self, query: bytes, parameters: Sequence[bytes | bytearray | memoryview | None]) -> PGresult:
+        """Sends a statement, prepared if it is or is due to be, and awaits its result."""
+        if name := self._names.get(query) or await self._prepare_when_due(query):
+            self.pgconn.send_query_prepared(name, parameters)
+        else:
+            self.pgconn.send_query_params(query, parameters)
+        self._was_sent = True
+        try:
+            return await self._result()
+        except (FeatureNotSupported, InvalidSqlStatementName):
+            if not name:
+                raise
+            # A migration has changed a type of the result, or a pooler has taken us to another server. It has not run.
+            self.invalidated = True
+            self.pgconn.send_query_params(query, parameters)
+            return await self._result()
 
     async def _prepare_when_due(self, query: bytes) -> bytes | None:
         if self.behind_pooler or len(self._names) >= PREPARED_MAX:
@@ -224,6 +262,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """Waits until the server has said something, or, if asked for, takes more."""
         loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
         waiter: Future[None] = loop.create_future()
+        self._waiter = waiter
         loop.add_reader(descriptor, _wake, waiter)
         if for_room:
             loop.add_writer(descriptor, _wake, waiter)
@@ -236,14 +275,21 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self.pgconn.consume_input()
 
 
-def _notice_shutdown(connection: "ref[Connection]", notice: Diagnostic) -> None:
-    """Invalidates a connection whose server has said goodbye.
+def _heed(reference: "ref[Connection]", notice: Diagnostic) -> None:
+    """Takes in what the server says beside its answers.
 
-    When that comes together with the end of an answer, libpq takes it for a mere notice, and the connection looks well
-    until the server has closed it, some milliseconds later.
+    When its goodbye comes together with the end of an answer, libpq takes it for a mere notice, and the connection
+    looks well until the server has closed it, some milliseconds later.
+
+    When its wait for a synchronous standby is cancelled, the server warns and then reports success. Only the name of
+    its function marks the warning: the SQLSTATE is that of any warning, and the text may be translated.
     """
-    if notice.severity_nonlocalized == "FATAL" and (ended := connection()):
-        ended.invalidated = True
+    if not (connection := reference()):
+        return
+    if notice.source_function == STANDBY_WAIT:
+        connection.lacks_standby = connection.invalidated = True
+    elif notice.severity_nonlocalized == "FATAL":
+        connection.invalidated = True
 
 
 def _wake(waiter: Future[None]) -> None:

@@ -1,8 +1,6 @@
 """The entry point to the database: one statement in one round trip, or a session for work that needs more than one."""
 
 import asyncio
-import os
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,24 +15,24 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.postgres.connection import Connection
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import DeadlineExceeded, InvalidValue, OutcomeUnknown, Unavailable, rule_for, translate
+from persistence.postgres.errors import (
+    DeadlineExceeded,
+    InvalidValue,
+    OutcomeUnknown,
+    Unavailable,
+    is_in_doubt,
+    rule_for,
+    translate,
+)
+from persistence.postgres.libpq import own_environment
+from persistence.postgres.opening import open_connection
 from persistence.postgres.options import DatabaseOptions, PoolLimits
-from persistence.postgres.pool import Pool
+from persistence.postgres.pool import RENEWED_AFTER, Pool
 from persistence.postgres.retries import Retries
-from persistence.postgres.sql_log import LoggingConnection
 from persistence.postgres.statement import Statement
 
-APPLICATION_NAME = "todo"
-"""The name of our connections in `pg_stat_activity`."""
-RENEWED_AFTER = 1.0
-"""Seconds that a connection lives at least before it is replaced because its server can only be read."""
 PROBES_FROM = 5
 """Size of a pool from which on one of its connections is kept for probes."""
-LIFETIME_JITTER = 0.1
-"""Connections expire up to this fraction early, so that those opened together are not all recycled at once."""
-
-_NEVER = 3600
-"""Seconds."""
 
 
 class Database:
@@ -76,6 +74,8 @@ class Database:
             except UnicodeEncodeError as error:
                 raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
             except psycopg.Error as error:
+                if rule_for(error) is None:
+                    self.pool.distrust(connection, statement)
                 failure = _failure(error, statement, connection, is_late=monotonic() >= deadline)
             finally:
                 timer.cancel()
@@ -113,6 +113,7 @@ class Database:
         try:
             async with connection.transaction():
                 yield connection
+            connection.ensure_replicated()
         except psycopg.Error as error:
             _raise_translated(error)
         finally:
@@ -121,37 +122,19 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    dsn: Dsn, options: DatabaseOptions | None = None, *, in_background: bool = False
+    dsn: Dsn, options: DatabaseOptions | None = None, *, in_background: bool = False, first_timeout: int | None = None
 ) -> AsyncIterator[Database]:
     """Opens the pool, with its first connection made, and closes everything in the end.
 
-    Raises `psycopg.OperationalError` when the first connection fails: no retry here, see `persistence.startup`. With
-    `in_background` it waits for no connection: while there is none, statements raise `Unavailable`.
+    Raises `psycopg.OperationalError` when the first connection fails, after `first_timeout` seconds for each address
+    (the options' by default): no retry here, see `persistence.startup`. With `in_background` it waits for no
+    connection: while there is none, statements raise `Unavailable`.
     """
     options = options or DatabaseOptions()
-    # libpq sends this to the server as a start-up parameter, which poolers let through; they refuse `options`.
-    os.environ["PGTZ"] = "UTC"
-
-    kind = LoggingConnection if options.log_sql else Connection
+    own_environment()
 
     async def connect() -> Connection:
-        try:
-            async with asyncio.timeout(options.connect_timeout):
-                connection = await kind.connect(
-                    dsn.conninfo,
-                    autocommit=True,
-                    # A cursor that prepares, as in a session, drops all that is prepared at a rollback.
-                    prepare_threshold=None,
-                    # Past its own timeout psycopg leaves the socket to the garbage collector; cancelled, it closes it.
-                    connect_timeout=_NEVER,
-                    application_name=APPLICATION_NAME,
-                )
-        except TimeoutError:
-            raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None
-        connection.behind_pooler = dsn.is_pooled
-        connection.opened_at = monotonic()
-        connection.expires_at = _expiry(options.limits)
-        return connection
+        return await open_connection(dsn, options, options.connect_timeout)
 
     async def check_out_for_session() -> Connection:
         connection = await pool.check_out()
@@ -160,10 +143,18 @@ async def open_database(
         except BaseException:
             pool.check_in(connection)
             raise
-        connection.give_back = pool.check_in_from_session
+        connection.give_back = check_in_from_session
         loop = asyncio.get_running_loop()
         connection.session_timer = loop.call_later(options.statement_timeout, pool.time_out, connection)
         return connection
+
+    async def check_in_from_session(connection: Connection) -> None:
+        try:
+            await connection.set_autocommit(True)
+        except psycopg.Error:
+            pass  # It is broken or still in a transaction: `check_in` sees that and closes it.
+        finally:
+            pool.check_in(connection)
 
     limits, probe_limits = _split_limits(options.limits)
     pool = Pool(connect, limits)
@@ -171,9 +162,12 @@ async def open_database(
     engine = create_async_engine(
         "postgresql+psycopg://", poolclass=NullPool, async_creator=check_out_for_session, hide_parameters=True
     )
-    await pool.open(in_background=in_background)
+    first = None
+    if not in_background:
+        first = await open_connection(dsn, options, first_timeout or options.connect_timeout)
+    pool.open(first)
     if probe_limits:
-        await probe_pool.open(in_background=True)
+        probe_pool.open()
     try:
         yield Database(pool, engine, options, probe_pool)
     finally:
@@ -191,11 +185,6 @@ def _split_limits(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
         replace(limits, max_size=max_size, min_size=min(limits.min_size, max_size)),
         replace(limits, max_size=1, min_size=0),
     )
-
-
-def _expiry(limits: PoolLimits) -> float:
-    """The time on the monotonic clock at which a connection that is opened now has to be recycled."""
-    return monotonic() + limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is not a secret
 
 
 def _failure(error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool) -> Exception:
@@ -219,5 +208,5 @@ def _failure(error: psycopg.Error, statement: Statement, connection: Connection,
 
 def _raise_translated(error: psycopg.Error) -> NoReturn:
     # A transaction that lost its connection may have been committed.
-    translated = translate(error, nothing_happened=not (error.sqlstate or "08").startswith(("08", "57P")))
+    translated = translate(error, nothing_happened=not is_in_doubt(error))
     raise translated from (None if translated is error else error)

@@ -67,11 +67,16 @@ RULES = {
     "23": Rule("a constraint refuses the value", ConstraintViolated),
     "23503": Rule("what the value refers to does not exist", ForeignKeyViolated),
     "23505": Rule("the value exists already", UniqueViolated),
+    "25P03": Rule("`idle_in_transaction_session_timeout` of the server"),
+    "25P04": Rule("`transaction_timeout` of the server"),
     "25006": Rule("read-only transaction: a standby, or a server that was told so", is_renewed=True),
     "28": Rule("invalid authorization: credentials expired or rotated"),
     "3D000": Rule("the database does not exist (any more)"),
     "40": Rule("transaction rollback: deadlock or serialization failure", is_retried=True),
+    "40003": Rule("it is not known if the statement was completed"),
+    "42501": Rule("insufficient privilege: rights were revoked, or never granted"),
     "53": Rule("insufficient resources: connections, memory, disk"),
+    "55": Rule("an object is in use, or not in the state that is needed"),
     "55P03": Rule("a lock is not available within `lock_timeout`", is_retried=True),
     "57": Rule("operator intervention: a cancelled statement, a server that starts or crashes"),
     "57P01": Rule("the server ended the connection: a shutdown, or an administrator", is_retried=True),
@@ -80,8 +85,16 @@ RULES = {
 }
 """Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""
 
-ENDED_BY_SERVER = ("57P01", "57P05")
+ENDED_BY_SERVER = ("25P04", "57P01", "57P05")
 """Told by a server process that ends in good order: it rolls back what it has not committed."""
+IN_DOUBT = ("08", "25P03", "25P04", "40003", "57P")
+"""Classes and SQLSTATEs of a connection that is lost. On a connection that goes on they are a pooler's word, or that of
+a server about another one, after which a write may have happened or not."""
+
+
+def is_in_doubt(error: psycopg.Error) -> bool:
+    """Tells if an error leaves it open whether a transaction was committed; psycopg's own, without a code, does."""
+    return (error.sqlstate or "08").startswith(IN_DOUBT)
 
 
 def rule_for(error: psycopg.Error) -> Rule | None:
@@ -92,6 +105,14 @@ def rule_for(error: psycopg.Error) -> Rule | None:
     if isinstance(error, psycopg.DataError):
         return RULES["22"]
     return RULES[""] if isinstance(error, psycopg.OperationalError) else None
+
+
+def cause(error: Unavailable) -> str:
+    """The server's own words and SQLSTATE, for the log: no value of a row is in the primary message of these errors."""
+    origin = error.__cause__
+    if not isinstance(origin, psycopg.Error) or not origin.sqlstate:
+        return str(error)
+    return f"{error} ({origin.sqlstate}: {origin.diag.message_primary})"
 
 
 def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:

@@ -18,7 +18,8 @@ class DatabaseOptions:
     """Options for `open_database`; times in seconds."""
 
     limits: PoolLimits = field(default_factory=PoolLimits)
-    connect_timeout: float = 5.0
+    connect_timeout: int = 5
+    """For each address of the database; two at least (libpq's rule)."""
     statement_timeout: float = 5.0
     """Limit of one statement, the wait for a connection included; past it the connection is cut off."""
     log_sql: bool = False

@@ -19,13 +19,14 @@ from contextvars import Context
 from time import monotonic
 from typing import Any, NamedTuple
 
-import psycopg
 from psycopg.pq import TransactionStatus
 
+from persistence.postgres.cancellation import end, release_caller
 from persistence.postgres.connection import Connection
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import PoolTimeout, Unavailable
 from persistence.postgres.options import PoolLimits
+from persistence.postgres.statement import Statement
 from persistence.postgres.wait_queue import BUSY, Waiter, WaitQueue
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ SHRINK_AFTER_IDLE = 300.0
 """Seconds after which an idle connection beyond the minimum is closed."""
 MAINTENANCE_INTERVAL = 30.0
 """Seconds between two looks at the idle connections."""
+RENEWED_AFTER = 1.0
+"""Seconds that a connection lives at least before an error makes the pool look for a better one."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 
@@ -67,6 +70,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._closed = False
+        self._renewed_at = 0.0
+        """Connections opened before that are closed when they come back."""
 
     @property
     def stats(self) -> PoolStats:
@@ -77,19 +82,10 @@ class Pool:
         """Tells if there is no connection and none can be opened, so that waiting is in vain."""
         return self._failing and not self._open_count
 
-    async def open(self, *, in_background: bool = False) -> None:
-        """Opens the first connection, and the rest of the minimum in the background.
-
-        Raises the errors of psycopg when the database cannot be reached: whether to try again is the caller's choice.
-        With `in_background` it waits for no connection and raises nothing.
-        """
-        if not in_background:
-            self._opening += 1
-            try:
-                connection = await self._connect()
-            finally:
-                self._opening -= 1
-            self._receive(connection)
+    def open(self, first: Connection | None = None) -> None:
+        """Takes the first connection, if there is one, and opens the rest of the minimum in the background."""
+        if first:
+            self._receive(first)
         self._grow()
         self._spawn(self._maintain())
 
@@ -127,19 +123,13 @@ class Pool:
                 return connection
 
     def check_in(self, connection: Connection) -> None:
-        """Takes a connection back, in whatever state it is."""
+        """Takes a connection back, in whatever state it is; one whose statement runs on is in use until that ends."""
         self._queue.note_use(monotonic() - connection.checked_out_at)
-        self._in_use.discard(connection)
-        self._receive(connection)
-
-    async def check_in_from_session(self, connection: Connection) -> None:
-        """Takes back a connection that a session of SQLAlchemy closes."""
-        try:
-            await connection.set_autocommit(True)
-        except psycopg.Error:
-            pass  # It is broken or still in a transaction: `check_in` sees that and closes it.
-        finally:
-            self.check_in(connection)
+        if connection.runs_on and not self._closed:
+            self._spawn(self._end(connection))
+        else:
+            self._in_use.discard(connection)
+            self._receive(connection)
 
     def time_out(self, connection: Connection) -> None:
         """Ends the statement that runs on a connection, in the server as well, and then the connection.
@@ -147,7 +137,17 @@ class Pool:
         A caller that awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
         """
         connection.invalidated = True
-        self._spawn(connection.cancel_and_abort())
+        self._spawn(release_caller(connection))
+
+    def distrust(self, connection: Connection, statement: Statement) -> None:
+        """Closes a connection after an error that no rule explains; and all others if the statement was prepared.
+
+        What it was planned with may have been dropped and made again, which the others have yet to find out.
+        """
+        connection.invalidated = True
+        if connection.has_prepared(statement) and connection.opened_at < monotonic() - RENEWED_AFTER:
+            self._renewed_at = monotonic()
+            self._discard_idle()
 
     @property
     def _open_count(self) -> int:
@@ -186,6 +186,7 @@ class Pool:
         if (
             self._closed
             or connection.invalidated
+            or connection.opened_at < self._renewed_at
             or connection.pgconn.transaction_status != TransactionStatus.IDLE
             # A cancelled session may leave it so, and then statements that look committed would not be.
             or not connection.autocommit
@@ -199,10 +200,23 @@ class Pool:
         else:
             self._idle.append(connection)
 
+    async def _end(self, connection: Connection) -> None:
+        """Frees the place of a connection when the server has ended the statement that was left on it."""
+        connection.invalidated = True
+        try:
+            await end(connection)
+        finally:
+            self._in_use.discard(connection)
+            self._discard(connection)
+
     def _discard(self, connection: Connection) -> None:
         connection.pgconn.finish()  # psycopg's `close` would have to be awaited.
         if not self._closed:
             self._grow()
+
+    def _discard_idle(self) -> None:
+        for _ in range(len(self._idle)):
+            self._discard(self._idle.pop())
 
     async def _is_alive(self, connection: Connection, timeout: float) -> bool:
         """Makes a round trip; a connection that fails it is discarded."""
@@ -217,8 +231,7 @@ class Pool:
             self._discard(connection)
             if monotonic() - started >= CHECK_TIMEOUT:
                 # The path to the server is dead: the others, idle for longer, would each take as long to say so.
-                while self._idle:
-                    self._discard(self._idle.pop())
+                self._discard_idle()
         return alive
 
     def _grow(self) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from persistence import migrator
-from persistence.postgres.connection import CANCEL_TIMEOUT
+from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.conftest import client_of

@@ -11,7 +11,8 @@ from psycopg import sql
 from sqlalchemy import column, text
 
 from persistence import migrator, tasks, users
-from persistence.postgres.database import APPLICATION_NAME, PROBES_FROM, Database
+from persistence.postgres.database import PROBES_FROM, Database
+from persistence.postgres.opening import APPLICATION_NAME
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.statement import Statement
 
@@ -42,7 +43,7 @@ def options(
     timeout: float = LONG,
     lifetime: float = 3600.0,
     statement_timeout: float = LONG,
-    connect_timeout: float = LONG,
+    connect_timeout: int = 60,
     log_sql: bool = False,
 ) -> DatabaseOptions:
     """Options for `most` connections, and for one more if so large a pool keeps one for probes."""

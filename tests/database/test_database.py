@@ -14,6 +14,7 @@ from sqlmodel import col, select
 
 from persistence import migrator, tasks
 from persistence.models import Task, User
+from persistence.postgres import pool
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import DeadlineExceeded, Unavailable, UniqueViolated
@@ -22,6 +23,7 @@ from tests.database.helpers import (
     LONG,
     PID,
     SLEEP,
+    TASK,
     Admin,
     eventually,
     new_user,
@@ -138,6 +140,44 @@ async def test_statements_that_were_prepared_outlast_the_tables_that_they_knew(m
                 assert await tasks.get(database, user, user) is None
             migrator.migrate(migrated_dsn, "base")
             migrator.migrate(migrated_dsn)
+
+
+async def test_one_statement_that_can_no_longer_be_run_renews_all_connections(
+    migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The types of a restored schema are other ones, which a plan of before does not know (XX000)."""
+    monkeypatch.setattr(pool, "RENEWED_AFTER", 0.0)
+    async with open_database(migrated_dsn, options(least=4, most=4)) as database:
+        user = await new_user(database)
+        for _ in range(10):
+            # Each goes to a connection of its own, which comes to prepare the statement.
+            await asyncio.gather(*(tasks.create(database, user, TASK) for _ in range(4)))
+        migrator.migrate(migrated_dsn, "base")
+        migrator.migrate(migrated_dsn)
+        user = await new_user(database)
+        with pytest.raises(psycopg.errors.InternalError):
+            await tasks.create(database, user, TASK)
+        assert all(await asyncio.gather(*(tasks.create(database, user, TASK) for _ in range(8))))
+
+
+async def test_an_error_that_nobody_expects_closes_its_connection(single: Database) -> None:
+    before = await pid_of(single)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await single.rows(statement("SELECT 1 AS value FROM nowhere"), {})
+    assert await pid_of(single) != before
+
+
+@pytest.mark.parametrize("setting", ["datestyle = 'German'", "datestyle = 'SQL, DMY'", "client_encoding = 'LATIN1'"])
+async def test_settings_of_the_database_do_not_decide_how_values_are_read(
+    migrated_dsn: Dsn, admin: Admin, setting: str
+) -> None:
+    admin.alter(f"SET {setting}")
+    due = datetime(2030, 4, 5, 6, 7, 8, 9, UTC)
+    async with open_database(migrated_dsn, options()) as database:
+        user = await new_user(database)
+        task = await tasks.create(database, user, TASK | {"title": "Käse ❤", "due_date": due})
+    assert task
+    assert (task["title"], task["due_date"]) == ("Käse ❤", due)
 
 
 async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter(

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import (
+    IN_DOUBT,
     RULES,
     ConstraintViolated,
     DeadlineExceeded,
@@ -19,6 +20,7 @@ from persistence.postgres.errors import (
     PoolTimeout,
     Unavailable,
     UniqueViolated,
+    rule_for,
     translate,
 )
 from tests.database.helpers import FOREVER, SLEEP, Admin, options, pid_of, statement
@@ -92,13 +94,16 @@ async def test_a_statement_that_an_operator_cancels_is_unavailable(single: Datab
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        ("08006 25006 28P01 3D000 40001 40P01 53300 53100 55P03 57014 57P01 57P03 57P05 58030", Unavailable),
+        (
+            "08006 25006 25P04 28P01 3D000 40001 40P01 42501 53300 53100 55P03 57014 57P01 57P03 57P05 58030",
+            Unavailable,
+        ),
         ("22021 22003", InvalidValue),
         ("23502 23514", ConstraintViolated),
         ("23503", ForeignKeyViolated),
         ("23505", UniqueViolated),
         # An unexpected error stays what it is.
-        ("42601 42P01 42501 25P02 0A000 XX000", None),
+        ("42601 42P01 25P02 0A000 XX000", None),
     ],
 )
 def test_errors_are_told_apart_by_sqlstate(states: str, expected: type[Exception] | None) -> None:
@@ -107,6 +112,31 @@ def test_errors_are_told_apart_by_sqlstate(states: str, expected: type[Exception
         translated = translate(error, nothing_happened=True)
         assert type(translated) is (expected or type(error)), state
         assert expected is None or "hunter2" not in str(translated)
+
+
+UNEXPECTED = {
+    "0A": "of our own statements, or of a cached plan, which is run anew",
+    "09 20 27 2F 38 39 44 P0": "of functions, triggers and views that somebody else has added",
+    "0B 25 2D 3B": "of transactions that are used wrongly",
+    "0L 0P 2B F0": "of commands for administrators",
+    "02 03 0F 0Z 10 21 24 26 34 42": "of SQL that is not ours, or wrong",
+    "3F": "of a schema that is missing, like a table",
+    "54": "of limits that no value within ours can reach",
+    "72": "of an option that PostgreSQL 17 has taken out",
+    "HV": "of foreign tables, of which there are none",
+    "XX": "of damage, and of mistakes of PostgreSQL",
+}
+"""Classes of SQLSTATEs without a rule, and what they are about: whoever reads the log should see all of it."""
+
+
+def test_every_sqlstate_of_postgresql_has_a_rule_or_a_reason_to_be_unexpected() -> None:
+    """Psycopg has a class for each of PostgreSQL's appendix of error codes."""
+    states = {state for kind in vars(errors).values() if isinstance(state := getattr(kind, "sqlstate", None), str)}
+    reasons = {word: reason for words, reason in UNEXPECTED.items() for word in words.split()}
+    without_rule = {state for state in states if rule_for(errors.lookup(state)()) is None}
+    assert len(states) > 250
+    assert {state[:2] for state in without_rule} == set(reasons)
+    assert {state for state in states if state.startswith(IN_DOUBT)} & without_rule == set()
 
 
 def test_an_error_without_a_code_is_judged_by_its_kind() -> None:

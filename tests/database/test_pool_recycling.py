@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from persistence.postgres import pool
 from persistence.postgres.connection import Connection
-from persistence.postgres.database import LIFETIME_JITTER, Database, open_database
+from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.opening import LIFETIME_JITTER
 from tests.database.helpers import PID, SLEEP, Admin, eventually, options, pid_of
 from tests.database.test_pool import hold_at_once
 

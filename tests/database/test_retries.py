@@ -10,9 +10,8 @@ import psycopg
 import pytest
 
 from persistence import tasks
-from persistence.postgres import connection as connections
+from persistence.postgres import cancellation, retries
 from persistence.postgres import database as database_module
-from persistence.postgres import retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
@@ -106,6 +105,32 @@ async def test_a_write_whose_connection_is_cut_may_have_happened_and_a_read_is_r
         assert await reading == {"value": 7}
 
 
+@pytest.mark.parametrize("state", ["08006", "08P01", "40003", "57P01", "57P05", "25P04"])
+async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_one(
+    migrated_dsn: Dsn, admin: Admin, state: str
+) -> None:
+    """A pooler or a coordinator reports a lost connection of its own, and the connection to it goes on."""
+    admin.execute("CREATE SEQUENCE attempts")
+    admin.execute(
+        "CREATE FUNCTION fail(state text) RETURNS void LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM nextval(''attempts''); RAISE ''lost'' USING ERRCODE = state; END'"
+    )
+    admin.execute(
+        f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM fail(''{state}''); END';"
+        "CREATE TRIGGER fail BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(OutcomeUnknown):
+            await tasks.create(database, user, TASK)
+        assert admin.value("SELECT last_value FROM attempts") == 1
+        if state == "08006":
+            # A read cannot do harm.
+            with pytest.raises(Unavailable) as refusal:
+                await database.rows(statement("SELECT fail(:state)::text AS value"), {"state": state})
+            assert type(refusal.value) is Unavailable
+            assert admin.value("SELECT last_value FROM attempts") == 1 + retries.ATTEMPTS
+
+
 async def test_a_write_that_fails_to_serialize_is_run_again(migrated_dsn: Dsn, admin: Admin) -> None:
     admin.alter("SET default_transaction_isolation = 'repeatable read'")
     async with opened(migrated_dsn) as (database, user):
@@ -158,7 +183,7 @@ async def test_a_write_that_gets_no_lock_in_time_is_run_again_but_not_for_ever(m
 async def test_a_write_cut_off_at_its_deadline_has_not_happened_if_the_server_says_so(
     migrated_dsn: Dsn, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "CANCEL_TIMEOUT", LONG)
+    monkeypatch.setattr(cancellation, "CANCEL_TIMEOUT", LONG)
     async with opened(migrated_dsn) as (database, user):
         values = {"id": uuid4(), "user_id": user, **TASK}
         with locked_tasks(migrated_dsn), pytest.raises(DeadlineExceeded):

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from persistence.postgres.database import APPLICATION_NAME
+from persistence.postgres.opening import APPLICATION_NAME
 
 POLL = 0.003
 OURS = f"application_name = '{APPLICATION_NAME}' AND backend_type = 'client backend'"

@@ -8,7 +8,7 @@ from typing import Self
 
 import psycopg
 
-from persistence.postgres.database import APPLICATION_NAME
+from persistence.postgres.opening import APPLICATION_NAME
 
 SAMPLE_EVERY = 0.02
 SETTLE_TIMEOUT = 10.0

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from persistence.postgres.database import APPLICATION_NAME
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.opening import APPLICATION_NAME
 from tests.faults import connections, pgbouncer
 from tests.faults import environment as module
 from tests.faults.certificates import Authority

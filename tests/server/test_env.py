@@ -258,7 +258,9 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         # Django's own manage.py has this line, and under gunicorn it tells Django where its settings are.
         ("manage.py", 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")'),
         ("config/asgi.py", 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")'),
-        # A message to libpq.
-        ("persistence/postgres/database.py", 'os.environ["PGTZ"] = "UTC"'),
+        # libpq is kept from reading its own variables.
+        ("persistence/postgres/libpq.py", 'for name in [name for name in os.environ if name.startswith("PG")]:'),
+        ("persistence/postgres/libpq.py", "del os.environ[name]"),
+        ("persistence/postgres/libpq.py", "os.environ.update(_SENT)"),
         ("config/env.py", "from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict"),
     }

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from persistence.postgres import pool
-from persistence.postgres.database import APPLICATION_NAME, open_database
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.opening import APPLICATION_NAME
 from tests.conftest import client_of
 from tests.database.helpers import eventually, new_user, options
 from tests.database.test_wire import Operation, each_operation

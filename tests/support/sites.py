@@ -12,8 +12,8 @@ from uuid import UUID
 import psutil
 import psycopg
 
-from persistence.postgres.database import APPLICATION_NAME
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.opening import APPLICATION_NAME
 from tests.support.databases import new_user
 from tests.support.servers import ROOT, WebServer, url_of
 
