@@ -86,13 +86,18 @@ _RANGES: dict[SortKey, frozenset[str]] = {
 """The filters that only say where to begin and end in the index that has this order."""
 
 
+def is_in_index_order(filters: frozenset[str], sort: SortKey) -> bool:
+    """Tells if an index has the page in its order, so that its cost does not grow with the number of the tasks."""
+    others = filters - _RANGES.get(sort, frozenset())
+    return sort in _RANGES and (not others or (sort == "created_at" and others in ({"status"}, {"priority"})))
+
+
 def has_one_plan(filters: frozenset[str], sort: SortKey) -> bool:
     """Tells if one plan is the best for all users and values: there is no filter, or the index of the order serves it.
 
     Otherwise the best plan depends on how rare the matches of the filters are.
     """
-    others = filters - _RANGES.get(sort, frozenset())
-    return not others or (sort == "created_at" and others in ({"status"}, {"priority"}))
+    return not filters - _RANGES.get(sort, frozenset()) or is_in_index_order(filters, sort)
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
@@ -168,7 +173,9 @@ async def page(
         values["after"], values["after_id"] = after
         start = "after-null" if after[0] is None else "after"
     shape = list_statement(frozenset(filters), sort, descending=descending, start=start)
-    return await database.rows(shape, values)
+    if is_in_index_order(frozenset(filters), sort):
+        return await database.rows(shape, values)
+    return await database.long_rows(shape, values, user_id)
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
@@ -212,6 +219,5 @@ async def summary(database: Database, user_id: UUID) -> dict[str, Any]:
 
     One round trip, which reads all of them.
     """
-    row = await database.row(SUMMARY, {"user_id": user_id})
-    assert row
+    [row] = await database.long_rows(SUMMARY, {"user_id": user_id}, user_id)
     return row

@@ -1,8 +1,8 @@
 """The end of a statement that nobody awaits any more: its caller goes on, and the server is made to end it.
 
 A cancel request is a connection of its own. It takes two round trips, more with TLS, and a busy server is slow to take
-it. So a request is sent again until it has been seen to work. Until then the connection keeps its place in the pool:
-otherwise each deadline would add a connection to those that the server is still busy with.
+it. Until the request has been seen to work, the connection keeps its place in the pool: otherwise each deadline would
+add a connection to those that the server is still busy with.
 """
 
 import asyncio
@@ -14,14 +14,12 @@ from persistence.postgres.connection import Connection
 
 CANCEL_TIMEOUT = 0.2
 """Seconds for the server to cancel a statement, after which its caller waits no longer."""
-CANCEL_ATTEMPT_TIMEOUT = 2.0
+CANCEL_REQUEST_TIMEOUT = 2.0
 """Seconds that a cancel request may take when no caller waits for it; four round trips of 400 ms fit in."""
-CANCEL_INTERVAL = 1.0
-"""Seconds between two cancel requests."""
-ACCEPTED_MAX = 2
-"""Requests that the server accepts, after which a connection that still says nothing has lost its way to the server."""
-END_TIMEOUT = 10.0
-"""Seconds for the server to end a statement, after which its connection is closed and its place is free."""
+CANCEL_REQUESTS = 2
+"""Requests, after which the connection is closed and its place is free: it has lost its way to the server."""
+CANCEL_PAUSE = 1.0
+"""Seconds that the server has for its answer after each of them."""
 
 
 async def release_caller(connection: Connection) -> None:
@@ -30,7 +28,7 @@ async def release_caller(connection: Connection) -> None:
     If the server is that fast, its answer tells the caller that a write has not happened. The caller in a session waits
     for longer, because its connection cannot be used to read on.
     """
-    timeout = CANCEL_ATTEMPT_TIMEOUT if connection.give_back else CANCEL_TIMEOUT
+    timeout = CANCEL_REQUEST_TIMEOUT if connection.give_back else CANCEL_TIMEOUT
     with suppress(psycopg.Error, OSError, TimeoutError):
         async with asyncio.timeout(timeout):
             await connection.cancel_safe(timeout=timeout)
@@ -41,22 +39,20 @@ async def release_caller(connection: Connection) -> None:
 async def end(connection: Connection) -> None:
     """Returns when the server has ended the statement that a `fetch` left behind, or the connection is lost.
 
-    Gives up after `END_TIMEOUT`, or when the server has accepted `ACCEPTED_MAX` requests in vain.
+    Gives up after `CANCEL_REQUESTS`, which is after six seconds at most.
     """
     cancelling = asyncio.create_task(_cancel_repeatedly(connection))
     cancelling.add_done_callback(lambda _: connection.abort())
     try:
-        with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(END_TIMEOUT):
-                await connection.drop_answer()
+        with suppress(psycopg.Error):
+            await connection.drop_answer()
     finally:
         cancelling.cancel()
 
 
 async def _cancel_repeatedly(connection: Connection) -> None:
-    accepted = 0
-    while accepted < ACCEPTED_MAX:
+    for _ in range(CANCEL_REQUESTS):
         with suppress(psycopg.Error, OSError, TimeoutError):
-            await connection.cancel_safe(timeout=CANCEL_ATTEMPT_TIMEOUT)
-            accepted += 1
-        await asyncio.sleep(CANCEL_INTERVAL)
+            async with asyncio.timeout(CANCEL_REQUEST_TIMEOUT):
+                await connection.cancel_safe(timeout=CANCEL_REQUEST_TIMEOUT)
+        await asyncio.sleep(CANCEL_PAUSE)

@@ -1,7 +1,7 @@
 """The entry point to the database: one statement in one round trip, or a session for work that needs more than one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from persistence.postgres.bulkhead import Bulkhead
 from persistence.postgres.connection import Connection
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import (
@@ -31,6 +32,12 @@ from persistence.postgres.pool import RENEWED_AFTER, Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.statement import Statement
 
+LONG_SHARE = 0.5
+"""Share of the pool that statements whose cost grows with what an owner has stored may use."""
+LONG_PER_OWNER = 2
+"""Such statements of one owner that run at once in a process at most; never all places."""
+WAIT_SHARE = 0.5
+"""Share of its time that such a statement may wait for others of its kind."""
 PROBES_FROM = 5
 """Size of a pool from which on one of its connections is kept for probes."""
 
@@ -47,6 +54,19 @@ class Database:
         self._engine = engine
         self._timeout = options.statement_timeout
         self._retries = Retries()
+        places = max(1, int(options.limits.max_size * LONG_SHARE))
+        per_owner = max(1, min(LONG_PER_OWNER, places // 2))
+        self._bulkhead = Bulkhead(places, per_owner, options.statement_timeout * WAIT_SHARE)
+
+    async def long_rows(self, statement: Statement, values: Mapping[str, Any], owner: Hashable) -> list[dict[str, Any]]:
+        """Like `rows`, for a statement whose cost grows with what its owner has stored.
+
+        Such statements share a part of the pool, and of one owner only a few run at once. Raises `PoolTimeout` for one
+        that waits for too long.
+        """
+        began = monotonic()
+        async with self._bulkhead.place(owner):
+            return await self.rows(statement, values, self.time_left(began))
 
     def time_left(self, since: float) -> float:
         """Seconds left for the second statement of a request whose first began at `since` on the monotonic clock."""
@@ -74,9 +94,9 @@ class Database:
             except UnicodeEncodeError as error:
                 raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
             except psycopg.Error as error:
-                if rule_for(error) is None:
-                    self.pool.distrust(connection, statement)
-                failure = _failure(error, statement, connection, is_late=monotonic() >= deadline)
+                is_stale = rule_for(error) is None and self.pool.distrust(connection, statement)
+                is_late = monotonic() >= deadline
+                failure = _failure(error, statement, connection, is_stale=is_stale, is_late=is_late)
             finally:
                 timer.cancel()
                 self.pool.check_in(connection)
@@ -187,7 +207,9 @@ def _split_limits(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
     )
 
 
-def _failure(error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool) -> Exception:
+def _failure(
+    error: psycopg.Error, statement: Statement, connection: Connection, *, is_stale: bool, is_late: bool
+) -> Exception:
     """The error to raise unless the statement runs again; raises it at once if running again would not help."""
     rule = rule_for(error)
     if rule and rule.is_renewed and monotonic() > connection.opened_at + RENEWED_AFTER:
@@ -201,7 +223,8 @@ def _failure(error: psycopg.Error, statement: Statement, connection: Connection,
             else OutcomeUnknown("The database did not answer in time, so the change may have been made, or not.")
         )
     failure.__cause__ = None if failure is error else error
-    if is_late or not (rule and rule.is_retried) or isinstance(failure, OutcomeUnknown):
+    is_retried = is_stale or (rule is not None and rule.is_retried)
+    if is_late or not is_retried or not nothing_happened:
         raise failure
     return failure
 

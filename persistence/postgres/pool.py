@@ -27,7 +27,7 @@ from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import PoolTimeout, Unavailable
 from persistence.postgres.options import PoolLimits
 from persistence.postgres.statement import Statement
-from persistence.postgres.wait_queue import BUSY, Waiter, WaitQueue
+from persistence.postgres.wait_queue import BUSY, WaitQueue
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ CLOSED = "The server is shutting down."
 
 
 class PoolStats(NamedTuple):
-    """Counts of connections: `size` is all of them, those being opened included."""
+    """`size` counts all connections, those being opened included; `waiting` counts callers."""
 
     size: int
     idle: int
@@ -96,8 +96,7 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        while self._idle:
-            self._idle.pop().pgconn.finish()
+        self._discard_idle()
         for connection in self._in_use:
             # Its user is still waiting on the socket, so it is closed only when it comes back.
             connection.abort()
@@ -123,7 +122,7 @@ class Pool:
                 return connection
 
     def check_in(self, connection: Connection) -> None:
-        """Takes a connection back, in whatever state it is; one whose statement runs on is in use until that ends."""
+        """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use."""
         self._queue.note_use(monotonic() - connection.checked_out_at)
         if connection.runs_on and not self._closed:
             self._spawn(self._end(connection))
@@ -139,15 +138,18 @@ class Pool:
         connection.invalidated = True
         self._spawn(release_caller(connection))
 
-    def distrust(self, connection: Connection, statement: Statement) -> None:
-        """Closes a connection after an error that no rule explains; and all others if the statement was prepared.
+    def distrust(self, connection: Connection, statement: Statement) -> bool:
+        """Closes a connection after an error that no rule explains, and tells if the statement was prepared on it.
 
-        What it was planned with may have been dropped and made again, which the others have yet to find out.
+        Then what it was planned with may have been dropped and made again, so all other connections are closed, too.
         """
         connection.invalidated = True
-        if connection.has_prepared(statement) and connection.opened_at < monotonic() - RENEWED_AFTER:
+        if not connection.has_prepared(statement):
+            return False
+        if connection.opened_at < monotonic() - RENEWED_AFTER:
             self._renewed_at = monotonic()
             self._discard_idle()
+        return True
 
     @property
     def _open_count(self) -> int:
@@ -167,9 +169,8 @@ class Pool:
             raise Unavailable(CLOSED)
         if self.is_lost:
             raise Unavailable(LOST)
-        waiter = self._queue.join(timeout)
+        waiter = self._queue.join(timeout, patience=deadline - monotonic())
         self._grow()
-        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - monotonic()), _time_out, waiter)
         try:
             return await waiter
         except BaseException:
@@ -178,8 +179,6 @@ class Pool:
                 self.check_in(waiter.result())
             self._queue.leave(waiter)
             raise
-        finally:
-            timer.cancel()
 
     def _receive(self, connection: Connection) -> None:
         """Hands a connection to the first caller in the queue, keeps it idle, or closes it if it is past use."""
@@ -201,8 +200,7 @@ class Pool:
             self._idle.append(connection)
 
     async def _end(self, connection: Connection) -> None:
-        """Frees the place of a connection when the server has ended the statement that was left on it."""
-        connection.invalidated = True
+        """Closes a connection when the server has ended the statement that was left on it."""
         try:
             await end(connection)
         finally:
@@ -306,8 +304,3 @@ class Pool:
 def _needs_check(connection: Connection) -> bool:
     # An idle connection has nothing to say: what can be read is the end of it, or a notice that a check consumes.
     return monotonic() - connection.idle_since > CHECK_AFTER_IDLE or connection.is_readable
-
-
-def _time_out(waiter: Waiter) -> None:
-    if not waiter.done():
-        waiter.set_exception(PoolTimeout(BUSY))

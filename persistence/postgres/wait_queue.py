@@ -60,11 +60,15 @@ class WaitQueue:
         """Records how long a connection was in use. This makes a running median."""
         self._usual_use *= ADJUSTMENT if seconds > self._usual_use else 1 / ADJUSTMENT
 
-    def join(self, timeout: float = math.inf) -> Waiter:
-        """Adds a caller that has `timeout` seconds for its wait and its statement."""
+    def join(self, timeout: float = math.inf, patience: float | None = None) -> Waiter:
+        """Adds a caller that has `timeout` seconds for its wait and its statement, and waits for `patience` at most."""
         if not self._waiters:
             self.restart()
-        waiter: Waiter = get_running_loop().create_future()
+        loop = get_running_loop()
+        waiter: Waiter = loop.create_future()
+        if patience is not None:
+            timer = loop.call_later(max(0.0, patience), _time_out, waiter)
+            waiter.add_done_callback(lambda _: timer.cancel())
         now = monotonic()
         self._waiters[waiter] = now + timeout * SHARE, now + timeout
         return waiter
@@ -93,3 +97,8 @@ class WaitQueue:
             self._served += 1
             return waiter
         return None
+
+
+def _time_out(waiter: Waiter) -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout(BUSY))

@@ -56,8 +56,8 @@ class Environment:
     pool_max: int
     limit: int
     """The number of connections to PostgreSQL that all workers may have together."""
-    database_port: int
-    """The port that the workers connect to."""
+    database_ports: set[int]
+    """The ports that the workers connect to."""
     history: History = field(default_factory=History)
     restarts: int = 0
     """The number of workers that the scenario itself has ended."""
@@ -128,7 +128,7 @@ class Environment:
         found = {}
         for process in self.processes:
             sockets = [each for each in process.net_connections("tcp") if each.status != psutil.CONN_LISTEN]
-            database = sum(each.raddr.port == self.database_port for each in sockets)
+            database = sum(each.raddr.port in self.database_ports for each in sockets)
             clients = sum(each.laddr.port == self.web.port for each in sockets)
             found[process.pid] = Descriptors(database, clients, process.num_fds() - database - clients)
         return found
@@ -151,6 +151,7 @@ async def environment(
     pool_max: int = 8,
     via: Literal["direct", "proxy", "pgbouncer"] = "direct",
     pool_size: int = 16,
+    second_host: int | None = None,
     certificate: Certificate | None = None,
     role: str = "postgres",
     password: str = "",
@@ -160,6 +161,7 @@ async def environment(
     """Starts the servers, makes eight users, and checks everything after the block (`Environment.conclude`).
 
     The workers connect to PostgreSQL as `role`; with a `certificate` they use TLS to the proxy or to PgBouncer.
+    `second_host` is a port that their URL names after the first, for when a standby has taken over.
     `pool_size` is PgBouncer's, `settings` are environment variables of the web server. Raises `Skipped` without
     PgBouncer. `name` tells several environments of one scenario apart.
     """
@@ -185,6 +187,9 @@ async def environment(
             bouncer = await enter(PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate))
             port, limit = bouncer.port, pool_size
         url = f"postgresql://{role}@127.0.0.1:{port}/todo"
+        if second_host:
+            hosts = f"127.0.0.1:{port},127.0.0.1:{second_host}"
+            url = f"postgresql://{role}@{hosts}/todo?target_session_attrs=read-write"
         if via == "proxy" and certificate:
             url = tls_url(role, password, port)
         defaults = {
@@ -196,8 +201,9 @@ async def environment(
             "DATABASE_POOL_MAX": str(pool_max),
         }
         web = await enter(WebServer(folder, {**defaults, **(settings or {})}, "--workers", str(workers)))
+        ports = {port, second_host or port}
         watch = await enter(Watch(postgres.dsn.conninfo))
-        env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, port)
+        env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, ports)
         await until(env.is_complete)
         yield env
         if not env.is_concluded:

@@ -1,4 +1,4 @@
-"""A TCP proxy between the web server and its database, which stalls and cuts connections by order.
+"""A TCP proxy between the web server and its database, which delays, stalls, cuts and falsifies by order.
 
 It runs in a thread with an event loop of its own, so that the test's own event loop cannot slow it down. Every control
 may be used from any thread, and has taken effect when it returns.
@@ -25,14 +25,18 @@ CHUNK = 65536
 LONGEST_PATTERN = 1000
 ASK_FOR_TLS = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """The first message of a PostgreSQL client that wants TLS."""
+READY = b"Z\0\0\0\x05I"
+"""The server's last message of an answer, outside a transaction."""
 
 
 @dataclass(eq=False)
 class Cut:
-    """An order to cut the first connection on which a client sends the pattern."""
+    """An order to cut the first connection on which a client sends the pattern, or to falsify the answer to it."""
 
     pattern: bytes
     before: bool
+    instead: bytes = b""
+    """The message that the client gets instead of the answer, on a connection that goes on."""
     is_done: bool = False
     is_answered: bool = False
     """True once the server has answered all the same."""
@@ -69,6 +73,8 @@ class Proxy:
         self.certificate = certificate
         """The certificate for new connections, which then use TLS. Without one the target decides about TLS."""
         self.accepted = 0
+        self.distance = 0.0
+        """Seconds that data takes from one end to the other."""
         self.links: set[Link] = set()
         """The connections of which one end is still open."""
         self._cuts: list[Cut] = []
@@ -141,6 +147,16 @@ class Proxy:
         self._cuts.append(order := Cut(pattern, before))
         return order
 
+    @_control
+    def falsify(self, pattern: bytes, sqlstate: str) -> Cut:
+        """Answers with an error in place of what the server answers to the first client that sends the pattern.
+
+        The connection goes on, as it does behind a pooler or a coordinator that has lost a connection of its own.
+        """
+        fields = b"SERROR\0VERROR\0C" + sqlstate.encode() + b"\0Mserver closed the connection unexpectedly\0\0"
+        self._cuts.append(order := Cut(pattern, before=False, instead=b"E" + _length(fields) + fields + READY))
+        return order
+
     async def _accept(self) -> None:
         while True:
             connection, address = await self._loop.sock_accept(self._listener)
@@ -156,6 +172,8 @@ class Proxy:
     async def _relay(self, link: Link) -> None:
         with suppress(OSError):
             reader = await self._open(link)
+            # TCP makes a round trip of its own before it carries anything.
+            await asyncio.sleep(2 * self.distance)
             # In PostgreSQL's protocol the client speaks first.
             data = await self._read(reader, "requests")
             if reader.at_eof():
@@ -184,6 +202,7 @@ class Proxy:
         data = b""
         with suppress(OSError):
             data = await reader.read(CHUNK)
+        await asyncio.sleep(self.distance)
         await self._flows[direction].wait()
         return data
 
@@ -202,8 +221,9 @@ class Proxy:
             server.write(data)
             if order:
                 link.cut = order
-                _abort(client)
-                return
+                if not order.instead:
+                    _abort(client)
+                    return
             data = await self._read(reader, "requests")
         server.close()
 
@@ -211,6 +231,11 @@ class Proxy:
         client, server = link.ends
         # After a cut there is no client for the answer.
         while (data := await self._read(reader, "replies")) and not client.is_closing():
+            if link.cut and link.cut.instead:
+                # The answer is over when the server is ready for the next statement.
+                data, link.cut.is_answered = b"", data.endswith(READY)
+                if link.cut.is_answered:
+                    data, link.cut = link.cut.instead, None
             client.write(data)
         if link.cut and data:
             link.cut.is_answered = True
@@ -243,3 +268,7 @@ def _abort(end: StreamWriter) -> None:
     if not end.is_closing():
         reset_when_closed(end.get_extra_info("socket"))
         end.transport.abort()
+
+
+def _length(fields: bytes) -> bytes:
+    return (len(fields) + 4).to_bytes(4)

@@ -5,12 +5,14 @@ import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
-from uuid import UUID
+from itertools import cycle
+from uuid import UUID, uuid4
 
 import psycopg
 
 from tests.faults.bad_clients import Slow, flood, post, stay, vanish
 from tests.faults.environment import Environment, environment
+from tests.faults.http import Http
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.readers import readers
 from tests.faults.waiting import until
@@ -23,6 +25,7 @@ DEADLINE = 10.0
 LATEST = DEADLINE + 4
 """The deadline, and what a busy machine adds: the server checks once a second, and lingers for two."""
 FLOODS, FLOODS_AT_ONCE = 100, 20
+HEAVY_CLIENTS, HEAVY_TASKS = 40, 200_000
 MEBIBYTE = 1024 * 1024
 WARNINGS = ("WARNING", "ERROR", "CRITICAL")
 
@@ -85,6 +88,67 @@ async def _sample(latencies: list[float], run: Run) -> list[float]:
     latencies.clear()
     await asyncio.sleep(run.rounds(5, 2))
     return list(latencies)
+
+
+@scenario(
+    "one user with 200,000 tasks, 40 clients that search, sort and count them",
+    goal="p99 of others within 1.5 times, the live probe within 250 ms; the 40 get 200, or 503 with Retry-After",
+)
+async def heavy_user(run: Run, result: Result) -> None:
+    """Measures other clients alternately with and without the 40, so that other load on the machine disturbs both."""
+    without, beside, live, statuses = list[float](), list[float](), list[float](), Counter[int]()
+    async with environment(run, result, pool_max=20) as env:
+        user = await asyncio.to_thread(_store_many, env, HEAVY_TASKS)
+        # The lists of the 40 may take long, so that there are warnings in the log.
+        paths = [f"/api/{user}/tasks?limit=10" for user in env.users]
+        async with readers(env.web.port, result, paths) as latencies, env.live_probes() as probes:
+            while result.rounds < run.rounds(6, 1):
+                without += await _sample(latencies, run)
+                probes.clear()
+                crowd = [asyncio.create_task(_ask_for_much(env, user, statuses)) for _ in range(HEAVY_CLIENTS)]
+                await asyncio.sleep(1)
+                beside += await _sample(latencies, run)
+                live += probes
+                for client in crowd:
+                    client.cancel()
+                await asyncio.gather(*crowd, return_exceptions=True)
+                result.rounds += 1
+                await asyncio.sleep(1)
+                without += await _sample(latencies, run)
+    result.expect(set(statuses) <= {200, 503}, f"their statuses were {statuses}")
+    result.unavailable += statuses[503]
+    before, after = (statistics.quantiles(each, n=100)[98] * 1000 for each in (without, beside))
+    result.goal(after <= before * 1.5, f"the p99 of others went from {before:.1f} to {after:.1f} ms")
+    result.goal(max(live) <= 0.25, f"the live probe took {max(live):.2f} s")
+    result.figures["p99 of others without / beside them"] = f"{before:.1f} / {after:.1f} ms"
+    result.figures["slowest live probe"] = f"{max(live) * 1000:.0f} ms"
+    result.figures["the 40 got"] = f"{statuses[200]:,} times 200, {statuses[503]:,} times 503"
+
+
+def _store_many(env: Environment, number: int) -> UUID:
+    user = uuid4()
+    with psycopg.connect(env.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id, email) VALUES (%s, 'heavy@example.com')", [user])
+        connection.execute(
+            "INSERT INTO tasks (id, user_id, title, description, tags)"
+            " SELECT gen_random_uuid(), %s, 'Task ' || n, repeat('A description of some length. ', 5), ARRAY['home']"
+            " FROM generate_series(1, %s) AS n",
+            [user, number],
+        )
+        connection.execute("VACUUM ANALYZE tasks")
+    return user
+
+
+async def _ask_for_much(env: Environment, user: UUID, statuses: Counter[int]) -> None:
+    """Sends one request after the other, each of which reads all tasks of the user, until it is cancelled."""
+    http = Http(env.web.port)
+    try:
+        for query in cycle(("?q=nothing-has-this-word", "?sort=title", "/summary", "?q=some&sort=-updated_at")):
+            answer = await http.request("GET", f"/api/{user}/tasks{query}")
+            statuses[answer.status] += 1
+            env.result.expect(answer.status != 503 or "retry-after" in answer.headers, "a 503 without Retry-After")
+    finally:
+        http.close()
 
 
 @scenario("body flood, chunked, no end", goal="413 early, under 1 MiB read, memory level")

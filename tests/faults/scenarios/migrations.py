@@ -16,6 +16,7 @@ from typing import NamedTuple
 import psycopg
 
 from persistence import migrator
+from persistence.postgres.pool import RENEWED_AFTER
 from tests.faults.clients import Load
 from tests.faults.environment import Environment, environment
 from tests.faults.matrix import Result, Run, scenario
@@ -109,7 +110,8 @@ async def _kill_a_command(result: Result, databases: SlowMigrations, count: int)
 
 
 async def _command(database: Database, name: str) -> asyncio.subprocess.Process:
-    environment = {"ENVIRONMENT": "production", "DATABASE_URL": database.url, "PGAPPNAME": name}
+    url = f"{database.url}?application_name={name}"
+    environment = {"ENVIRONMENT": "production", "DATABASE_URL": url}
     return await asyncio.create_subprocess_exec(
         sys.executable, ROOT / "manage.py", "migrate_sql",
         env=clean_environment() | environment, stdout=PIPE, stderr=PIPE,
@@ -166,6 +168,43 @@ async def _fail_and_try_again(env: Environment, found: Load, project: Project, r
     result.expect(f"up to {revision}" in again.stdout, f"run again, it ended with {again}")
     down = await project.migrate(url, "--down", "1")
     result.expect(f"down from {revision}" in down.stdout, f"run backwards, it ended with {down}")
+
+
+# What a restore in place does to the types, in one transaction that keeps the tasks.
+MAKE_TYPES_ANEW = """
+ALTER TABLE tasks DROP CONSTRAINT ck_tasks_completed_at_says_when,
+                  ALTER status DROP DEFAULT, ALTER priority DROP DEFAULT;
+DROP INDEX ix_tasks_status, ix_tasks_priority;
+ALTER TYPE task_status RENAME TO old_status;
+ALTER TYPE task_priority RENAME TO old_priority;
+CREATE TYPE task_status AS ENUM ('pending', 'completed');
+CREATE TYPE task_priority AS ENUM ('low', 'medium', 'high');
+ALTER TABLE tasks ALTER status TYPE task_status USING status::text::task_status,
+                  ALTER priority TYPE task_priority USING priority::text::task_priority;
+ALTER TABLE tasks ALTER status SET DEFAULT 'pending', ALTER priority SET DEFAULT 'medium',
+                  ADD CONSTRAINT ck_tasks_completed_at_says_when
+                      CHECK ((status = 'completed') = (completed_at IS NOT NULL));
+CREATE INDEX ix_tasks_status ON tasks (user_id, status, created_at DESC, id DESC);
+CREATE INDEX ix_tasks_priority ON tasks (user_id, priority, created_at DESC, id DESC);
+DROP TYPE old_status, old_priority;
+"""
+
+
+@scenario(
+    "types dropped and made again under the running server",
+    goal="statements that were prepared with the old ones are run again on new connections; no request fails",
+)
+async def types_made_anew(run: Run, result: Result) -> None:
+    async with environment(run, result) as env, env.administrator() as admin:
+        async with env.load(may_be_unavailable=False) as found:
+            for _ in range(run.rounds(20, 3)):
+                # Long enough for every connection to prepare its statements, and to be old enough to be distrusted.
+                await asyncio.sleep(2 * RENEWED_AFTER)
+                async with admin.transaction():
+                    await admin.execute(MAKE_TYPES_ANEW)
+                result.rounds += 1
+                result.recoveries.append(await found.next_success(writes_only=True))
+        result.figures["requests"] = f"{len(found.samples):,}"
 
 
 class Broken(NamedTuple):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from operator import attrgetter
@@ -14,7 +14,7 @@ from tests.faults.environment import Environment, environment
 from tests.faults.history import State
 from tests.faults.http import Answer, Http
 from tests.faults.matrix import Result, Run, scenario
-from tests.faults.proxy import Direction, Proxy
+from tests.faults.proxy import Cut, Direction, Proxy
 from tests.faults.waiting import until
 
 TOLERANCE = 0.25
@@ -22,6 +22,11 @@ TOLERANCE = 0.25
 IDLE = 0.8
 """Seconds after which the pool checks an idle connection before it checks it out."""
 CUT_CLIENTS = 8
+LOST_ELSEWHERE = ("08006", "57P01")
+DISTANCES = (0, 0.005, 0.05, 0.2)
+"""Seconds to the database, each way."""
+LOCKED = 15.0
+"""Seconds."""
 AWAKE_WITHIN = 4.0
 """Seconds that a connect may take without a request failing for it."""
 STALLS: dict[str, tuple[Direction, ...]] = {"connect": (), "check": (), "query": ("requests",), "reply": ("replies",)}
@@ -86,26 +91,43 @@ def _stall_in(place: str, proxy: Proxy) -> None:
 )
 async def cut(run: Run, result: Result) -> None:
     async with environment(run, result, via="proxy") as env:
-        for before in (True, False):
-            numbers = iter(range(run.rounds(1000, 50)))
-            first = Counter[str]()
-            users = (env.users[number % len(env.users)] for number in range(CUT_CLIENTS))
-            await asyncio.gather(*(_create_and_cut(env, user, numbers, first, before=before) for user in users))
-            answers = ", ".join(f"{number} times {answer}" for answer, number in first.most_common())
-            result.figures[f"first answer, cut {'before' if before else 'after'}"] = answers
+        for when in ("before", "after"):
+            await _create_all(
+                env, f"cut {when}", run.rounds(1000, 50), partial(env.proxy.cut_when, before=when == "before")
+            )
 
 
-async def _create_and_cut(
-    env: Environment, user_id: UUID, numbers: Iterator[int], first: Counter[str], *, before: bool
+@scenario(
+    "a pooler or a coordinator reports the loss of a connection of its own",
+    goal="503 outcome-unknown, though the client's connection goes on; not run again: 0 lost, 0 doubled",
+)
+async def falsified(run: Run, result: Result) -> None:
+    async with environment(run, result, via="proxy") as env:
+        for state in LOST_ELSEWHERE:
+            answers = await _create_all(
+                env, f"SQLSTATE {state}", run.rounds(1000, 30), partial(env.proxy.falsify, sqlstate=state)
+            )
+            result.expect(set(answers) == {"503 outcome-unknown"}, f"after {state}: {dict(answers)}")
+
+
+async def _create_all(env: Environment, fault: str, rounds: int, order: Callable[[bytes], Cut]) -> Counter[str]:
+    """Creates so many tasks, each with the fault at its first attempt, and counts the first answers."""
+    numbers, first = iter(range(rounds)), Counter[str]()
+    users = (env.users[number % len(env.users)] for number in range(CUT_CLIENTS))
+    await asyncio.gather(*(_create(env, user, numbers, first, order) for user in users))
+    answers = ", ".join(f"{number} times {answer}" for answer, number in first.most_common())
+    env.result.figures[f"first answer, {fault}"] = answers
+    return first
+
+
+async def _create(
+    env: Environment, user_id: UUID, numbers: Iterator[int], first: Counter[str], make_order: Callable[[bytes], Cut]
 ) -> None:
-    """Creates tasks. Each create is cut once, and sent again with its key until it succeeds.
-
-    Counts the first response to each create.
-    """
+    """Creates tasks, and sends each again with its key until it succeeds. Counts the first response to each."""
     client, http, result = env.history.new_client(), Http(env.web.port), env.result
     for _ in numbers:
         operation = env.history.invoke(client, user_id, "create", key=uuid4().hex)
-        order = env.proxy.cut_when(operation.marker.encode(), before=before)
+        order = make_order(operation.marker.encode())
         result.rounds += 1
         for attempt in count():
             answer = await env.history.send(http, operation)
@@ -114,18 +136,45 @@ async def _create_and_cut(
                 text = f"{answer.status} {answer.problem.rpartition(':')[2]}".strip()
                 is_unavailable = answer.status == 503 and "retry-after" in answer.headers
             first.update([text] if attempt == 0 else [])
-            if not before:
-                # A retry that is faster than the statement that was cut would make the task itself.
+            if not order.before:
+                # A retry that is faster than the first statement would make the task itself.
                 await until(partial(attrgetter("is_answered"), order))
             if operation.state is State.ACKNOWLEDGED:
                 break
             result.unavailable += is_unavailable
             result.failed += not is_unavailable
             await asyncio.sleep(0.01)
-        result.expect(order.is_done, f"the connection was not cut: {operation}")
-        # 201 means that the retry made the task, 200 that the attempt that was cut did.
-        result.expect(operation.status == (201 if before else 200), f"the retry succeeded otherwise: {operation}")
+        result.expect(order.is_done, f"the fault did not happen: {operation}")
+        # 201 means that the retry made the task, 200 that the first attempt did.
+        result.expect(operation.status == (201 if order.before else 200), f"the retry succeeded otherwise: {operation}")
     http.close()
+
+
+@scenario(
+    "statements that nobody awaits, at a distance",
+    goal="no more connections than the limit, at 0, 5, 50 and 200 ms each way; all of them back afterwards",
+)
+async def distance(run: Run, result: Result) -> None:
+    """The table is locked for several deadlines, so that every statement is cut off by the server's own deadline."""
+    for seconds in DISTANCES:
+        ms = f"{seconds * 1000:.0f} ms"
+        settings = {"REQUEST_TIMEOUT": "1"}
+        async with (
+            environment(run, result, name=f"distance-{ms[:-3]}", via="proxy", pool_max=4, settings=settings) as env,
+            env.administrator() as locker,
+        ):
+            env.proxy.distance = seconds
+            async with env.load(retry=False) as found:
+                for _ in range(run.rounds(3, 1)):
+                    async with locker.transaction():
+                        await locker.execute("LOCK TABLE tasks")
+                        await asyncio.sleep(LOCKED if not run.quick else LOCKED / 3)
+                    result.rounds += 1
+                    result.recoveries.append(await found.next_success(writes_only=True))
+            env.proxy.distance = 0.0
+            result.figures[f"connections, {ms} away"] = f"{env.watch.most} of {env.limit}"
+            # The next round has an environment of its own.
+            await env.conclude()
 
 
 @scenario(

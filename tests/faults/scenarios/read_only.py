@@ -14,6 +14,7 @@ from psycopg import OperationalError
 from tests.faults.clients import Load
 from tests.faults.environment import Environment, environment
 from tests.faults.matrix import Result, Run, Skipped, scenario
+from tests.faults.proxy import Proxy
 from tests.faults.report import recovery
 from tests.support.servers import PostgresServer
 
@@ -84,13 +85,7 @@ async def standby(run: Run, result: Result) -> None:
         async with env.load(retry=False) as found:
             for number in range(run.rounds(5, 1)):
                 await found.next_success(writes_only=True)
-                next_one = PostgresServer(run.folder / f"standby-{number}")
-                stack.callback(next_one.__exit__)
-                await asyncio.to_thread(_start_standby, env.postgres, next_one)
-                async with env.administrator() as admin:
-                    # From now on every acknowledged write can be read on the standby.
-                    await admin.configure("synchronous_standby_names = '*'", "synchronous_commit = remote_apply")
-                    await admin.wait_for_row("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+                next_one = await _add_synchronous_standby(run, stack, env, number)
                 await found.next_success(writes_only=True)
                 await asyncio.to_thread(env.postgres.kill)
                 env.proxy.target = next_one.port
@@ -102,6 +97,85 @@ async def standby(run: Run, result: Result) -> None:
                     await admin.query("SELECT pg_promote()")
                 await _recover(found, result)
         result.figures["first read from the standby after p50 / p99"] = recovery(switched)
+
+
+@scenario(
+    "the synchronous standby is gone",
+    goal="no write is acknowledged that the standby does not have: none is lost when it takes over",
+)
+async def lost_standby(run: Run, result: Result) -> None:
+    """Freezes the standby for several deadlines under load. Then the primary is killed, and the standby takes over."""
+    settings = {"REQUEST_TIMEOUT": "1.5"}
+    async with (
+        AsyncExitStack() as stack,
+        environment(run, result, via="proxy", settings=settings) as env,
+        env.load(retry=False) as found,
+    ):
+        for number in range(run.rounds(5, 1)):
+            await found.next_success(writes_only=True)
+            standby = await _add_synchronous_standby(run, stack, env, number)
+            await found.next_success(writes_only=True)
+            await asyncio.to_thread(standby.freeze)
+            # A commit that was sent to the standby before may be confirmed yet.
+            await asyncio.sleep(0.5)
+            since = monotonic()
+            await asyncio.sleep(4 if run.quick else 8)
+            acknowledged = [
+                each for each in found.samples if each.is_write and each.sent >= since and each.status < 300
+            ]
+            result.expect(not acknowledged, f"{len(acknowledged)} writes were acknowledged without the standby")
+            refused = [each for each in found.refusals_since(since) if each.is_write]
+            result.expect(bool(refused), "no write was refused")
+            await asyncio.to_thread(env.postgres.kill)
+            await asyncio.to_thread(standby.thaw)
+            env.proxy.target = standby.port
+            env.proxy.cut_all()
+            env.postgres = standby
+            async with env.administrator() as admin:
+                await admin.query("SELECT pg_promote()")
+                await admin.configure("RESET synchronous_standby_names")
+            result.rounds += 1
+            await _recover(found, result)
+
+
+@scenario(
+    "failover to the second host of the URL",
+    goal="the first host is silent: success within its share of the time limit; nothing acknowledged lost",
+)
+async def second_host(run: Run, result: Result) -> None:
+    """The hosts take turns: the primary's address goes silent, the primary is killed, and the standby takes over.
+
+    The workers' URL names both, with `target_session_attrs=read-write`.
+    """
+    with Proxy(0) as other:
+        async with AsyncExitStack() as stack, environment(run, result, via="proxy", second_host=other.port) as env:
+            spare = other
+            async with env.load(retry=False) as found:
+                for number in range(run.rounds(6, 2)):
+                    await found.next_success(writes_only=True)
+                    standby = await _add_synchronous_standby(run, stack, env, number)
+                    spare.target = standby.port
+                    spare.resume()
+                    await found.next_success(writes_only=True)
+                    env.proxy.stall()
+                    await asyncio.to_thread(env.postgres.kill)
+                    env.postgres, env.proxy, spare = standby, spare, env.proxy
+                    async with env.administrator() as admin:
+                        await admin.query("SELECT pg_promote()")
+                        await admin.configure("RESET synchronous_standby_names")
+                    result.rounds += 1
+                    result.recoveries.append(await found.next_success(writes_only=True))
+
+
+async def _add_synchronous_standby(run: Run, stack: AsyncExitStack, env: Environment, number: int) -> PostgresServer:
+    """Starts a standby that each acknowledged write can be read on from now on."""
+    standby = PostgresServer(run.folder / f"standby-{number}")
+    stack.callback(standby.__exit__)
+    await asyncio.to_thread(_start_standby, env.postgres, standby)
+    async with env.administrator() as admin:
+        await admin.configure("synchronous_standby_names = '*'", "synchronous_commit = remote_apply")
+        await admin.wait_for_row("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+    return standby
 
 
 def _start_standby(primary: PostgresServer, standby: PostgresServer) -> None:
