@@ -1,9 +1,11 @@
 """The opening of connections to a database with several addresses."""
 
+import gc
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
+import psutil
 import psycopg
 import pytest
 
@@ -50,9 +52,18 @@ async def test_the_start_gives_each_host_time(
         assert await pid_of(database)
 
 
-async def test_the_error_is_that_of_the_last_host(silent: int, dsn: Dsn) -> None:
-    with pytest.raises(psycopg.errors.ConnectionTimeout):
-        await open_connection(hosts(dsn, silent), options(), TIMEOUT)
+async def test_an_attempt_that_takes_too_long_keeps_no_socket(silent: int, dsn: Dsn) -> None:
+    def sockets() -> int:
+        return len(psutil.Process().net_connections("tcp"))
+
+    before = sockets()
+    gc.disable()
+    try:
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            await open_connection(hosts(dsn, silent), options(), TIMEOUT)
+        assert sockets() == before
+    finally:
+        gc.enable()
 
 
 async def test_hosts_are_tried_in_random_order_if_the_url_says_so(postgres: PostgresServer) -> None:

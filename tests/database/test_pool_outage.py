@@ -1,13 +1,11 @@
 """The pool while the database is stopped, stalled or slow to wake: callers fail, and are served when it is back."""
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import psutil
 import psycopg
 import pytest
 
@@ -130,26 +128,6 @@ def _call_after(turns: int, function: Callable[[], None]) -> None:
         loop.call_soon(_call_after, turns - 1, function)
     else:
         loop.call_soon(function)
-
-
-async def test_an_attempt_to_connect_that_takes_too_long_keeps_no_socket(postgres: PostgresServer) -> None:
-    def sockets() -> int:
-        return len(psutil.Process().net_connections("tcp"))
-
-    async with open_database(postgres.dsn, options(connect_timeout=2)) as database:
-        before = sockets()
-        gc.disable()
-        try:
-            async with frozen(postgres):
-                connection = await database.pool.check_out()
-                connection.abort()
-                database.pool.check_in(connection)
-                for _ in range(3):
-                    with pytest.raises(Unavailable):
-                        await database.rows(PID, {}, timeout=0.3)
-                await eventually(lambda: sockets() <= before)
-        finally:
-            gc.enable()
 
 
 async def test_a_database_that_wakes_slowly_is_waited_for_by_every_caller(

@@ -20,8 +20,8 @@ OURS = ("config", "server", "web", "todos", "persistence", "migrations")
 IN_THE_MASTER = {
     "config", "config.env", "config.gunicorn",
     "server", "server.limits", "server.shared_state", "server.worker",
-    "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn", "persistence.postgres.libpq",
-    "persistence.postgres.options",
+    "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
+    "persistence.postgres.libpq", "persistence.postgres.options",
 }  # fmt: skip
 ONLY_IN_DEVELOPMENT = {"persistence.development", "persistence.development.embedded_postgres"}
 NEW_AFTER_A_RELOAD = (
