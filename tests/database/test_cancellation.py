@@ -1,39 +1,64 @@
-"""Statements whose time is up: the server ends them, and until then their connections count."""
+"""Statements whose time is up, at a distance: the server ends them, and until then their connections count."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from persistence import tasks
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
-from tests.database.distance import at_a_distance
-from tests.database.helpers import LONG, TASK, Admin, eventually, new_user, options
+from tests.database.helpers import TASK, Admin, eventually, new_user, options
+from tests.faults.proxy import Proxy
+from tests.support.servers import PostgresServer
 
-DEADLINE = 0.4
+LIMIT = 2
+
+type Work = Callable[[Database, UUID], Coroutine[None, None, None]]
 
 
-async def create_in_vain(database: Database, user_id: UUID) -> None:
+async def one_statement(database: Database, user_id: UUID) -> None:
     with pytest.raises(Unavailable):
         await tasks.create(database, user_id, TASK)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.005, 0.05, 0.2])
+async def a_session(database: Database, user_id: UUID) -> None:
+    with pytest.raises(Unavailable):
+        async with database.session() as session:
+            await (await session.connection()).execute(text("DELETE FROM tasks"))
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds", "deadline", "rounds"),
+    [
+        (one_statement, 0, 0.4, 3), (one_statement, 0.005, 0.4, 3), (one_statement, 0.05, 0.6, 3),
+        (one_statement, 0.2, 1.2, 3),
+        (a_session, 0.2, 2.0, 2),
+    ],
+)  # fmt: skip
 async def test_the_server_has_no_more_connections_than_the_limit(
-    migrated_dsn: Dsn, admin: Admin, seconds: float
+    postgres: PostgresServer, work: Work, seconds: float, deadline: float, rounds: int
 ) -> None:
-    limits = options(most=2, statement_timeout=DEADLINE + 4 * seconds)
-    async with at_a_distance(migrated_dsn, seconds) as dsn, open_database(dsn, limits) as database:
-        user_id = await new_user(database)
-        seen = set[int]()
-        with psycopg.connect(migrated_dsn.conninfo) as locker:
-            locker.execute("LOCK TABLE tasks")
-            for _ in range(8):
-                await asyncio.gather(*(create_in_vain(database, user_id) for _ in range(3)))
-                seen.add(len(admin.pids()))
-        assert max(seen) <= 2, seen
-        await eventually(lambda: database.pool.stats.in_use == 0, LONG)
-        assert await tasks.create(database, user_id, TASK)
+    limits = options(most=LIMIT, statement_timeout=deadline)
+    with Proxy(postgres.port) as proxy, psycopg.connect(postgres.dsn.conninfo, autocommit=True) as other:
+        admin, seen = Admin(other), set[int]()
+        through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
+        async with open_database(through, limits) as database:
+            user_id = await new_user(database)
+            async with database.session() as session:
+                # The first session asks for what SQLAlchemy wants to know of the server.
+                await session.connection()
+            proxy.distance = seconds
+            with psycopg.connect(postgres.dsn.conninfo) as locker:
+                locker.execute("LOCK TABLE tasks")
+                for _ in range(rounds):
+                    await asyncio.gather(*(work(database, user_id) for _ in range(LIMIT + 1)))
+                    seen.add(len(admin.pids()))
+            assert max(seen) <= LIMIT, seen
+            proxy.distance = 0.0
+            await eventually(lambda: database.pool.stats.in_use == 0)
+            assert await tasks.create(database, user_id, TASK)
