@@ -4,6 +4,7 @@ import logging
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from persistence import tasks
@@ -84,6 +85,19 @@ async def test_a_lost_database_is_a_passing_state(server: Dsn, empty_dsn: Dsn) -
                 assert_problem(response, 503, "service-unavailable")
                 assert int(response.headers["Retry-After"]) >= 1
                 assert empty_dsn.database not in response.text
+
+
+async def test_rights_that_were_revoked_are_a_passing_state_and_the_log_names_them(
+    server: Dsn, migrated_dsn: Dsn, alice: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(server.conninfo, autocommit=True) as admin:
+        # A role that every server has, and that may do nothing here.
+        admin.execute(f'ALTER DATABASE "{migrated_dsn.database}" SET role = pg_monitor'.encode())
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        response = await client.get(f"{alice}/tasks")
+    assert_problem(response, 503, "service-unavailable")
+    assert "permission denied" not in response.text
+    assert "(42501: permission denied for table tasks)" in caplog.text
 
 
 async def test_an_exhausted_pool_is_a_passing_state(dsn: Dsn, alice: UUID) -> None:
