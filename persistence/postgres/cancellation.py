@@ -22,17 +22,15 @@ CANCEL_PAUSE = 1.0
 """Seconds that the server has for its answer after each of them."""
 
 
-async def release_caller(connection: Connection) -> None:
-    """Asks the server to cancel the statement, and ends the wait of its caller after `CANCEL_TIMEOUT`.
+async def release_caller(connection: Connection, timeout: float) -> None:
+    """Asks the server to cancel the statement, and ends the wait of its caller after so many seconds.
 
-    If the server is that fast, its answer tells the caller that a write has not happened. The caller in a session waits
-    for longer, because its connection cannot be used to read on.
+    If the server is that fast, its answer tells the caller that a write has not happened.
     """
-    timeout = CANCEL_REQUEST_TIMEOUT if connection.give_back else CANCEL_TIMEOUT
     with suppress(psycopg.Error, OSError, TimeoutError):
         async with asyncio.timeout(timeout):
             await connection.cancel_safe(timeout=timeout)
-            await asyncio.sleep(CANCEL_TIMEOUT)
+            await asyncio.sleep(timeout)
     connection.release_caller()
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from psycopg.pq import TransactionStatus
 
-from persistence.postgres.cancellation import end, release_caller
+from persistence.postgres.cancellation import CANCEL_REQUEST_TIMEOUT, CANCEL_TIMEOUT, end, release_caller
 from persistence.postgres.connection import Connection
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import PoolTimeout, Unavailable
@@ -93,13 +93,13 @@ class Pool:
         """Closes every connection, those in use included; callers that wait get `Unavailable`."""
         self._closed = True
         self._queue.fail_all(CLOSED)
+        # Each is closed when its user, who still waits on its socket, gives it back. The server is told as well, or it
+        # would go on with what nobody awaits any more.
+        await asyncio.gather(*(release_caller(connection, CANCEL_TIMEOUT) for connection in self._in_use))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._discard_idle()
-        for connection in self._in_use:
-            # Its user is still waiting on the socket, so it is closed only when it comes back.
-            connection.abort()
 
     async def check_out(self, timeout: float = math.inf) -> Connection:
         """A connection that has just been seen alive, for `check_in` later.
@@ -136,7 +136,8 @@ class Pool:
         A caller that awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
         """
         connection.invalidated = True
-        self._spawn(release_caller(connection))
+        # The caller in a session waits for longer, because its connection cannot be used to read on.
+        self._spawn(release_caller(connection, CANCEL_REQUEST_TIMEOUT if connection.give_back else CANCEL_TIMEOUT))
 
     def distrust(self, connection: Connection, statement: Statement) -> bool:
         """Closes a connection after an error that no rule explains, and tells if the statement was prepared on it.

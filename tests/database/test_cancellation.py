@@ -12,7 +12,7 @@ from persistence import tasks
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
-from tests.database.helpers import TASK, Admin, eventually, new_user, options
+from tests.database.helpers import FOREVER, SLEEP, TASK, Admin, eventually, new_user, options
 from tests.faults.proxy import Proxy
 from tests.support.servers import PostgresServer
 
@@ -62,3 +62,12 @@ async def test_the_server_has_no_more_connections_than_the_limit(
             proxy.distance = 0.0
             await eventually(lambda: database.pool.stats.in_use == 0)
             assert await tasks.create(database, user_id, TASK)
+
+
+async def test_a_database_that_is_closed_leaves_no_statement_behind(empty_dsn: Dsn, admin: Admin) -> None:
+    async with open_database(empty_dsn, options()) as database:
+        running = asyncio.create_task(database.rows(SLEEP, FOREVER))
+        await admin.waiting()
+    with pytest.raises(Unavailable):
+        await running
+    await eventually(lambda: not admin.pids())

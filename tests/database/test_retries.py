@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from persistence import tasks
-from persistence.postgres import cancellation, retries
 from persistence.postgres import database as database_module
+from persistence.postgres import pool, retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
@@ -183,7 +183,7 @@ async def test_a_write_that_gets_no_lock_in_time_is_run_again_but_not_for_ever(m
 async def test_a_write_cut_off_at_its_deadline_has_not_happened_if_the_server_says_so(
     migrated_dsn: Dsn, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cancellation, "CANCEL_TIMEOUT", LONG)
+    monkeypatch.setattr(pool, "CANCEL_TIMEOUT", LONG)
     async with opened(migrated_dsn) as (database, user):
         values = {"id": uuid4(), "user_id": user, **TASK}
         with locked_tasks(migrated_dsn), pytest.raises(DeadlineExceeded):
