@@ -164,7 +164,8 @@ def _require_tls(parameters: dict[str, str], private_hosts: Collection[str]) -> 
     if parameters.get("sslmode", "prefer") not in (*_UNENCRYPTED, *_ENCRYPTED):
         raise BadDatabaseUrl(f"its sslmode is none of {', '.join((*_UNENCRYPTED, *_ENCRYPTED))}")
     addresses = [*parameters["host"].split(","), *parameters.get("hostaddr", "").split(",")]
-    public = [host for host in addresses if host and not _is_this_machine(host) and host not in private_hosts]
+    private = {host.lower() for host in private_hosts}
+    public = [host for host in addresses if host and not _is_this_machine(host) and host.lower() not in private]
     if not public:
         # Stated here, so that a PGSSLMODE in the environment cannot decide it.
         parameters.setdefault("sslmode", "prefer")
@@ -187,7 +188,7 @@ def _root_certificates() -> str:
 
 
 def _is_this_machine(host: str) -> bool:
-    if _is_socket(host) or host == "localhost":
+    if _is_socket(host) or host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -126,10 +126,15 @@ def test_a_host_on_this_machine_needs_no_tls(host: str, socket: str) -> None:
         assert Dsn.parse(f"postgresql://{address}sslmode=disable").parameters["sslmode"] == "disable"
 
 
+def test_the_folder_of_a_socket_keeps_its_case() -> None:
+    assert Dsn.parse("postgresql://%2Ftmp%2FMy%2DFolder/todo").host == "/tmp/My-Folder"
+    assert Dsn.parse("postgresql://%2FA,db:5432/todo", {"db"}).parameters["host"] == "/A,db"
+
+
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
 def test_a_host_named_as_private_may_go_without_tls(sslmode: str) -> None:
     assert Dsn.parse(f"postgresql://db/todo?sslmode={sslmode}", {"db"}).parameters["sslmode"] == sslmode
-    assert Dsn.parse("postgresql://db/todo", {"db"}).parameters["sslmode"] == "prefer"
+    assert Dsn.parse("postgresql://db/todo", {"DB"}).parameters["sslmode"] == "prefer"
     with pytest.raises(BadDatabaseUrl, match="DATABASE_PRIVATE_HOSTS"):
         Dsn.parse(f"postgresql://other/todo?sslmode={sslmode}", {"db"})
 
