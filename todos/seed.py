@@ -4,8 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from sqlalchemy import literal_column
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -26,19 +28,17 @@ class Seeded:
 
 
 async def seed(session: AsyncSession) -> Seeded:
-    """Makes what is missing of the user and the five tasks; a task is known by its title.
+    """Makes what is missing of the user and the five tasks; a task is known by its title. Any number may run at once.
 
     Four round trips, and a quarter of a second for the password when there is no user yet.
     """
-    user = (await session.exec(select(User).where(col(User.email) == EMAIL))).one_or_none()
-    made_user = user is None
-    if user is None:
-        user = User(email=EMAIL, name="Test User", email_verified=True)
-        session.add(user)
+    # For a user that exists the update changes nothing but locks the row, so that others that seed at the same time
+    # wait for the end of this transaction. A row that was just inserted has never been locked.
+    new = insert(User).values(id=uuid4(), email=EMAIL, name="Test User", email_verified=True)
+    merged = new.on_conflict_do_update(index_elements=["email"], set_={"email": EMAIL})
+    user, made_user = (await session.exec(merged.returning(User, literal_column("xmax = 0")))).one()
     if user.password_hash == UNUSABLE_PASSWORD:
         user.password_hash = await asyncio.to_thread(hash_password, PASSWORD)
-    # The tasks refer to the user, which therefore goes first.
-    await session.flush()
     present = set(await session.exec(select(Task.title).where(col(Task.user_id) == user.id)))
     missing = [task for task in _tasks(datetime.now(UTC)) if task["title"] not in present]
     session.add_all([Task(user_id=user.id, **task) for task in missing])

@@ -12,6 +12,8 @@ from persistence.postgres.database import Database
 
 BATCH = 20_000
 """Tasks in one transaction."""
+LOCK = 0x6C6F6164
+"""The key of the advisory lock that one process at a time holds to fill a database: 'load' in ASCII."""
 EMAIL = "load-{}@example.com"
 
 _COLUMNS = "id, user_id, title, description, status, priority, due_date, tags, created_at, updated_at, completed_at"
@@ -22,8 +24,16 @@ _PRIORITIES = ("low", "medium", "high")
 async def fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]:
     """Makes up what is missing until `load-1@example.com` to `load-<users>` have `tasks` tasks in all, spread evenly.
 
-    Yields how many tasks each batch has added. Titles, tags and dates differ but come from a fixed seed.
+    Yields how many tasks each batch has added. Titles, tags and dates differ but come from a fixed seed. When several
+    run at once, one does it and the others wait. Takes two connections.
     """
+    async with database.connection() as waiting:
+        await waiting.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        async for count in _fill(database, users, tasks):
+            yield count
+
+
+async def _fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]:
     counts = await _ensure_users(database, users)
     share, rest = divmod(tasks, users)
     missing = [(user_id, share + (number < rest) - counts[user_id]) for number, user_id in enumerate(counts)]

@@ -1,16 +1,22 @@
 """The command `manage.py seed_dev`."""
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import bcrypt
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
+from persistence.users import create
 from tests.support.servers import command
+from todos import seed
+from todos.management import base
 
 EMAIL = "test@example.com"
 PASSWORD = "Test123!@#"
@@ -133,3 +139,47 @@ def test_bad_numbers_are_refused_before_anything_is_made(numbers: str, url: str,
     assert (outcome.status, outcome.out) == (1, "")
     assert "--users" in outcome.err
     assert users(migrated_dsn) == []
+
+
+def test_any_number_at_once_make_five_tasks(url: str, migrated_dsn: Dsn) -> None:
+    async def seed_once() -> None:
+        async with open_database(migrated_dsn) as database, database.session() as session:
+            await seed.seed(session)
+
+    async def seed_at_once() -> None:
+        await asyncio.gather(*(seed_once() for _ in range(8)))
+
+    for damage in ("", "DELETE FROM tasks WHERE status = 'pending'", "UPDATE users SET password_hash = '!'"):
+        if damage:
+            query(migrated_dsn, damage)
+        asyncio.run(seed_at_once())
+        [user] = users(migrated_dsn)
+        assert has_known_password(user)
+        assert len(tasks(migrated_dsn)) == 5
+    assert "All five tasks were there." in command(url, "seed_dev").out
+
+
+def test_users_made_at_once_with_one_address_are_one_user(url: str, migrated_dsn: Dsn) -> None:
+    async def create_at_once() -> list[UUID | None]:
+        async with open_database(migrated_dsn) as database:
+            return await asyncio.gather(*(create(database, EMAIL) for _ in range(8)))
+
+    made = asyncio.run(create_at_once())
+    assert made.count(None) == 7
+    assert "was there" in command(url, "seed_dev").out
+    assert len(users(migrated_dsn)) == 1
+
+
+def test_a_command_has_a_deadline_of_its_own_and_says_when_it_is_over(
+    url: str, migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded = command(url, "seed_dev", "--users", "1", "--tasks", "1", request_timeout=0.001)
+    assert (seeded.status, seeded.err) == (0, "")
+    monkeypatch.setattr(base, "TIMEOUT", 0.1)
+    with psycopg.connect(migrated_dsn.conninfo) as other:
+        other.execute("LOCK TABLE users")
+        for line in ("seed_dev", "create_user alice@example.com"):
+            late = command(url, *line.split())
+            assert late.status == 1
+            assert late.err.startswith("Error: The database did not answer in time")
+            assert late.err.count("\n") == 1

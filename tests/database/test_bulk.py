@@ -1,5 +1,6 @@
 """Data by the million: as much as asked for, spread evenly, valid, and never twice."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -82,3 +83,12 @@ async def test_the_tasks_are_of_every_kind_and_behave_like_any_other(empty: Data
     page = await task_lists.page(empty, owner, 500)
     assert len(page) == 150
     assert await tasks.patch(empty, owner, page[0]["id"], {"title": "Changed"})
+
+
+async def test_several_at_once_make_as_much_as_one(
+    empty: Database, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 4)
+    added = await asyncio.gather(*(fill(empty, 2, 10) for _ in range(4)))
+    assert sorted(sum(each) for each in added) == [0, 0, 0, 10]
+    assert counts(admin) == {"load-1@example.com": 5, "load-2@example.com": 5}
