@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from persistence import (
+    history,
     migrator,
     models,  # noqa: F401 - the import fills SQLModel.metadata (S3-FR-040)
 )
@@ -46,5 +47,13 @@ else:
     # The `alembic` command came here by itself, so the settings say where the database is.
     from config.env import env
 
-    with env.database_location.running() as dsn, migrator.locked_connection(dsn) as connection:
-        run(connection)
+    try:
+        history.revisions()
+        with (
+            env.database_location.running() as dsn,
+            migrator.locked_connection(dsn, env.database_connect_timeout) as connection,
+        ):
+            run(connection)
+    except history.MigrationError as error:
+        # Alembic prints this one in a line.
+        raise CommandError(str(error)) from error

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
-from persistence import migrator
+from persistence import history, readiness
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 
@@ -25,11 +25,13 @@ class Report:
     round_trip_median_ms: float
     migration_current: str | None
     migration_head: str
-    migration: migrator.State
+    migration: history.State
+    faults: list[str]
+    """What keeps the service from working, and how to mend it."""
 
 
 async def examine(database: Database, dsn: Dsn) -> Report:
-    """Asks an open database about itself. Costs about ten round trips."""
+    """Asks an open database about itself. Costs about ten round trips, and ten more if something is wrong."""
     async with database.connection() as connection:
         times = []
         for _ in range(ROUND_TRIPS):
@@ -38,7 +40,7 @@ async def examine(database: Database, dsn: Dsn) -> Report:
             times.append((perf_counter() - started) * 1000)
         version = connection.info.server_version
         encrypted = connection.pgconn.ssl_in_use
-    current = await migrator.applied_revision(database, TIMEOUT)
+    found = await readiness.check(database, TIMEOUT)
     return Report(
         server_version=f"{version // 10000}.{version % 10000}",
         host=dsn.host,
@@ -47,7 +49,8 @@ async def examine(database: Database, dsn: Dsn) -> Report:
         transport="Unix socket" if dsn.is_socket else "TLS" if encrypted else "TCP without TLS",
         round_trip_min_ms=round(min(times), 2),
         round_trip_median_ms=round(median(times), 2),
-        migration_current=current,
-        migration_head=migrator.head(),
-        migration=migrator.state(current),
+        migration_current=found.revision,
+        migration_head=history.head(),
+        migration=found.migration,
+        faults=await readiness.faults(database, TIMEOUT) if found.fault else [],
     )

@@ -1,32 +1,32 @@
-"""The revisions of the schema: which one a database is at, which is the newest, and the way between them.
+"""Migrations: which revision a database is at, and the way to another one. `persistence/history.py` reads the files.
 
-The revisions live in `migrations/`, and Alembic runs them. It is synchronous, so code in an event loop calls everything
-but `applied_revision` in a thread.
+Alembic runs them. It is synchronous, so code in an event loop calls everything but `applied_revision` in a thread.
 """
 
 import io
 import re
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import psycopg
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.script import Script
 from sqlalchemy import Connection, column, create_engine, event, select, table
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from persistence import history
+from persistence.history import Direction, MigrationError, number_after, path, revisions
+from persistence.postgres.compatibility import require_compatible
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import SchemaMismatch
+from persistence.postgres.options import CONNECT_TIMEOUT
 from persistence.postgres.statement import Statement
 
 LOCK_TIMEOUT = "3s"
@@ -34,6 +34,7 @@ LOCK_TIMEOUT = "3s"
 
 Well below the 5 seconds that a request may take by default, so that requests come late, but do not fail.
 """
+SET_LOCK_TIMEOUT = f"SET lock_timeout = '{LOCK_TIMEOUT}'"
 MIGRATION_LOCK_TIMEOUT = 120.0
 """Seconds to wait for another process that is migrating the same database."""
 MIGRATION_LOCK_PAUSE = 0.1
@@ -43,14 +44,8 @@ MIGRATION_LOCK = 0x746F646F
 CLIENT_CHECK_INTERVAL = "1s"
 """The delay until the server ends the statement of a process that was killed, which drops its migration lock."""
 
-type Direction = Literal["up", "down"]
-type State = Literal["up-to-date", "behind", "unknown"]
-
-_CURRENT = Statement(select(column("version_num")).select_from(table("alembic_version")))
-
-
-class MigrationError(Exception):
-    """A revision could not be applied; the text names it, and PostgreSQL's or Python's reason."""
+APPLIED = Statement(select(column("version_num")).select_from(table("alembic_version")))
+"""The revision that a database is at, as `the_one` takes it."""
 
 
 @dataclass(frozen=True)
@@ -63,64 +58,39 @@ class RevisionRun:
     duration: float
 
 
-@cache
-def revisions() -> dict[str, str]:
-    """Each revision with its description, oldest first. Raises `MigrationError` for a file that cannot be read."""
-    scripts = ScriptDirectory.from_config(_config())
-    try:
-        scripts.get_current_head()
-        found: list[Script] = list(scripts.walk_revisions())
-    except SyntaxError as error:
-        place = f"{Path(error.filename or scripts.versions).name}, line {error.lineno}"
-        raise MigrationError(f"{place} cannot be read: {error.msg}") from error
-    except (CommandError, ImportError, NameError, KeyError) as error:
-        raise MigrationError(f"The files in {scripts.versions} cannot be read: {error}") from error
-    return {script.revision: script.doc.rstrip(".") for script in reversed(found)}
+def current(dsn: Dsn, connect_timeout: int = CONNECT_TIMEOUT) -> str | None:
+    """The revision a database is at, None before the first. Opens a connection.
 
-
-def head() -> str:
-    """The newest revision in `migrations/versions`."""
-    return list(revisions())[-1]
-
-
-def state(current: str | None) -> State:
-    """The state of a database at `current`; it is unknown if newer code has migrated it."""
-    if current == head():
-        return "up-to-date"
-    return "behind" if current is None or current in revisions() else "unknown"
-
-
-def current(dsn: Dsn) -> str | None:
-    """The revision a database is at, None before the first. Opens a connection; raises `psycopg.OperationalError`."""
-    with _connection(dsn) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    Raises `MigrationError` for a database at several, and `psycopg.Error`.
+    """
+    with _connection(dsn, connect_timeout) as connection:
+        connection.exec_driver_sql(SET_LOCK_TIMEOUT)
+        return _current(connection)
 
 
 async def applied_revision(database: Database, timeout: float) -> str | None:
-    """The same through the pool. One round trip; raises `Unavailable` after `timeout` seconds."""
+    """The same through the pool. One round trip; raises `MigrationError`, and `Unavailable` after `timeout` seconds."""
     try:
-        row = await database.row(_CURRENT, {}, timeout)
-    except psycopg.errors.UndefinedTable:
+        return the_one([row["version_num"] for row in await database.rows(APPLIED, {}, timeout)])
+    except SchemaMismatch:
+        # The table does not exist yet.
         return None
-    return row["version_num"] if row else None
 
 
-def path(current: str | None, target: str) -> tuple[Direction, list[str]]:
-    """The revisions to apply, or to take back, from one revision to another; "base" is before the first.
-
-    Raises `MigrationError` for a revision that this code does not know.
-    """
-    known = ["base", *revisions()]
-    target = head() if target == "head" else target
-    for revision in (current, target):
-        if revision is not None and revision not in known:
-            raise MigrationError(f"There is no revision {revision} in this code; there are {', '.join(known)}")
-    here, there = known.index(current or "base"), known.index(target)
-    return ("up", known[here + 1 : there + 1]) if there >= here else ("down", known[here:there:-1])
+def the_one(applied: Sequence[str]) -> str | None:
+    """The only revision of a database, None before the first. Raises `MigrationError` for several."""
+    if len(applied) > 1:
+        raise MigrationError(
+            f"The database is at {' and '.join(sorted(applied))} at once: leave the row in alembic_version that is true"
+        )
+    return applied[0] if applied else None
 
 
 def migrate(
-    dsn: Dsn, target: str = "head", report: Callable[[RevisionRun], None] = lambda _: None
+    dsn: Dsn,
+    target: str = "head",
+    report: Callable[[RevisionRun], None] = lambda _: None,
+    connect_timeout: int = CONNECT_TIMEOUT,
 ) -> list[RevisionRun]:
     """Goes up or down to a revision, each on the way in a transaction of its own, and returns what was run.
 
@@ -128,19 +98,18 @@ def migrate(
     Raises `MigrationError`: the revisions before the one that failed remain, and nothing of that one, unless it runs
     outside of a transaction (`migrations/script.py.mako`).
     """
-    config, runs = _config(), list[RevisionRun]()
-    with locked_connection(dsn) as connection:
-        config.attributes["connection"] = connection
-        current = MigrationContext.configure(connection).get_current_revision()
+    settings, runs = history.config(), list[RevisionRun]()
+    with locked_connection(dsn, connect_timeout) as connection:
+        settings.attributes["connection"] = connection
+        direction, revisions_to_go = path(_current(connection), target)
         connection.commit()
-        direction, revisions_to_go = path(current, target)
         for revision in revisions_to_go:
             started = time.monotonic()
             try:
                 if direction == "up":
-                    command.upgrade(config, revision)
+                    command.upgrade(settings, revision)
                 else:
-                    command.downgrade(config, "-1")
+                    command.downgrade(settings, "-1")
             except Exception as error:
                 # A migration is code, so anything can be wrong with it.
                 raise MigrationError(f"Revision {revision} ({revisions()[revision]}) {_explain(error)}") from error
@@ -150,13 +119,14 @@ def migrate(
 
 
 def sql(current: str | None, target: str) -> str:
-    """The SQL that `migrate` would run between two revisions; touches no database."""
+    """The SQL that `migrate` would run between two revisions, but for its lock; touches no database."""
     direction, _ = path(current, target)
-    config = _config()
-    config.output_buffer = io.StringIO()
+    settings = history.config()
+    settings.output_buffer = io.StringIO()
     way = f"{current or 'base'}:{target}"
-    (command.upgrade if direction == "up" else command.downgrade)(config, way, sql=True)
-    return config.output_buffer.getvalue()
+    (command.upgrade if direction == "up" else command.downgrade)(settings, way, sql=True)
+    # As for those that run: a revision may set its own limit, and the next one begins anew.
+    return settings.output_buffer.getvalue().replace("BEGIN;\n", f"BEGIN;\n\n{SET_LOCK_TIMEOUT};\n")
 
 
 def new(description: str) -> Path:
@@ -165,16 +135,16 @@ def new(description: str) -> Path:
         raise MigrationError(
             'A revision needs a description without quotes and backslashes, such as "Add tasks.version"'
         )
-    config = _config()
+    settings = history.config()
     # Alembic reports in its own words otherwise.
-    config.cmd_opts = Namespace(quiet=True)
-    script = command.revision(config, message=description.strip().rstrip("."), rev_id=f"{int(head()) + 1:04}")
+    settings.cmd_opts = Namespace(quiet=True)
+    script = command.revision(settings, message=description.strip().rstrip("."), rev_id=number_after(revisions()))
     assert isinstance(script, Script)
     return Path(script.path)
 
 
 @contextmanager
-def locked_connection(dsn: Dsn) -> Iterator[Connection]:
+def locked_connection(dsn: Dsn, connect_timeout: int = CONNECT_TIMEOUT) -> Iterator[Connection]:
     """A connection that holds the migration lock until it is closed. Raises `MigrationError`.
 
     The lock and the settings belong to the session, which a transaction pooler would change between two transactions.
@@ -182,14 +152,14 @@ def locked_connection(dsn: Dsn) -> Iterator[Connection]:
     dsn = dsn.direct()
     if dsn.is_pooled:
         raise MigrationError("DATABASE_URL leads to a pooler; migrate with a URL that goes around it")
-    with _connection(dsn) as connection:
+    with _connection(dsn, connect_timeout) as connection:
         try:
             connection.exec_driver_sql(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
             _wait_for_migration_lock(connection)
         except DBAPIError as error:
             raise MigrationError(f"Nothing was done: {_first_line(error)}") from error
         # A revision may set its own; the next one begins anew.
-        event.listen(connection, "begin", lambda link: link.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        event.listen(connection, "begin", lambda link: link.exec_driver_sql(SET_LOCK_TIMEOUT))
         yield connection
 
 
@@ -222,19 +192,19 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().partition("\n")[0]
 
 
+def _current(connection: Connection) -> str | None:
+    return the_one(MigrationContext.configure(connection).get_current_heads())
+
+
 @contextmanager
-def _connection(dsn: Dsn) -> Iterator[Connection]:
-    engine = create_engine(
-        "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn.conninfo, connect_timeout=5)
-    )
+def _connection(dsn: Dsn, connect_timeout: int) -> Iterator[Connection]:
+    """A connection that is closed at the end. Raises psycopg's errors, which `diagnosis` can read, not SQLAlchemy's."""
+
+    def connect() -> psycopg.Connection:
+        return require_compatible(psycopg.connect(dsn.conninfo, connect_timeout=connect_timeout))
+
     try:
-        connection = engine.connect()
-    except OperationalError as error:
-        # psycopg's own error says why, and `persistence.postgres.diagnosis` can read it.
+        with create_engine("postgresql+psycopg://", poolclass=NullPool, creator=connect).connect() as connection:
+            yield connection
+    except DBAPIError as error:
         raise (error.orig or error) from None
-    with connection:
-        yield connection
-
-
-def _config() -> Config:
-    return Config(toml_file=Path(__file__).parent.parent / "pyproject.toml")

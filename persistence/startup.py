@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
 
-from persistence import migrator
+from persistence import migrator, readiness
+from persistence.history import MigrationError
+from persistence.postgres.compatibility import Incompatible
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.dsn import Dsn
@@ -53,7 +54,7 @@ async def start(
             logger.info("Connected to the database %s.", dsn)
         try:
             if migrate:
-                migrating = asyncio.create_task(_migrate(dsn))
+                migrating = asyncio.create_task(_migrate(dsn, options.connect_timeout))
                 stack.callback(migrating.cancel)
                 await asyncio.wait([migrating], timeout=REPLACEMENT_TIMEOUT if is_replacement else None)
                 if migrating.done():
@@ -61,11 +62,13 @@ async def start(
                 else:
                     logger.warning("The migration takes longer; serving meanwhile.")
                     migrating.add_done_callback(_report)
-            revision = await migrator.applied_revision(database, CHECK_TIMEOUT)
-            if migrator.state(revision) == "behind":
+            found = await readiness.check(database, CHECK_TIMEOUT)
+            if found.fault:
+                logger.warning("Not every statement can run on the database: %s", found.fault)
+            if found.migration == "behind":
                 logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
-        except (migrator.MigrationError, psycopg.Error, DBAPIError, Unavailable) as error:
-            problem = f"The database {dsn} cannot be migrated or asked for its migrations: {error}"
+        except (MigrationError, psycopg.Error, Unavailable) as error:
+            problem = f"The database {dsn} cannot be migrated or asked for its migrations: {_reason(error)}"
             if not is_replacement:
                 raise StartupError(problem) from error
             logger.warning("%s", problem)
@@ -83,8 +86,9 @@ async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncI
                 database = await stack.enter_async_context(open_database(dsn, options, first_timeout=ADDRESS_TIMEOUT))
         except (psycopg.Error, OSError) as error:
             diagnosis = diagnose(error)
-            if attempt > retries or asyncio.get_running_loop().time() >= deadline:
-                attempts = f" after {attempt} attempts" if retries else ""
+            is_late = asyncio.get_running_loop().time() >= deadline
+            if attempt > retries or is_late or isinstance(error, Incompatible):
+                attempts = f" after {attempt} attempts" if attempt > 1 else ""
                 raise StartupError(f"No connection to the database {dsn}{attempts}: {diagnosis}") from error
             wait = delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter is not a secret
             logger.warning(
@@ -101,9 +105,14 @@ async def _connected(dsn: Dsn, options: DatabaseOptions, retries: int) -> AsyncI
 
 def _report(migrating: asyncio.Task[None]) -> None:
     if not migrating.cancelled() and (error := migrating.exception()):
-        logger.error("The migration failed: %s", error)
+        logger.error("The migration failed: %s", _reason(error))
 
 
-async def _migrate(dsn: Dsn) -> None:
-    for run in await asyncio.to_thread(migrator.migrate, dsn):
+def _reason(error: BaseException) -> object:
+    """One line; psycopg's own errors have more."""
+    return diagnose(error) if isinstance(error, psycopg.Error) else error
+
+
+async def _migrate(dsn: Dsn, connect_timeout: int) -> None:
+    for run in await asyncio.to_thread(migrator.migrate, dsn, connect_timeout=connect_timeout):
         logger.info("Migrated to %s (%s) in %.2f s.", run.revision, run.description, run.duration)

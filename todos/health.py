@@ -6,10 +6,12 @@ from time import monotonic
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from persistence import migrator
+from persistence import readiness
+from persistence.history import MigrationError
 from persistence.postgres.database import Database
 from persistence.postgres.errors import DeadlineExceeded, PoolTimeout, Unavailable
 from persistence.postgres.pool import LOST
+from persistence.readiness import Readiness
 from todos import contract
 from todos.requests import Request
 from todos.responses import json_response
@@ -22,15 +24,31 @@ DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
 
+_MESSAGES = {
+    "disconnected": "The database cannot be reached.",
+    "read-only": "The database can only be read.",
+    "unusable": "The database lacks tables, columns, functions or rights that the service needs.",
+}
+
+
 @router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
 async def health(request: Request) -> HttpResponse:
-    """Asks the database, and tells if its schema is that of the code."""
+    """Tells if the database answers, if every statement of the service can run, and if the schema is that of the code.
+
+    While `database` is `read-only`, tasks can be read and not changed.
+    """
     try:
-        revision = await _revision(request.database)
+        found = await _check(request.database)
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
-        return _answer(503, "The database cannot be reached.", "unhealthy", "disconnected", "unknown")
-    return _answer(200, "The service is healthy.", "healthy", "connected", migrator.state(revision))
+        return _unhealthy("disconnected", "unknown", _MESSAGES["disconnected"])
+    except MigrationError as error:
+        logger.warning("Unhealthy: %s", error)
+        return _unhealthy("connected", "unknown", "The history of migrations cannot be told.")
+    if found.fault:
+        logger.warning("Unhealthy: %s", found.fault)
+        return _unhealthy(found.database, found.migration, _MESSAGES[found.database])
+    return _answer(200, "The service is healthy.", "healthy", found.database, found.migration)
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
@@ -39,18 +57,22 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja kn
     return json_response({"status": "alive"})
 
 
-async def _revision(database: Database) -> str | None:
+async def _check(database: Database) -> Readiness:
     if database.pool.is_lost:
         # The connection for probes may be back before any other.
         raise Unavailable(LOST)
     since = monotonic()
     try:
-        return await migrator.applied_revision(database.probes, DATABASE_TIMEOUT)
+        return await readiness.check(database.probes, DATABASE_TIMEOUT)
     except Unavailable as error:
         if isinstance(error, PoolTimeout | DeadlineExceeded) or database.probes is database:
             raise
         # The server may have no connection left for probes alone.
-        return await migrator.applied_revision(database, DATABASE_TIMEOUT - (monotonic() - since))
+        return await readiness.check(database, DATABASE_TIMEOUT - (monotonic() - since))
+
+
+def _unhealthy(database: str, migration: str, message: str) -> HttpResponse:
+    return _answer(503, message, "unhealthy", database, migration)
 
 
 def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:

@@ -233,7 +233,7 @@ class HealthData(BaseModel):
     """The state of the parts."""
 
     status: Literal["healthy", "unhealthy"]
-    database: Literal["connected", "disconnected"]
+    database: Literal["connected", "disconnected", "read-only", "unusable"]
     migration: Literal["up-to-date", "behind", "unknown"]
 
 

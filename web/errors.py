@@ -12,6 +12,7 @@ from persistence.postgres.errors import (
     ConstraintViolated,
     InvalidValue,
     OutcomeUnknown,
+    SchemaMismatch,
     Unavailable,
     UniqueViolated,
     cause,
@@ -23,6 +24,7 @@ from todos.requests import Request
 from web.problems import (
     InternalError,
     PathNotFound,
+    SchemaMismatched,
     ServiceUnavailable,
     WriteOutcomeUnknown,
     render,
@@ -60,6 +62,9 @@ def translate(error: Exception, request_id: str) -> Problem:
         case OutcomeUnknown():
             logger.warning("Answering 503: %s", cause(error))
             return WriteOutcomeUnknown(str(error), error.retry_after)
+        case SchemaMismatch():
+            logger.error("Answering 503: %s", cause(error))
+            return SchemaMismatched(str(error), error.retry_after)
         case Unavailable():
             logger.warning("Answering 503: %s", cause(error))
             return ServiceUnavailable(str(error), error.retry_after)

@@ -11,6 +11,7 @@ from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.types import DictStrAny
 from pydantic import TypeAdapter
 
+from persistence.postgres.errors import SchemaMismatch
 from todos import contract
 from todos.contract import LINKS, PATH_PARAMETERS, references
 from todos.errors import InvalidInput, PreconditionFailed, Problem, TaskNotFound, UserNotFound
@@ -24,6 +25,7 @@ from web.problems import (
     MalformedJson,
     PathNotFound,
     RequestTimedOut,
+    SchemaMismatched,
     ServiceUnavailable,
     UnsupportedMediaType,
     WriteOutcomeUnknown,
@@ -75,6 +77,7 @@ EXAMPLES: tuple[Problem, ...] = (
     UnsupportedMediaType("text/plain"),
     InternalError("44b3317e87b4406f8a31f7b7267d4304"),
     ServiceUnavailable("The database cannot serve this request now."),
+    SchemaMismatched("The database is not migrated to what the service needs.", SchemaMismatch.retry_after),
     WriteOutcomeUnknown("The connection to the database was lost, so the change may have been made, or not."),
 )
 """One of each kind, in the order in which the document names them."""
@@ -135,7 +138,7 @@ def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterat
     own = operation[contract.PROBLEMS]
     yield from own
     if "{user_id}" in path:
-        yield from (InvalidInput, ServiceUnavailable)
+        yield from (InvalidInput, ServiceUnavailable, SchemaMismatched)
         if not any(problem.status == PathNotFound.status for problem in own):
             yield PathNotFound
         if method != "get":

@@ -99,6 +99,15 @@ class ServiceUnavailable(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class SchemaMismatched(Problem):
+    """An administrator has to migrate the database, or to start code that fits it."""
+
+    status, kind, title = 503, "schema-mismatch", "The database does not fit the service"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
 class WriteOutcomeUnknown(Problem):
     """The write may have happened or not; a repeat that a key, an id or If-Match makes safe tells which."""
 

@@ -91,12 +91,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         After a failure or a cancellation `transaction_status` tells if the connection is still good, and
         `has_rolled_back` if the statement may have happened.
         """
-        transformer, query = self._transformer, statement.query
+        transformer = self._transformer
         parameters = [values[name] for name in statement.parameters]
         sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
         self._was_sent = False
         try:
-            result = await self._send(query, sent)
+            result = await self._send(statement, sent)
         finally:
             self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
         self.ensure_replicated()
@@ -200,9 +200,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             if self.pgconn.get_result() is None:
                 return
 
-    async def _send(self, query: bytes, parameters: Sequence[bytes | bytearray | memoryview | None]) -> PGresult:
+    async def _send(self, statement: Statement, parameters: Sequence[Any]) -> PGresult:
         """Sends a statement, prepared if it is or is due to be, and awaits its result."""
-        if name := self._names.get(query) or await self._prepare_when_due(query):
+        query, name = statement.query, None
+        if statement.is_script:
+            self.pgconn.send_query(query)
+        elif name := self._names.get(query) or await self._prepare_when_due(query):
             self.pgconn.send_query_prepared(name, parameters)
         else:
             self.pgconn.send_query_params(query, parameters)

@@ -20,6 +20,7 @@ from persistence.postgres.errors import (
     DeadlineExceeded,
     InvalidValue,
     OutcomeUnknown,
+    SchemaMismatch,
     Unavailable,
     is_in_doubt,
     rule_for,
@@ -40,6 +41,8 @@ WAIT_SHARE = 0.5
 """Share of its time that such a statement may wait for others of its kind."""
 PROBES_FROM = 5
 """Size of a pool from which on one of its connections is kept for probes."""
+
+_CANCELLED = "57014"
 
 
 class Database:
@@ -94,7 +97,7 @@ class Database:
             except UnicodeEncodeError as error:
                 raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
             except psycopg.Error as error:
-                is_stale = rule_for(error) is None and self.pool.distrust(connection, statement)
+                is_stale = _is_unexplained(error) and self.pool.distrust(connection, statement)
                 is_late = monotonic() >= deadline
                 failure = _failure(error, statement, connection, is_stale=is_stale, is_late=is_late)
             finally:
@@ -118,13 +121,14 @@ class Database:
         It is cut off when it has had its connection for as long as a statement may take. Raises the errors of
         `persistence.postgres.errors`; objects stay readable after the commit.
         """
+        started = monotonic()
         try:
             async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except DBAPIError as error:
             if not isinstance(error.orig, psycopg.Error):
                 raise
-            _raise_translated(error.orig)
+            _raise_translated(error.orig, is_late=monotonic() - started >= self._timeout)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -207,6 +211,12 @@ def _split_limits(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
     )
 
 
+def _is_unexplained(error: psycopg.Error) -> bool:
+    # A statement that was prepared before a table was dropped and made again may miss what is there.
+    rule = rule_for(error)
+    return rule is None or rule.becomes is SchemaMismatch
+
+
 def _failure(
     error: psycopg.Error, statement: Statement, connection: Connection, *, is_stale: bool, is_late: bool
 ) -> Exception:
@@ -217,11 +227,7 @@ def _failure(
     nothing_happened = statement.reads or connection.has_rolled_back(error)
     failure = translate(error, nothing_happened=nothing_happened)
     if is_late and isinstance(failure, Unavailable):
-        failure = (
-            DeadlineExceeded("The database did not answer in time.")
-            if nothing_happened
-            else OutcomeUnknown("The database did not answer in time, so the change may have been made, or not.")
-        )
+        failure = _deadline_exceeded(nothing_happened=nothing_happened)
     failure.__cause__ = None if failure is error else error
     is_retried = is_stale or (rule is not None and rule.is_retried)
     if is_late or not is_retried or not nothing_happened:
@@ -229,7 +235,16 @@ def _failure(
     return failure
 
 
-def _raise_translated(error: psycopg.Error) -> NoReturn:
+def _deadline_exceeded(*, nothing_happened: bool) -> Unavailable:
+    if nothing_happened:
+        return DeadlineExceeded("The database did not answer in time.")
+    return OutcomeUnknown("The database did not answer in time, so the change may have been made, or not.")
+
+
+def _raise_translated(error: psycopg.Error, *, is_late: bool = False) -> NoReturn:
     # A transaction that lost its connection may have been committed.
-    translated = translate(error, nothing_happened=not is_in_doubt(error))
+    nothing_happened = not is_in_doubt(error)
+    translated = translate(error, nothing_happened=nothing_happened)
+    if is_late and error.sqlstate in (None, _CANCELLED):
+        translated = _deadline_exceeded(nothing_happened=nothing_happened)
     raise translated from (None if translated is error else error)

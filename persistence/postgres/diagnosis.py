@@ -1,10 +1,12 @@
-"""The reason why a database cannot be reached, and what to do about it, in words for its administrator."""
+"""The reason why a database cannot be reached or used, and what to do about it, in words for its administrator."""
 
 import re
 from dataclasses import dataclass
 from typing import override
 
 import psycopg
+
+from persistence.postgres.errors import explain
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Diagnosis:
 
     @override
     def __str__(self) -> str:
-        return f"{self.problem}. {self.hint}"
+        return f"{self.problem}. {self.hint}".rstrip()
 
 
 _HINTS = {
@@ -37,13 +39,22 @@ _HINTS = {
     ),
     r"starting up|shutting down|recovery": "The server is starting or stopping: try again in a moment.",
     r"connection refused": "No server listens there: check the host and the port, and that PostgreSQL runs.",
+    r"is the oldest": "Upgrade the server, or set DATABASE_URL to a newer one.",
+    r"its encoding is": "Make another database: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'.",
     r"no such file or directory": "There is no such socket: check `host=` in DATABASE_URL, and that PostgreSQL runs.",
+}
+_HINTS_BY_SQLSTATE = {
+    "25006": "The server only reads, as a standby or by a setting: DATABASE_URL has to lead to one that writes.",
+    "42501": "Grant the rights that docs/database.md lists.",
+    "42": "Run `manage.py migrate_sql`.",
 }
 _OTHER_HINT = "Check DATABASE_URL; docs/database.md explains it."
 
 
 def diagnose(error: BaseException) -> Diagnosis:
-    """Reads libpq's message, the only thing that tells these apart: most failures to connect have no SQLSTATE."""
+    """Reads the SQLSTATE, or libpq's message: most failures to connect have none."""
+    if isinstance(error, psycopg.Error) and (state := error.sqlstate):
+        return Diagnosis(explain(error), _HINTS_BY_SQLSTATE.get(state) or _HINTS_BY_SQLSTATE.get(state[:2]) or "")
     if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
         problem = "the connection timed out"
     else:

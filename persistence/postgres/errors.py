@@ -28,6 +28,12 @@ class OutcomeUnknown(Unavailable):
     """A write was sent and its answer was lost: it may have happened, or not."""
 
 
+class SchemaMismatch(Unavailable):
+    """The database lacks something that a statement names: it is not migrated to what the code needs."""
+
+    retry_after = 30
+
+
 class ConstraintViolated(Exception):
     """The database refused a value; `constraint` is the name of the rule, from `persistence.models`."""
 
@@ -75,6 +81,12 @@ RULES = {
     "40": Rule("transaction rollback: deadlock or serialization failure", is_retried=True),
     "40003": Rule("it is not known if the statement was completed"),
     "42501": Rule("insufficient privilege: rights were revoked, or never granted"),
+    "42703": Rule("there is no such column", SchemaMismatch),
+    "42704": Rule("there is no such type", SchemaMismatch),
+    "42804": Rule("a column has another type", SchemaMismatch),
+    "42883": Rule("there is no such function or operator", SchemaMismatch),
+    "42P01": Rule("there is no such table", SchemaMismatch),
+    "42P10": Rule("there is no such key", SchemaMismatch),
     "53": Rule("insufficient resources: connections, memory, disk"),
     "55": Rule("an object is in use, or not in the state that is needed"),
     "55P03": Rule("a lock is not available within `lock_timeout`", is_retried=True),
@@ -107,12 +119,22 @@ def rule_for(error: psycopg.Error) -> Rule | None:
     return RULES[""] if isinstance(error, psycopg.OperationalError) else None
 
 
+def cause_of(error: BaseException | None) -> psycopg.Error | None:
+    """The server's error behind an error, or None: psycopg's own, what this module made of it, or SQLAlchemy's."""
+    while error is not None and getattr(error, "sqlstate", None) is None:
+        error = error.__cause__
+    return error if isinstance(error, psycopg.Error) else None
+
+
+def explain(error: psycopg.Error) -> str:
+    """The server's own words in one line."""
+    return f"{error.sqlstate}: {error.diag.message_primary}"
+
+
 def cause(error: Unavailable) -> str:
-    """The server's own words and SQLSTATE, for the log: no value of a row is in the primary message of these errors."""
-    origin = error.__cause__
-    if not isinstance(origin, psycopg.Error) or not origin.sqlstate:
-        return str(error)
-    return f"{error} ({origin.sqlstate}: {origin.diag.message_primary})"
+    """The error with the server's reason, for the log: no value of a row is in the primary message of these errors."""
+    origin = cause_of(error)
+    return f"{error} ({explain(origin)})" if origin else str(error)
 
 
 def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
@@ -131,6 +153,8 @@ def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
         )
     if not nothing_happened:
         return OutcomeUnknown("The connection to the database was lost, so the change may have been made, or not.")
+    if rule.becomes is SchemaMismatch:
+        return SchemaMismatch("The database is not migrated to what the service needs.")
     return Unavailable(
         "The database cannot serve this request now." if error.sqlstate else "The connection to the database was lost."
     )

@@ -6,6 +6,7 @@ from traceback import clear_frames
 
 import psycopg
 
+from persistence.postgres.compatibility import require_compatible
 from persistence.postgres.connection import Connection
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
@@ -36,6 +37,7 @@ async def open_connection(dsn: Dsn, options: DatabaseOptions, connect_timeout: i
         # psycopg leaves the socket of an attempt that timed out in a reference cycle with the error.
         clear_frames(error.__traceback__)
         raise
+    require_compatible(connection)
     connection.behind_pooler = dsn.is_pooled
     connection.opened_at = monotonic()
     lifetime = options.limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is not a secret

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+CONNECT_TIMEOUT = 5
+"""Seconds for opening a connection, unless `DATABASE_CONNECT_TIMEOUT` says otherwise."""
+
 
 @dataclass(frozen=True)
 class PoolLimits:
@@ -18,7 +21,7 @@ class DatabaseOptions:
     """Options for `open_database`; times in seconds."""
 
     limits: PoolLimits = field(default_factory=PoolLimits)
-    connect_timeout: int = 5
+    connect_timeout: int = CONNECT_TIMEOUT
     """For each address of the database; two at least (libpq's rule)."""
     statement_timeout: float = 5.0
     """Limit of one statement, the wait for a connection included; past it the connection is cut off."""

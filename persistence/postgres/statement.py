@@ -5,7 +5,7 @@ changes can be prepared on each connection.
 """
 
 from collections.abc import Mapping
-from typing import Any, override
+from typing import Any, Self, override
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -20,9 +20,10 @@ _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-unt
 class Statement:
     """PostgreSQL text and its constants; `bindparam("name")` marks a value that each run supplies."""
 
-    __slots__ = ("columns", "constants", "parameters", "query", "reads", "text")
+    __slots__ = ("columns", "constants", "is_script", "parameters", "query", "reads", "text")
 
     def __init__(self, clause: SelectBase | UpdateBase) -> None:
+        self.is_script = False
         self.reads = clause.is_select
         """True for a statement that only reads, which may run again whatever has become of it."""
         compiled = clause.compile(dialect=_DIALECT)
@@ -40,6 +41,18 @@ class Statement:
 
     def bind(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**self.constants, **values} if self.constants else values
+
+    @classmethod
+    def script(cls, *commands: str, columns: tuple[str, ...] = ()) -> Self:
+        """Several commands in one transaction and one round trip; the rows, with these columns, are those of the last.
+
+        It has no parameters and must change nothing, as it may run again.
+        """
+        made = cls.__new__(cls)
+        made.is_script = made.reads = True
+        made.text, made.query = commands[-1], ";\n".join(commands).encode()
+        made.columns, made.parameters, made.constants = columns, (), {}
+        return made
 
     @override
     def __repr__(self) -> str:

@@ -1,22 +1,27 @@
 """The probes: `health` for a load balancer, `live` for a supervisor of processes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
+import psycopg
 import pytest
 
-from persistence import migrator
+from persistence import migrator, readiness, task_lists, tasks
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.pool import RENEWED_AFTER
+from persistence.postgres.statement import Statement
 from tests.conftest import client_of
 from tests.support.helpers import Client, Json, limited_role, lost_database
 from todos import health
 
 HEALTHY = {"status": "healthy", "database": "connected", "migration": "up-to-date"}
 DATABASE_TIMEOUT = health.DATABASE_TIMEOUT
+UNUSABLE = {"status": "unhealthy", "database": "unusable", "migration": "behind"}
 UNHEALTHY = {"status": "unhealthy", "database": "disconnected", "migration": "unknown"}
 
 
@@ -34,10 +39,11 @@ async def test_a_healthy_service_says_so(client: Client) -> None:
 
 async def test_a_database_is_behind_until_all_revisions_are_applied(empty_dsn: Dsn) -> None:
     async with open_database(empty_dsn) as database, client_of(database) as client:
-        for applied in (None, "0001"):
-            if applied:
-                migrator.migrate(empty_dsn, applied)
-            assert await _health(client, 200) == HEALTHY | {"migration": "behind"}
+        assert await _health(client, 503) == UNUSABLE
+        migrator.migrate(empty_dsn, "0001")
+        assert await _health(client, 503) == UNUSABLE
+        migrator.migrate(empty_dsn, "0005")
+        assert await _health(client, 200) == HEALTHY | {"migration": "behind"}
         migrator.migrate(empty_dsn)
         assert await _health(client, 200) == HEALTHY
 
@@ -47,6 +53,38 @@ async def test_a_revision_that_the_code_does_not_know_is_unknown(migrated_dsn: D
         async with database.connection() as connection:
             await connection.execute("UPDATE alembic_version SET version_num = '9999'")
         assert (await _health(client, 200))["migration"] == "unknown"
+
+
+async def test_a_table_that_a_migration_holds_does_not_make_the_service_unhealthy(
+    migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 60.0)
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        async with database.connection() as connection:
+            await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+            assert await _health(client, 200) == HEALTHY
+        assert await _health(client, 200) == HEALTHY
+
+
+async def test_the_end_of_a_setting_that_only_reads_is_seen_although_sessions_keep_it(migrated_dsn: Dsn) -> None:
+    async with open_database(migrated_dsn) as administrator, administrator.connection() as admin:
+        change = f'ALTER DATABASE "{migrated_dsn.database}" {{}}'.format
+        await admin.execute(change("SET default_transaction_read_only = on").encode())
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        assert (await _health(client, 503))["database"] == "read-only"
+        with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(change("RESET default_transaction_read_only").encode())
+        await asyncio.sleep(RENEWED_AFTER)
+        await client.get("v1/health")
+        assert await _health(client, 200) == HEALTHY
+
+
+async def test_every_statement_that_the_server_has_is_asked_about() -> None:
+    statements = [value for module in (tasks, task_lists) for value in vars(module).values()]
+    known = [statement.text for statement in readiness.STATEMENTS.values()]
+    assert {each.text for each in statements if isinstance(each, Statement)} <= {*known}
+    assert {"create", "get", "replace", "patch", "delete", "summary", "list"} <= readiness.STATEMENTS.keys()
 
 
 async def test_a_lost_database_is_unhealthy_and_the_process_is_alive(server: Dsn, empty_dsn: Dsn) -> None:

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 from tests.commands.conftest import SECRET
 from tests.support.servers import PostgresServer, command, url_of
 from todos.management.commands import dbhealth
 
-HEAD = migrator.head()
+HEAD = history.head()
 
 
 def test_it_tells_about_a_healthy_database(dsn: Dsn) -> None:
@@ -25,6 +25,7 @@ def test_it_tells_about_a_healthy_database(dsn: Dsn) -> None:
     assert re.search(r"^Round trip: [\d.]+ ms median, [\d.]+ ms at best$", outcome.out, re.MULTILINE)
     assert "5 to 20 connections" in outcome.out
     assert f"up-to-date (at {HEAD}, newest is {HEAD})" in outcome.out
+    assert "Statements: all can run" in outcome.out
 
 
 def test_it_tells_a_machine_the_same(postgres: PostgresServer) -> None:
@@ -37,16 +38,25 @@ def test_it_tells_a_machine_the_same(postgres: PostgresServer) -> None:
     assert 0 < report.pop("round_trip_min_ms") <= report.pop("round_trip_median_ms")
     assert report == {
         "healthy": True, "host": "127.0.0.1", "database": "todo", "neon_branch": None, "transport": "TCP without TLS",
-        "migration": "up-to-date", "migration_current": HEAD, "migration_head": HEAD, "pool_min": 5, "pool_max": 9,
+        "migration": "up-to-date", "migration_current": HEAD, "migration_head": HEAD, "faults": [],
+        "pool_min": 5, "pool_max": 9,
     }  # fmt: skip
 
 
-def test_a_database_behind_the_code_is_healthy_and_gets_a_hint(empty_dsn: Dsn) -> None:
-    outcome = command(url_of(empty_dsn), "dbhealth")
+def test_a_database_behind_the_code_is_healthy_if_all_works_and_gets_a_hint(empty_dsn: Dsn) -> None:
+    empty = command(url_of(empty_dsn), "dbhealth")
+    for_machines = command(url_of(empty_dsn), "dbhealth", "--json")
+    migrator.migrate(empty_dsn, "0005")
+    behind = command(url_of(empty_dsn), "dbhealth")
 
-    assert outcome.status == 0
-    assert f"behind (at nothing, newest is {HEAD})" in outcome.out
-    assert "migrate_sql" in outcome.out
+    assert (empty.status, for_machines.status, behind.status) == (1, 1, 0)
+    assert f"behind (at nothing, newest is {HEAD})" in empty.out
+    assert "Statements: not all can run" in empty.out
+    fault = 'revision: 42P01: relation "alembic_version" does not exist. Run `manage.py migrate_sql`.'
+    assert for_machines.json["healthy"] is False
+    assert for_machines.json["faults"][-1] == fault
+    assert f"behind (at 0005, newest is {HEAD})" in behind.out
+    assert "migrate_sql" in behind.out
 
 
 def test_a_database_that_cannot_be_reached_has_its_hint(dsn: Dsn, url_of_nothing: str) -> None:

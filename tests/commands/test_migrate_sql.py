@@ -1,6 +1,7 @@
 """The command `manage.py migrate_sql`; the migrations themselves are tested in `tests/database`."""
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,13 +9,13 @@ import psycopg
 import pytest
 from alembic.config import Config
 
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 from tests.database.conftest import MigrationFiles
 from tests.support.servers import command, url_of
 
-HEAD = migrator.head()
-REVISIONS = list(migrator.revisions())
+HEAD = history.head()
+REVISIONS = list(history.revisions())
 NEXT = f"{len(REVISIONS) + 1:04}"
 
 
@@ -59,6 +60,9 @@ def test_sql_prints_what_would_run_and_runs_nothing(empty_dsn: Dsn, dsn: Dsn) ->
     assert printed.out.strip() == migrator.sql(None, "head").strip()
     assert way_down.out.strip() == migrator.sql(HEAD, REVISIONS[-2]).strip()
     assert not re.search("CREATE|DROP|ALTER|UPDATE|INSERT", nothing.out)
+    # Each transaction waits as briefly for a table as a revision that runs.
+    for outcome in (printed, way_down):
+        assert outcome.out.count("BEGIN;") == outcome.out.count("BEGIN;\n\nSET lock_timeout = '3s';\n") > 0
     assert (migrator.current(empty_dsn), migrator.current(dsn)) == (None, HEAD)
 
 
@@ -110,14 +114,14 @@ def test_bad_arguments_end_with_status_1_and_say_why(arguments: list[str], messa
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder with a copy of the revisions, in which the command works."""
-    monkeypatch.setattr(migrator, "_config", lambda: Config(toml_file=tmp_path / "pyproject.toml"))
+    monkeypatch.setattr(history, "config", lambda: Config(toml_file=tmp_path / "pyproject.toml"))
     yield MigrationFiles(tmp_path).versions
-    migrator.revisions.cache_clear()
+    history.revisions.cache_clear()
 
 
 def test_new_writes_a_revision_that_fails_until_it_is_filled(copied: Path, empty_dsn: Dsn, url_of_nothing: str) -> None:
     written = command(url_of_nothing, "migrate_sql", "--new", "Add tasks.colour.")
-    migrator.revisions.cache_clear()
+    history.revisions.cache_clear()
     unfilled = command(url_of(empty_dsn), "migrate_sql")
 
     file = copied / f"{NEXT}_add_tasks_colour.py"
@@ -129,3 +133,28 @@ def test_new_writes_a_revision_that_fails_until_it_is_filled(copied: Path, empty
     assert unfilled.err.startswith(f"Error: Revision {NEXT} (Add tasks.colour) failed: NotImplementedError: write")
     assert unfilled.err.count("\n") == 1
     assert migrator.current(empty_dsn) == HEAD
+
+
+def test_it_waits_for_a_connection_as_long_as_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    connect = psycopg.connect
+
+    def note(conninfo: str, *, connect_timeout: float) -> psycopg.Connection:
+        waits.append(connect_timeout)
+        return connect(conninfo, connect_timeout=2)
+
+    monkeypatch.setattr(psycopg, "connect", note)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/todo"
+        outcome = command(url, "migrate_sql", "--check", database_connect_timeout=17)
+    assert "Nothing answered in time" in outcome.err
+    assert waits == [17]
+
+
+def test_it_does_not_wait_for_ever_to_ask_for_the_revision(migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrator, "SET_LOCK_TIMEOUT", "SET lock_timeout = '10ms'")
+    with psycopg.connect(migrated_dsn.conninfo) as other:
+        other.execute("LOCK TABLE alembic_version")
+        outcome = command(url_of(migrated_dsn), "migrate_sql", "--check")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "Error: 55P03: canceling statement due to lock timeout.\n"

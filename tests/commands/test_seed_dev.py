@@ -183,3 +183,12 @@ def test_a_command_has_a_deadline_of_its_own_and_says_when_it_is_over(
             assert late.status == 1
             assert late.err.startswith("Error: The database did not answer in time")
             assert late.err.count("\n") == 1
+
+
+def test_a_rule_that_the_data_break_is_one_line(url: str, migrated_dsn: Dsn) -> None:
+    query(migrated_dsn, "ALTER TABLE tasks ADD CONSTRAINT no_food CHECK (title <> 'Buy groceries')")
+    outcome = command(url, "seed_dev")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert '23514: new row for relation "tasks" violates check constraint "no_food"' in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert users(migrated_dsn) == []

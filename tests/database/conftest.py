@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from alembic.config import Config
 
-from persistence import migrator
+from persistence import history
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin, options
@@ -57,7 +57,7 @@ def files(tmp_path: Path) -> MigrationFiles:
 @pytest.fixture
 def revisions(files: MigrationFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MigrationFiles]:
     """The copy, which the migrator uses instead of the files beside its own: no setting names another place."""
-    monkeypatch.setattr(migrator, "_config", lambda: Config(toml_file=tmp_path / "pyproject.toml"))
-    migrator.revisions.cache_clear()
+    monkeypatch.setattr(history, "config", lambda: Config(toml_file=tmp_path / "pyproject.toml"))
+    history.revisions.cache_clear()
     yield files
-    migrator.revisions.cache_clear()
+    history.revisions.cache_clear()

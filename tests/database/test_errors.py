@@ -18,6 +18,7 @@ from persistence.postgres.errors import (
     InvalidValue,
     OutcomeUnknown,
     PoolTimeout,
+    SchemaMismatch,
     Unavailable,
     UniqueViolated,
     rule_for,
@@ -75,11 +76,24 @@ async def test_a_value_that_cannot_be_stored_is_told_from_a_failure(
 
 
 async def test_a_mistake_in_sql_stays_what_it_is_and_shows_no_parameter(database: Database) -> None:
-    for query, error in (("SELEKT :value", errors.SyntaxError), ("SELECT :value FROM x", errors.UndefinedTable)):
-        for failure in await failures(database, query, value="hunter2"):
-            assert type(failure) is error
-            assert "hunter2" not in str(failure)
+    for failure in await failures(database, "SELEKT :value", value="hunter2"):
+        assert type(failure) is errors.SyntaxError
+        assert "hunter2" not in str(failure)
     assert await pid_of(database)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT :value FROM nowhere", "SELECT colour, :value AS value FROM tasks", "SELECT paint(:value)",
+        "SELECT CAST(:value AS colour)", "UPDATE tasks SET due_date = CAST(:value AS text)",
+        "INSERT INTO tasks SELECT FROM tasks ON CONFLICT (title) DO UPDATE SET title = :value",
+    ],
+)  # fmt: skip
+async def test_a_schema_that_is_not_that_of_the_code_is_told_from_a_failure(database: Database, query: str) -> None:
+    for failure in await failures(database, query, value="hunter2"):
+        assert type(failure) is SchemaMismatch
+        assert "hunter2" not in str(failure)
 
 
 async def test_a_statement_that_an_operator_cancels_is_unavailable(single: Database, admin: Admin) -> None:
@@ -98,12 +112,13 @@ async def test_a_statement_that_an_operator_cancels_is_unavailable(single: Datab
             "08006 25006 25P04 28P01 3D000 40001 40P01 42501 53300 53100 55P03 57014 57P01 57P03 57P05 58030",
             Unavailable,
         ),
+        ("42703 42704 42804 42883 42P01 42P10", SchemaMismatch),
         ("22021 22003", InvalidValue),
         ("23502 23514", ConstraintViolated),
         ("23503", ForeignKeyViolated),
         ("23505", UniqueViolated),
         # An unexpected error stays what it is.
-        ("42601 42P01 25P02 0A000 XX000", None),
+        ("42601 25P02 0A000 XX000", None),
     ],
 )
 def test_errors_are_told_apart_by_sqlstate(states: str, expected: type[Exception] | None) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from persistence import migrator, task_lists, tasks
-from persistence.migrator import MigrationError
+from persistence.history import MigrationError
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import TASK, Admin, eventually, new_user, options, take_back_revision_0006

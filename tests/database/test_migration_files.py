@@ -1,16 +1,19 @@
 """The files of the revisions: their numbers, a new one from the template, and one that fails."""
 
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alembic.config import main as alembic_command
 
 from config import env
-from persistence import migrator
-from persistence.migrator import MigrationError, RevisionRun
+from persistence import history, migrator
+from persistence.history import MigrationError
+from persistence.migrator import RevisionRun
 from persistence.postgres.dsn import Dsn
 from tests.database.conftest import MigrationFiles
 from tests.database.test_migrations import REVISIONS, schema_of
@@ -37,7 +40,7 @@ INSERT INTO notes VALUES (1);
 
 def test_the_revisions_are_numbered_without_a_gap_and_each_says_what_it_does() -> None:
     assert [f"{number:04}" for number in range(1, len(FILES) + 1)] == REVISIONS
-    for file, (revision, description) in zip(FILES, migrator.revisions().items(), strict=True):
+    for file, (revision, description) in zip(FILES, history.revisions().items(), strict=True):
         assert file.name.startswith(f"{revision}_")
         # The file's name is the description, or its most important words.
         assert set(file.stem.split("_")[1:]) <= set(re.findall(r"\w+", description.lower()))
@@ -55,9 +58,9 @@ def test_a_new_revision_is_a_numbered_file_that_says_what_to_think_of(
     assert re.search(f"^down_revision = .{REVISIONS[-1]}.$", written, re.MULTILINE)
     assert "lock_timeout" in written
     assert "CONCURRENTLY" in written
-    migrator.revisions.cache_clear()
-    assert migrator.head() == NEXT
-    assert migrator.revisions()[NEXT] == "Add tasks.colour"
+    history.revisions.cache_clear()
+    assert history.head() == NEXT
+    assert history.revisions()[NEXT] == "Add tasks.colour"
     # A file that its author has not filled in cannot be applied.
     with pytest.raises(MigrationError, match=f"Revision {NEXT} .*write the migration"):
         migrator.migrate(empty_dsn)
@@ -73,8 +76,8 @@ def test_a_new_revision_needs_a_description_that_its_file_can_hold(revisions: Mi
 @pytest.mark.parametrize("description", ["Add ${this}", "Zähle", "Drop 'it'", "x" * 100])
 def test_a_new_revision_with_an_odd_description_can_be_read(revisions: MigrationFiles, description: str) -> None:
     migrator.new(description)
-    migrator.revisions.cache_clear()
-    assert migrator.revisions()[NEXT] == description
+    history.revisions.cache_clear()
+    assert history.revisions()[NEXT] == description
 
 
 def test_autogenerate_is_refused_with_what_to_do_instead(
@@ -98,7 +101,7 @@ def test_alembics_own_command_finds_the_database_in_the_settings(empty_dsn: Dsn,
         cwd=tmp_path, env=clean_environment() | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert migrator.current(empty_dsn) == migrator.head()
+    assert migrator.current(empty_dsn) == history.head()
 
 
 @pytest.mark.parametrize(
@@ -148,24 +151,84 @@ def test_a_revision_that_cannot_be_taken_back_stays_whole_and_is_named(
     assert migrator.current(empty_dsn) == broken
 
 
-@pytest.mark.filterwarnings("ignore:Revision 0777")
+def refusal(ask: Callable[[], object]) -> str:
+    """The message, in one line, of a history that cannot be told."""
+    history.revisions.cache_clear()
+    with pytest.raises(MigrationError) as failure:
+        ask()
+    assert "\n" not in str(failure.value)
+    return str(failure.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("pass\n", "op.execute('unfinished\n", f"{NEXT}_try_it.py, line 10 cannot be read: unterminated string"),
-        (f'down_revision = "{REVISIONS[-1]}"', f'down_revision = "{REVISIONS[-2]}"', "multiple heads"),
-        (f'down_revision = "{REVISIONS[-1]}"', 'down_revision = "0777"', "0777"),
-        ("from alembic import op", "import nowhere", "No module named 'nowhere'"),
-        ("from alembic import op", "nowhere()", "name 'nowhere' is not defined"),
+        ("pass\n", "op.execute('unfinished\n", ", line 10 cannot be read: unterminated string"),
+        ("from alembic import op", "import nowhere", " cannot be read: No module named 'nowhere'"),
+        ("from alembic import op", "nowhere()", " cannot be read: name 'nowhere' is not defined"),
+        ("from alembic import op", "raise ValueError('a\\nb')", " cannot be read: a b"),
     ],
 )
-def test_files_that_cannot_be_read_or_do_not_fit_together_are_one_message(
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
     empty_dsn: Dsn, revisions: MigrationFiles, old: str, new: str, reason: str
 ) -> None:
     file = revisions.versions / f"{revisions.add('pass')}_try_it.py"
     file.write_text(file.read_text().replace(old, new, 1))
-    with pytest.raises(MigrationError, match="cannot be read: ") as failure:
-        migrator.migrate(empty_dsn)
-    assert reason in str(failure.value)
-    assert "\n" not in str(failure.value)
+    assert refusal(lambda: migrator.migrate(empty_dsn)).startswith(f"{file.name}{reason}")
+    assert schema_of(empty_dsn) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [
+        # Alembic would run one of the two with this number and never the other.
+        (f"{REVISIONS[-1]}_try_it.py", (REVISIONS[-1], REVISIONS[-2])),
+        (f"{NEXT}_try_it.py", (REVISIONS[-1], REVISIONS[-2])),
+        # Two newest revisions.
+        (f"{NEXT}_try_it.py", (NEXT, REVISIONS[-2])),
+        # The one before it is missing.
+        (f"{NEXT}_try_it.py", (NEXT, "0777")),
+        (f"{NEXT}_try_it.py", (NEXT, None)),
+        (f"{int(NEXT) + 1:04}_try_it.py", (f"{int(NEXT) + 1:04}", REVISIONS[-1])),
+        # As `alembic revision` writes it.
+        ("d4bb1b3a0f0c_try_it.py", ("d4bb1b3a0f0c", REVISIONS[-1])),
+        ("try_it.py", (NEXT, REVISIONS[-1])),
+    ],
+)
+def test_files_that_do_not_follow_one_another_are_named_whatever_is_asked(
+    empty_dsn: Dsn, revisions: MigrationFiles, name: str, claims: tuple[str, str | None]
+) -> None:
+    last = FILES[-1].name
+    (revisions.versions / name).write_text(
+        f"revision, down_revision = {claims}\n\n\ndef upgrade() -> None: ...\n\n\ndef downgrade() -> None: ...\n"
+    )
+    message = f"{name} does not follow {last}: its name has to begin with {NEXT}_, and it needs"
+    for ask in (history.head, lambda: migrator.migrate(empty_dsn), lambda: migrator.new("Add tasks.colour"),
+                lambda: migrator.sql(None, "head"), lambda: history.state(None)):  # fmt: skip
+        assert refusal(ask).startswith(message)
+    assert schema_of(empty_dsn) == {}
+
+
+def test_a_gap_and_no_files_at_all_are_named(revisions: MigrationFiles) -> None:
+    second = next(revisions.versions.glob("0002_*"))
+    second.unlink()
+    third = next(revisions.versions.glob("0003_*"))
+    assert refusal(history.head).startswith(f"{third.name} does not follow {FILES[0].name}: ")
+    for file in revisions.versions.glob("*.py"):
+        file.unlink()
+    assert refusal(history.head) == f"There are no revisions in {revisions.versions}"
+
+
+def test_alembics_own_command_refuses_them_in_a_line(
+    empty_dsn: Dsn, revisions: MigrationFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    settings = {"environment": "development", "database_url": url_of(empty_dsn)}
+    monkeypatch.setattr(env, "env", env.load(_env_file=None, **settings))
+    shutil.copy(FILES[-1], revisions.versions / f"{NEXT}_again.py")
+    history.revisions.cache_clear()
+    with pytest.raises(SystemExit):
+        alembic_command(["upgrade", "head"])
+    assert f"FAILED: {NEXT}_again.py does not follow {FILES[-1].name}" in "".join(capsys.readouterr())
     assert schema_of(empty_dsn) == {}

@@ -8,8 +8,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from persistence import migrator
-from persistence.migrator import MigrationError
+from persistence import history, migrator
+from persistence.history import MigrationError
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
 from tests.database.helpers import Admin
@@ -20,7 +20,7 @@ from tests.support.servers import ROOT, eventually, url_of
 # One process that has imported everything and forks, because importing takes longer than migrating.
 MIGRATE_IN_MANY_PROCESSES = """
 import os, sys
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 dsn = Dsn.parse(sys.argv[1])
 children = []
@@ -34,7 +34,7 @@ sys.exit(max(os.waitpid(child, 0)[1] for child in children) and 1)
 """
 HOLD_THE_LOCK = """
 import sys
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 with migrator.locked_connection(Dsn.parse(sys.argv[1])) as connection:
     connection.exec_driver_sql("SELECT pg_sleep(3600)")
@@ -53,7 +53,7 @@ def test_one_of_many_processes_migrates_and_the_others_find_nothing_to_do(empty_
     )
     assert process.returncode == 0, process.stderr
     assert sorted(map(int, process.stdout.split())) == [0] * 5 + [len(REVISIONS)]
-    assert migrator.current(empty_dsn) == migrator.head()
+    assert migrator.current(empty_dsn) == history.head()
 
 
 def test_the_lock_of_a_process_that_was_killed_in_a_long_statement_passes_on(empty_dsn: Dsn, admin: Admin) -> None:

@@ -7,14 +7,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from persistence import migrator
-from persistence.migrator import MigrationError, RevisionRun
+from persistence import history, migrator
+from persistence.history import MigrationError
+from persistence.migrator import RevisionRun
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin
 from tests.database.test_schema import Schema, describe
 
-REVISIONS = list(migrator.revisions())
+REVISIONS = list(history.revisions())
 BEFORE = dict(zip(REVISIONS, ["base", *REVISIONS], strict=False))
 """The revision before each, with which it is taken back."""
 
@@ -59,9 +60,9 @@ def test_it_goes_up_and_down_step_by_step_and_has_nothing_to_do_the_second_time(
     runs += migrator.migrate(empty_dsn, report=reported.append)
     assert runs == reported
     assert [(run.revision, run.direction) for run in runs] == [(revision, "up") for revision in REVISIONS]
-    assert [run.description for run in runs] == list(migrator.revisions().values())
+    assert [run.description for run in runs] == list(history.revisions().values())
     assert all(run.duration >= 0 for run in runs)
-    assert migrator.current(empty_dsn) == migrator.head() == REVISIONS[-1]
+    assert migrator.current(empty_dsn) == history.head() == REVISIONS[-1]
     assert migrator.migrate(empty_dsn) == []
     back = migrator.migrate(empty_dsn, "0002")
     assert [(run.revision, run.direction) for run in back] == [
@@ -111,7 +112,7 @@ def test_the_sql_that_it_prints_makes_the_same_schema_and_leads_back(empty_dsn: 
     run_as_psql_does(empty_dsn, printed)
     assert schema_of(empty_dsn) == schema_of(dsn)
     assert migrator.migrate(empty_dsn) == []
-    run_as_psql_does(empty_dsn, migrator.sql(migrator.head(), "base"))
+    run_as_psql_does(empty_dsn, migrator.sql(history.head(), "base"))
     assert schema_of(empty_dsn) == {}
 
 
@@ -125,14 +126,14 @@ def test_a_revision_that_does_not_exist_is_refused(dsn: Dsn, revision: str) -> N
 
 
 def test_a_database_is_behind_up_to_date_or_ahead_and_then_left_alone(migrated_dsn: Dsn, admin: Admin) -> None:
-    assert [migrator.state(revision) for revision in (None, "0001", migrator.head())] == [
+    assert [history.state(revision) for revision in (None, "0001", history.head())] == [
         "behind",
         "behind",
         "up-to-date",
     ]
     before = schema_of(migrated_dsn)
     admin.execute("UPDATE alembic_version SET version_num = '0999'")
-    assert migrator.state(migrator.current(migrated_dsn)) == "unknown"
+    assert history.state(migrator.current(migrated_dsn)) == "unknown"
     for target in ("head", "0001"):
         with pytest.raises(MigrationError, match="0999"):
             migrator.migrate(migrated_dsn, target)
@@ -140,7 +141,7 @@ def test_a_database_is_behind_up_to_date_or_ahead_and_then_left_alone(migrated_d
 
 
 async def test_the_applied_revision_can_be_asked_for_through_the_pool(database: Database, empty_dsn: Dsn) -> None:
-    assert await migrator.applied_revision(database, 60) == migrator.head()
+    assert await migrator.applied_revision(database, 60) == history.head()
     async with open_database(empty_dsn) as other:
         assert await migrator.applied_revision(other, 60) is None
         migrator.migrate(empty_dsn, "0001")

@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from persistence import migrator, startup
+from persistence import history, migrator, startup
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.startup import StartupError, start
+from tests.database.conftest import MigrationFiles
 from tests.database.helpers import Admin, eventually, options, value_of
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
@@ -114,7 +115,7 @@ async def test_production_starts_when_the_database_comes_up_meanwhile(
     startup.logger.addFilter(allow_after_two_attempts)
     try:
         async with start(migrated_dsn, **RETRY) as database:
-            assert await migrator.applied_revision(database, 60) == migrator.head()
+            assert await migrator.applied_revision(database, 60) == history.head()
     finally:
         startup.logger.removeFilter(allow_after_two_attempts)
 
@@ -125,7 +126,8 @@ async def test_production_starts_when_the_database_comes_up_meanwhile(
 async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
     empty_dsn: Dsn, admin: Admin, log: pytest.LogCaptureFixture
 ) -> None:
-    behind = ["The database is behind the code; run `manage.py migrate_sql`."]
+    behind = "The database is behind the code; run `manage.py migrate_sql`."
+    faulty = "Not every statement can run on the database: "
 
     async def start_at(revision: str | None) -> list[str]:
         log.clear()
@@ -133,9 +135,10 @@ async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
             assert await migrator.applied_revision(database, 60) == revision
         return warnings(log)
 
-    assert await start_at(None) == behind
+    assert await start_at(None) == [f'{faulty}42P01: relation "tasks" does not exist', behind]
     migrator.migrate(empty_dsn, "0001")
-    assert await start_at("0001") == behind
+    assert await start_at("0001") == [f"{faulty}42703: column tasks.version does not exist", behind]
+    migrator.migrate(empty_dsn, history.head())
     # Newer code has migrated it.
     admin.execute("UPDATE alembic_version SET version_num = '0999'")
     assert await start_at("0999") == []
@@ -145,15 +148,28 @@ async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
 async def test_it_migrates_when_told_to_and_names_each_revision(
     empty_dsn: Dsn, log: pytest.LogCaptureFixture, retry: bool
 ) -> None:
-    for migrated in (migrator.revisions().items(), ()):
+    for migrated in (history.revisions().items(), ()):
         log.clear()
         async with start(empty_dsn, **MIGRATE | {"retry": retry}) as database:
-            assert await migrator.applied_revision(database, 60) == migrator.head()
+            assert await migrator.applied_revision(database, 60) == history.head()
             assert database.pool.stats.in_use == 0
         assert warnings(log) == []
         assert [line.partition(" in ")[0] for line in log.messages if line.startswith("Migrated")] == [
             f"Migrated to {revision} ({description})" for revision, description in migrated
         ]
+
+
+@pytest.mark.parametrize("choices", [RETRY, MIGRATE])
+async def test_it_does_not_start_with_a_history_that_cannot_be_told(
+    migrated_dsn: Dsn, admin: Admin, revisions: MigrationFiles, choices: dict[str, Any]
+) -> None:
+    admin.execute("INSERT INTO alembic_version VALUES ('0001')")
+    assert f"The database is at 0001 and {history.head()} at once" in await fail(migrated_dsn, **choices)
+    admin.execute("DELETE FROM alembic_version WHERE version_num = '0001'")
+    last = f"{revisions.add('pass')}_try_it.py"
+    (revisions.versions / last).rename(revisions.versions / "0002_try_it.py")
+    history.revisions.cache_clear()
+    assert "0002_try_it.py does not follow 0002_" in await fail(migrated_dsn, **choices)
 
 
 async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +193,7 @@ async def test_a_replacement_does_not_wait_long_for_its_migration(
             admin.execute("CREATE TABLE users ()")
         failure = 'The migration failed: Revision 0001 (Create users and tasks) failed: relation "users"'
         admin.execute("SELECT pg_advisory_unlock(%s)", migrator.MIGRATION_LOCK)
-        await eventually(lambda: failure in log.text if fails else migrator.current(empty_dsn) == migrator.head())
+        await eventually(lambda: failure in log.text if fails else migrator.current(empty_dsn) == history.head())
 
 
 async def test_a_replacement_serves_what_it_can_until_the_database_is_back(
@@ -190,7 +206,7 @@ async def test_a_replacement_serves_what_it_can_until_the_database_is_back(
             await value_of(database, "SELECT 1 AS value")
         await asyncio.to_thread(postgres.start)
         await eventually(lambda: database.pool.stats.idle > 0)
-        assert await migrator.applied_revision(database, 60) == migrator.head()
+        assert await migrator.applied_revision(database, 60) == history.head()
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), psycopg.OperationalError("mine"), TimeoutError("mine")])

@@ -84,7 +84,6 @@ OPERATIONS: dict[str, Operation] = {
     "patch nothing": on_task("PATCH", json={}),
     "delete": on_task("DELETE"),
     "delete if unchanged": if_unchanged("DELETE"),
-    "health": lambda client, _, __: client.get("v1/health"),
 }
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 
@@ -185,3 +184,8 @@ async def test_invalid_input_and_live_never_reach_the_database(
     assert (await watched_client.get("not-a-uuid/tasks")).status_code == 400
     assert (await watched_client.get("v1/live")).status_code == 200
     assert not wire.sent
+
+
+async def test_health_is_one_round_trip_that_prepares_nothing(watched_client: httpx.AsyncClient, wire: Wire) -> None:
+    runs = [await watch(wire, watched_client.get("v1/health")) for _ in range(RUNS)]
+    assert runs == [Run(200, 1, prepares=False)] * RUNS

@@ -9,7 +9,7 @@ from time import monotonic
 
 import psycopg
 
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 from tests.database.test_schema import Schema, describe
 from tests.faults.administrator import Administrator, administrator
@@ -98,7 +98,7 @@ class SlowMigrations:
     async def check(self, result: Result, database: Database, what: str) -> None:
         """Expects a database that is migrated as if undisturbed, without connections or locks of other processes."""
         current = await asyncio.to_thread(migrator.current, database.dsn)
-        result.expect(current == migrator.head(), f"{what}: the database is at {current}")
+        result.expect(current == history.head(), f"{what}: the database is at {current}")
         found = await asyncio.to_thread(schema_of, database.dsn)
         result.expect(found == self.schema, f"{what}: the schema differs from that of an undisturbed migration")
         result.expect(await database.is_left_alone(), f"{what}: another process is still connected")

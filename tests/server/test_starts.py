@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from persistence import migrator
+from persistence import history
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import free_port
 from tests.support.servers import LONG, PostgresServer, WebServer, eventually
@@ -90,11 +90,13 @@ def test_the_start_brings_the_schema_up_to_date_unless_production_leaves_that_to
         health = web.http.get("/v1/health")
 
     is_behind = migration == "behind"
-    assert health.status_code == 200
-    assert health.json()["data"] == {"status": "healthy", "database": "connected", "migration": migration}
+    # There are no tables then.
+    assert health.status_code == (503 if is_behind else 200)
+    status, database = ("unhealthy", "unusable") if is_behind else ("healthy", "connected")
+    assert health.json()["data"] == {"status": status, "database": database, "migration": migration}
     # The command line wins over WEB_CONCURRENCY.
     assert web.log.count("Booting worker") == workers
-    assert web.log.count("Migrated to") == (0 if is_behind else len(migrator.revisions()))
+    assert web.log.count("Migrated to") == (0 if is_behind else len(history.revisions()))
     warning = "WARNING persistence.startup [-] The database is behind the code; run `manage.py migrate_sql`"
     assert web.log.count(warning) == (workers if is_behind else 0)
     assert "ERROR" not in web.log

@@ -10,7 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -82,6 +83,22 @@ class PostgresServer:
     def administrator(self) -> psycopg.Connection:
         """A connection to none of the databases that tests use."""
         return psycopg.connect(self.dsn.with_database("postgres").conninfo, autocommit=True)
+
+    @contextmanager
+    def standby(self, folder: Path) -> Iterator["PostgresServer"]:
+        """A hot standby of this server, which runs until the end of the block."""
+        standby = PostgresServer(folder)
+        folder.mkdir(mode=0o700)
+        status, output = standby._server._run(
+            "pg_basebackup", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-R", "-X", "stream",
+            "-c", "fast", "--no-sync",
+        )  # fmt: skip
+        assert status == 0, output
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.__exit__()
 
     def start(self) -> None:
         self._server.start()

@@ -13,14 +13,36 @@ from typing import Any, override
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from sqlalchemy.exc import DBAPIError
 
 from persistence.development.embedded_postgres import EmbeddedPostgresError
-from persistence.migrator import MigrationError
+from persistence.history import MigrationError
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import Unavailable
+from persistence.postgres.errors import (
+    ConstraintViolated,
+    DeadlineExceeded,
+    InvalidValue,
+    OutcomeUnknown,
+    Unavailable,
+    cause_of,
+)
 from persistence.postgres.options import PoolLimits
+
+TIMEOUT = 60.0
+"""Seconds for one transaction of a command, whatever a request may take."""
+
+ERRORS = (
+    EmbeddedPostgresError,
+    MigrationError,
+    Unavailable,
+    ConstraintViolated,
+    InvalidValue,
+    psycopg.Error,
+    DBAPIError,
+)
+"""What can go wrong with a database."""
 
 
 class Error(CommandError):
@@ -63,12 +85,8 @@ class Command(BaseCommand):
             logging.getLogger("persistence").setLevel(logging.INFO)
         try:
             return super().execute(*args, **options)
-        except (EmbeddedPostgresError, MigrationError, Unavailable) as error:
-            raise Error(str(error)) from error
-        except psycopg.errors.UndefinedTable as error:
-            raise Error("The database has no tables yet, or old ones: run `manage.py migrate_sql`.") from error
-        except psycopg.Error as error:
-            raise Error(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        except ERRORS as error:
+            raise explained(error) from error
 
     def print_json(self, document: Any) -> None:
         self.stdout.write(json.dumps(document, indent=2))
@@ -87,7 +105,7 @@ def located_database() -> Iterator[Dsn]:
 @asynccontextmanager
 async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
     """The database with a pool as small as a command needs. Raises `Error` with a hint."""
-    options = replace(settings.DATABASE_OPTIONS, limits=PoolLimits(min_size=1, max_size=2))
+    options = replace(settings.DATABASE_OPTIONS, limits=PoolLimits(min_size=1, max_size=2), statement_timeout=TIMEOUT)
     try:
         async with open_database(dsn, options) as database:
             yield database
@@ -95,5 +113,19 @@ async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
         raise unreachable(error, dsn) from error
 
 
+def explained(error: BaseException) -> Error:
+    """An error of a command, or one of `ERRORS`, in a line with a hint."""
+    if isinstance(error, Error):
+        return error
+    if isinstance(error, DeadlineExceeded | OutcomeUnknown):
+        # PostgreSQL only says that it was cancelled.
+        return Error(str(error))
+    cause = error if isinstance(error, psycopg.Error) else cause_of(error)
+    return Error(str(diagnose(cause) if cause else error))
+
+
 def unreachable(error: psycopg.OperationalError, dsn: Dsn) -> Error:
+    if error.sqlstate:
+        # The server has answered.
+        return explained(error)
     return Error(f"No connection to the database {dsn}: {diagnose(error)}")

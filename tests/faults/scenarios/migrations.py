@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.pool import RENEWED_AFTER
 from tests.faults.clients import Load
 from tests.faults.environment import Environment, environment
@@ -27,7 +27,7 @@ from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, PostgresServer
 
 PROCESSES = 8
-REVISIONS = tuple(migrator.revisions())
+REVISIONS = tuple(history.revisions())
 
 
 @scenario(

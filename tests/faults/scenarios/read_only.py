@@ -169,23 +169,12 @@ async def second_host(run: Run, result: Result) -> None:
 
 async def _add_synchronous_standby(run: Run, stack: AsyncExitStack, env: Environment, number: int) -> PostgresServer:
     """Starts a standby that each acknowledged write can be read on from now on."""
-    standby = PostgresServer(run.folder / f"standby-{number}")
-    stack.callback(standby.__exit__)
-    await asyncio.to_thread(_start_standby, env.postgres, standby)
+    following = env.postgres.standby(run.folder / f"standby-{number}")
+    standby = await asyncio.to_thread(stack.enter_context, following)
     async with env.administrator() as admin:
         await admin.configure("synchronous_standby_names = '*'", "synchronous_commit = remote_apply")
         await admin.wait_for_row("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
     return standby
-
-
-def _start_standby(primary: PostgresServer, standby: PostgresServer) -> None:
-    standby.folder.mkdir(mode=0o700)
-    status, output = standby._server._run(
-        "pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-R", "-X", "stream",
-        "-c", "fast", "--no-sync",
-    )  # fmt: skip
-    assert status == 0, output
-    standby.start()
 
 
 @scenario(

@@ -8,14 +8,15 @@ from django.core.management.base import CommandParser
 
 from persistence.health_report import Report, examine
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import PoolLimits
+from todos.management.base import ERRORS, TIMEOUT, Error, explained, located_database, opened_database
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, located_database, opened_database
 
 RETRY_DELAY = 0.5
 
 
 class Command(BaseCommand):
-    help = "Says whether the database can be reached, how fast it answers and whether its schema is up to date."
+    help = "Says if the database can be reached, how fast it answers, and if every statement of the service can run."
 
     @override
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,16 +30,21 @@ class Command(BaseCommand):
         try:
             with located_database() as dsn:
                 report = _examine_within(dsn, wait)
-        except Error as error:
+        except (Error, *ERRORS) as error:
             if json:
-                self.print_json({"healthy": False, "error": str(error)})
+                self.print_json({"healthy": False, "error": str(explained(error))})
                 raise SystemExit(1) from None
             raise
         limits = settings.DATABASE_OPTIONS.limits
         if json:
             pool = {"pool_min": limits.min_size, "pool_max": limits.max_size}
-            self.print_json({"healthy": True, **asdict(report), **pool})
-            return
+            self.print_json({"healthy": not report.faults, **asdict(report), **pool})
+        else:
+            self._print(report, limits)
+        if report.faults:
+            raise SystemExit(1)
+
+    def _print(self, report: Report, limits: PoolLimits) -> None:
         branch = f", Neon branch {report.neon_branch}" if report.neon_branch else ""
         self.stdout.write(
             f"PostgreSQL {report.server_version} at {report.host}, database {report.database}{branch}\n"
@@ -50,6 +56,9 @@ class Command(BaseCommand):
         )
         if report.migration == "behind":
             self.stdout.write("            Run `manage.py migrate_sql`.")
+        self.stdout.write(f"Statements: {'not ' * bool(report.faults)}all can run")
+        for fault in report.faults:
+            self.stdout.write(f"            {fault}")
 
 
 def _examine_within(dsn: Dsn, wait: float) -> Report:
@@ -64,5 +73,8 @@ def _examine_within(dsn: Dsn, wait: float) -> Report:
 
 
 async def _examine(dsn: Dsn) -> Report:
-    async with opened_database(dsn) as database:
-        return await examine(database, dsn)
+    try:
+        async with asyncio.timeout(TIMEOUT), opened_database(dsn) as database:
+            return await examine(database, dsn)
+    except TimeoutError as error:
+        raise Error(f"The database {dsn} did not answer within {TIMEOUT:g} s.") from error

@@ -1,9 +1,10 @@
 import os
 from typing import Any, override
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
-from persistence import migrator
+from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
 from todos.management.base import Error, located_database
@@ -48,13 +49,13 @@ class Command(BaseCommand):
                 self._move(dsn, options["revision"], options["down"])
 
     def _status(self, dsn: Dsn, as_json: bool, must_be_current: bool) -> None:
-        current, head = migrator.current(dsn), migrator.head()
-        state = migrator.state(current)
+        current, head = _current(dsn), history.head()
+        state = history.state(current)
         if as_json:
             self.print_json({"current": current, "head": head, "state": state})
         else:
-            applied = migrator.path("base", current or "base")[1] if state != "unknown" else ()
-            for revision, description in migrator.revisions().items():
+            applied = history.path("base", current or "base")[1] if state != "unknown" else ()
+            for revision, description in history.revisions().items():
                 mark = "x" if revision in applied else " "
                 self.stdout.write(f"[{mark}] {revision} {description}")
             self.stdout.write(f"The database is {state} (at {current or 'nothing'}, newest is {head}).")
@@ -62,12 +63,13 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _print_sql(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
-        current = migrator.current(dsn)
+        current = _current(dsn)
         self.stdout.write(migrator.sql(current, _target(current, revision, down)))
 
     def _move(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
-        current = migrator.current(dsn)
-        if not migrator.migrate(dsn, _target(current, revision, down), self._report):
+        current = _current(dsn)
+        target, timeout = _target(current, revision, down), settings.DATABASE_OPTIONS.connect_timeout
+        if not migrator.migrate(dsn, target, self._report, timeout):
             self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
 
     def _report(self, run: migrator.RevisionRun) -> None:
@@ -75,13 +77,17 @@ class Command(BaseCommand):
         self.stdout.write(f"{arrow} {run.revision} {run.description} ({run.duration * 1000:.0f} ms)")
 
 
+def _current(dsn: Dsn) -> str | None:
+    return migrator.current(dsn, settings.DATABASE_OPTIONS.connect_timeout)
+
+
 def _target(current: str | None, revision: str | None, down: int | None) -> str:
     """The revision to go to; "base" is before the first. Raises `MigrationError` for one that does not exist."""
     if down is None:
         target = revision or "head"
-        migrator.path(current, target)
+        history.path(current, target)
         return target
-    _, applied = migrator.path("base", current or "base")
+    _, applied = history.path("base", current or "base")
     if down > len(applied):
         raise Error(f"Only {len(applied)} migrations are applied, so {down} cannot be taken back.")
     return ["base", *applied][-down - 1]

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         _check_free(host, port)
         if options["seed"]:
             with located_database() as dsn:
-                migrator.migrate(dsn)
+                migrator.migrate(dsn, connect_timeout=settings.DATABASE_OPTIONS.connect_timeout)
                 user_id = asyncio.run(_seed(dsn))
             self._welcome(f"http://{host}:{port}", user_id)
         self.stdout.flush()

@@ -1,0 +1,115 @@
+"""The question whether the service can work: whether each of its statements can run on the database as it is.
+
+EXPLAIN parses and plans a statement and checks all rights to what it uses, and neither runs it nor reads a row. So the
+database is asked the question itself, in one round trip (docs/adr/0025-health-asks-postgresql.md).
+"""
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import Literal
+
+import psycopg
+import sqlalchemy as sa
+
+from persistence import history, migrator, task_lists, tasks
+from persistence.postgres.database import Database
+from persistence.postgres.diagnosis import diagnose
+from persistence.postgres.errors import Unavailable, cause_of, explain
+from persistence.postgres.statement import Statement
+
+LOCK_TIMEOUT = "100ms"
+"""The wait for a table that a migration holds, after which the question counts as answered: statements wait, too."""
+
+type Usability = Literal["connected", "read-only", "unusable"]
+
+# Writing calls functions that constraints and indexes name, and statements do not.
+_RULES = sa.select(
+    *(rule.sqltext for rule in tasks.TABLE.constraints if isinstance(rule, sa.CheckConstraint)),
+    *(part for index in tasks.TABLE.indexes for part in index.expressions if isinstance(part, sa.TextClause)),
+).select_from(tasks.TABLE)
+# All conditions at once, and the order that calls functions.
+_CONDITIONS = frozenset(task_lists.CONDITIONS) - {"nothing"}
+STATEMENTS = {
+    name.lower(): statement
+    for module in (tasks, task_lists)
+    for name, statement in vars(module).items()
+    if isinstance(statement, Statement)
+} | {
+    "list": task_lists.list_statement(_CONDITIONS, "title", descending=False, start="after"),
+    "constraints": Statement(_RULES),
+}
+"""All that the server asks of the tables, by name."""
+
+_LIMIT = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
+_PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement in STATEMENTS.items()} | {
+    # EXPLAIN does not tell if anything can be written.
+    "write": "DELETE FROM tasks WHERE false",
+    "revision": migrator.APPLIED.text,
+}
+_CHECK = Statement.script(_LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
+# PostgreSQL names the table that a right is missing to, and not the right.
+_RIGHTS = """
+SELECT privilege || ' on ' || name
+FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'alembic_version'],
+            ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT']) AS needed (name, privilege)
+WHERE NOT has_table_privilege(to_regclass(name), privilege)
+"""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`fault` is PostgreSQL's reason why not every statement can run; nothing in it is secret."""
+
+    database: Usability
+    migration: history.State
+    revision: str | None = None
+    fault: str | None = None
+
+
+async def check(database: Database, timeout: float) -> Readiness:
+    """Asks the question. One round trip when all is well.
+
+    Raises `Unavailable` within `timeout` seconds, and `MigrationError` for a history that cannot be told.
+    """
+    deadline = monotonic() + timeout
+    usability: Usability
+    try:
+        rows = await database.rows(_CHECK, {}, timeout)
+    except (Unavailable, psycopg.Error) as error:
+        cause = cause_of(error)
+        if cause is None:
+            raise
+        state = cause.sqlstate or ""
+        if state == "55P03":
+            usability, fault = "connected", None
+        elif state == "25006":
+            usability, fault = "read-only", explain(cause)
+        elif state.startswith("42") or error is cause:
+            usability, fault = "unusable", explain(cause)
+        else:
+            raise
+    else:
+        revision = migrator.the_one([row["version_num"] for row in rows])
+        return Readiness("connected", history.state(revision), revision)
+    try:
+        revision = await migrator.applied_revision(database, max(0.0, deadline - monotonic()))
+    except (Unavailable, psycopg.Error):
+        if fault is None:
+            raise
+        return Readiness(usability, "unknown", None, fault)
+    return Readiness(usability, history.state(revision), revision, fault)
+
+
+async def faults(database: Database, timeout: float) -> list[str]:
+    """All that keeps statements from running, each with its hint. Costs a round trip for each statement."""
+    found: dict[str, list[str]] = {}
+    for name, part in _PARTS.items():
+        try:
+            await database.rows(Statement.script(_LIMIT, part), {}, timeout)
+        except (Unavailable, psycopg.Error) as error:
+            if (cause := cause_of(error)) is None:
+                raise
+            found.setdefault(str(diagnose(cause)), []).append(name)
+    rights = await database.rows(Statement.script(_RIGHTS, columns=("missing",)), {}, timeout)
+    missing = [f"Missing rights: {', '.join(row['missing'] for row in rights)}."] if rights else []
+    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()] + missing

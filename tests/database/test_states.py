@@ -1,0 +1,289 @@
+"""What is promised of health, requests, migrations, commands and rights, on databases in every state."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from persistence import history, migrator
+from persistence.postgres.database import open_database
+from persistence.postgres.dsn import Dsn
+from tests.conftest import client_of
+from tests.database.conftest import MigrationFiles
+from tests.docs.pages import DOCS, section
+from tests.support.contract import OPERATIONS
+from tests.support.helpers import Client, Response, call
+from tests.support.processes import free_port
+from tests.support.servers import PostgresServer, command, url_of
+
+REVISIONS = list(history.revisions())
+HEAD = REVISIONS[-1]
+HEALTHY = (200, "healthy", "connected", "up-to-date")
+UNUSABLE = (503, "unhealthy", "unusable")
+EVERY_FILTER = (
+    "?q=milk&status=pending&priority=low&tag=home&overdue=false&due_after=2030-01-01T00:00:00Z"
+    "&created_after=2020-01-01T00:00:00Z&updated_before=2090-01-01T00:00:00Z&sort=title"
+)
+GRANTS = re.findall(r"^GRANT .+;$", section(DOCS / "database.md", "Rights"), re.MULTILINE)
+"""The rights that the documentation gives to the server's role."""
+LINES = ("dbhealth", "migrate_sql --check", "migrate_sql --status --json", "migrate_sql --sql", "migrate_sql",
+         "seed_dev", "seed_dev --users 1 --tasks 1", "create_user alice@example.com")  # fmt: skip
+"""Command lines; `migrate_sql` makes the schema that the ones after it find."""
+
+ASK_FOR_THE_REVISION = (*LINES[:5], "runserver --seed")
+
+
+@dataclass(frozen=True)
+class State:
+    """What is to be seen: the answer of health, and how many of the seven operations on tasks work."""
+
+    health: tuple[int | str, ...] = HEALTHY
+    works: tuple[str, ...] = ("POST", "GET", "PUT", "PATCH", "DELETE")
+    says: Mapping[str, str] = field(default_factory=dict)
+    """Words that the outcome of a command line has, which then fails; the others succeed."""
+
+
+@contextmanager
+def as_role(dsn: Dsn, *grants: str, revoked: str = "") -> Iterator[Dsn]:
+    """The same database for a new role that has these rights and no others."""
+    role = f"role_{uuid4().hex}"
+    with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'".encode())
+        for thing in ("SCHEMA public", "ALL TABLES IN SCHEMA public", "ALL FUNCTIONS IN SCHEMA public"):
+            admin.execute(f"REVOKE ALL ON {thing} FROM PUBLIC".encode())
+        for grant in grants:
+            admin.execute(grant.replace("todo_server", role).encode())
+        if revoked:
+            admin.execute(f"REVOKE {revoked} FROM {role}".encode())
+        yield Dsn(dsn.parameters | {"user": role, "password": "hunter2"})
+        admin.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = %s", [role])
+        admin.execute(f"DROP OWNED BY {role}".encode())
+        admin.execute(f"DROP ROLE {role}".encode())
+
+
+def execute(dsn: Dsn, *queries: str) -> None:
+    with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
+        for query in queries:
+            connection.execute(query.encode())
+
+
+def new_user(dsn: Dsn) -> UUID:
+    """A user in the database, if there can be one."""
+    user = uuid4()
+    with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
+        row = admin.execute("SELECT to_regclass('users') IS NOT NULL AND NOT pg_is_in_recovery()").fetchone()
+        if row == (True,):
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute("INSERT INTO users (id, email) VALUES (%s, %s)", [user, f"{user}@example.com"])
+    return user
+
+
+async def every_answer(client: Client, user: UUID) -> list[Response]:
+    """The answers of all operations on tasks, with every part of their statements."""
+    task = uuid4()
+    body = {"id": str(task), "title": "Buy milk", "tags": ["home"]}
+    create, others = OPERATIONS["create_task"], [each for each in OPERATIONS.values() if each.is_of_a_user]
+    answers = [await call(client, create, user, json=body)]
+    others = sorted((each for each in others if each is not create), key=lambda each: each.method == "DELETE")
+    return answers + [
+        await call(
+            client, each, user, task, query=EVERY_FILTER if each.described["operationId"] == "list_tasks" else ""
+        )
+        for each in others
+    ]
+
+
+async def look(dsn: Dsn, user: UUID) -> tuple[tuple[int | str, ...], list[Response]]:
+    async with open_database(dsn) as database, client_of(database) as client:
+        health = await client.get("v1/health")
+        data: dict[str, str] = health.json()["data"]
+        return (health.status_code, *data.values()), await every_answer(client, user)
+
+
+def check_requests(dsn: Dsn, admin: Dsn, state: State) -> None:
+    """Health is what is expected, and 200 only if all requests work; none is a fault of the service."""
+    health, answers = asyncio.run(look(dsn, new_user(admin)))
+    assert health[: len(state.health)] == state.health
+    for answer in answers:
+        request = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        works = answer.request.method in state.works
+        # Without its creation there is no task.
+        assert answer.status_code in ((200, 201, *(() if "POST" in state.works else (404,))) if works else (503,)), (
+            request
+        )
+    assert health[0] == 503 or all(answer.status_code < 300 for answer in answers)
+
+
+def check_commands(dsn: Dsn, state: State) -> None:
+    """Each ends with status 0, or with status 1 and the expected words in one line."""
+    for line in dict.fromkeys((*LINES, *state.says)):
+        address = [str(free_port())] * line.startswith("runserver")
+        outcome = command(url_of(dsn), *line.split(), *address)
+        said = state.says.get(line)
+        assert (outcome.status, "Traceback" in outcome.err) == (0 if said is None else 1, False), (line, outcome)
+        assert (said or "") in outcome.out + outcome.err, (line, outcome)
+        assert outcome.err.count("\n") <= 1, (line, outcome)
+
+
+def test_an_empty_database_cannot_serve_and_is_migrated_and_seeded(empty_dsn: Dsn) -> None:
+    check_requests(empty_dsn, empty_dsn, State((*UNUSABLE, "behind"), ()))
+    check_commands(
+        empty_dsn, State(says={"dbhealth": 'relation "tasks" does not exist', "migrate_sql --check": "is behind"})
+    )
+    check_requests(empty_dsn, empty_dsn, State())
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_at_each_revision_health_is_200_exactly_if_all_requests_work(
+    revision: str, empty_dsn: Dsn, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrator.migrate(empty_dsn, revision)
+    health, answers = asyncio.run(look(empty_dsn, new_user(empty_dsn)))
+    statuses = {answer.status_code for answer in answers}
+
+    assert statuses <= {200, 201, 404, 503}
+    assert health == (
+        (*UNUSABLE, "behind") if 503 in statuses else HEALTHY if revision == HEAD else (*HEALTHY[:3], "behind")
+    )
+    assert command(url_of(empty_dsn), "dbhealth").status == int(503 in statuses)
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.json()["type"] == "urn:problem:todo:schema-mismatch"
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert re.search(r"Answering 503: .+ \(42...: .+\)", caplog.text)
+    assert (revision, 503 in statuses) not in {(REVISIONS[0], False), (HEAD, True)}
+
+
+def test_a_database_at_two_revisions_is_refused_by_all_that_asks_for_its_revision(migrated_dsn: Dsn) -> None:
+    execute(migrated_dsn, "INSERT INTO alembic_version VALUES ('0001')")
+    both = f"The database is at 0001 and {HEAD} at once"
+
+    check_requests(migrated_dsn, migrated_dsn, State((503, "unhealthy", "connected", "unknown")))
+    check_commands(migrated_dsn, State(says=dict.fromkeys(ASK_FOR_THE_REVISION, both)))
+
+
+@pytest.fixture
+def two_heads(revisions: MigrationFiles) -> str:
+    """The message about the files of a history that has two newest revisions."""
+    number = revisions.add("pass")
+    older = next(revisions.versions.glob(f"{HEAD}_*"))
+    other = revisions.versions / f"{number}_try_it.py"
+    other.rename(revisions.versions / f"{HEAD}_try_it.py")
+    history.revisions.cache_clear()
+    return f"{HEAD}_try_it.py does not follow {older.name}"
+
+
+def test_files_with_two_heads_are_refused_by_all_that_asks_for_the_revision(migrated_dsn: Dsn, two_heads: str) -> None:
+    check_requests(migrated_dsn, migrated_dsn, State((503, "unhealthy", "connected", "unknown")))
+    check_commands(migrated_dsn, State(says=dict.fromkeys(ASK_FOR_THE_REVISION, two_heads)))
+
+
+def test_the_documented_rights_are_enough_for_the_server_and_its_commands(migrated_dsn: Dsn) -> None:
+    assert len(GRANTS) > 3
+    with as_role(migrated_dsn, *GRANTS) as dsn:
+        check_requests(dsn, migrated_dsn, State())
+        for line in ("dbhealth", "migrate_sql --check", "migrate_sql --status", "migrate_sql --sql"):
+            assert command(url_of(dsn), *line.split()).status == 0
+        refused = command(url_of(dsn), "create_user", "alice@example.com")
+        assert "permission denied for table users" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("right", "named", "works"),
+    [
+        ("SELECT ON tasks", "Missing rights: SELECT on tasks.", ()),
+        ("INSERT ON tasks", "Missing rights: INSERT on tasks.", ("GET", "PUT", "PATCH", "DELETE")),
+        ("UPDATE ON tasks", "Missing rights: UPDATE on tasks.", ("GET", "DELETE")),
+        ("DELETE ON tasks", "Missing rights: DELETE on tasks.", ("POST", "GET", "PUT", "PATCH")),
+        ("SELECT ON alembic_version", "Missing rights: SELECT on alembic_version.", State.works),
+        ("EXECUTE ON FUNCTION valid_tags", "permission denied for function valid_tags", None),
+        ("EXECUTE ON FUNCTION tag_keys", "permission denied for function tag_keys", None),
+        ("USAGE ON SCHEMA public", 'relation "tasks" does not exist', ()),
+    ],
+)
+def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_it(
+    migrated_dsn: Dsn, right: str, named: str, works: tuple[str, ...] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with as_role(migrated_dsn, *GRANTS, revoked=right) as dsn:
+        if works is None:
+            health, answers = asyncio.run(look(dsn, new_user(migrated_dsn)))
+            assert health[:3] == UNUSABLE
+            assert 503 in {answer.status_code for answer in answers}
+        else:
+            check_requests(dsn, migrated_dsn, State(UNUSABLE, works))
+        outcome = command(url_of(dsn), "dbhealth")
+    assert (outcome.status, outcome.err) == (1, "")
+    assert named in outcome.out
+    assert "Traceback" not in caplog.text
+    if works != State.works:
+        thing = "tasks" if right.startswith("USAGE") else right.rsplit(maxsplit=1)[-1]
+        assert re.search(rf"Answering 503: .+ \(42...: (permission denied for|relation) .*{thing}", caplog.text)
+
+
+def test_a_role_without_any_rights_gets_a_line_from_each_command_that_names_what_is_missing(migrated_dsn: Dsn) -> None:
+    with as_role(migrated_dsn, "GRANT USAGE ON SCHEMA public TO todo_server") as dsn:
+        tables = {line: "alembic_version" if "migrate_sql" in line else "users" for line in LINES}
+        denied = {line: f"42501: permission denied for table {table}" for line, table in tables.items()}
+        missing = "Missing rights: SELECT on tasks, INSERT on tasks, UPDATE on tasks, DELETE on tasks, SELECT on a"
+        seeding = {"runserver --seed": denied["migrate_sql"]}
+        check_commands(dsn, State(says=denied | seeding | {"dbhealth": missing}))
+
+
+LOCALES = {
+    "C": "LOCALE_PROVIDER libc LOCALE 'C'",
+    "built-in C": "LOCALE_PROVIDER builtin LOCALE 'C'",
+    "built-in C.UTF-8": "LOCALE_PROVIDER builtin LOCALE 'C.UTF-8'",
+    "Turkish": "LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR' LOCALE 'C'",
+}
+
+
+@contextmanager
+def made(server: Dsn, options: str) -> Iterator[Dsn]:
+    """A database with options that a template may not have."""
+    dsn = server.with_database(f"test_{uuid4().hex}")
+    try:
+        execute(server, f"CREATE DATABASE {dsn.database} TEMPLATE template0 {options}")
+    except psycopg.errors.FeatureNotSupported as error:
+        pytest.skip(str(error))
+    yield dsn
+    execute(server, f"DROP DATABASE {dsn.database} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_in_every_locale_all_works(server: Dsn, locale: str) -> None:
+    with made(server, f"ENCODING 'UTF8' {LOCALES[locale]}") as dsn:
+        check_commands(
+            dsn, State(says={"dbhealth": 'relation "tasks" does not exist', "migrate_sql --check": "is behind"})
+        )
+        check_requests(dsn, dsn, State())
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_another_encoding_is_refused_by_all_that_connects(server: Dsn, encoding: str) -> None:
+    with made(server, f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'") as dsn:
+        says = (
+            f"its encoding is {encoding}, in which not every text can be stored. Make another database: CREATE DATABASE"
+        )
+        check_commands(dsn, State(says=dict.fromkeys((*LINES, "runserver --seed"), says)))
+
+
+def test_a_database_that_only_reads_by_a_setting_says_so(migrated_dsn: Dsn) -> None:
+    execute(migrated_dsn, f"ALTER DATABASE {migrated_dsn.database} SET default_transaction_read_only = on")
+    only_reads(migrated_dsn)
+
+
+def test_a_standby_says_that_it_only_reads(postgres: PostgresServer, tmp_path: Path) -> None:
+    with postgres.standby(tmp_path / "standby") as standby:
+        only_reads(standby.dsn)
+
+
+def only_reads(dsn: Dsn) -> None:
+    check_requests(dsn, dsn, State((503, "unhealthy", "read-only", "up-to-date"), ("GET",)))
+    refused = "in a read-only transaction. The server only reads"
+    check_commands(dsn, State(says=dict.fromkeys(("dbhealth", *LINES[5:], "runserver --seed"), refused)))
