@@ -127,7 +127,7 @@ def test_a_host_on_this_machine_needs_no_tls(host: str, socket: str) -> None:
 
 
 def test_the_folder_of_a_socket_keeps_its_case() -> None:
-    assert Dsn.parse("postgresql://%2Ftmp%2FMy%2DFolder/todo").host == "/tmp/My-Folder"
+    assert Dsn.parse("postgresql://%2FRun%2FMy%2DFolder/todo").host == "/Run/My-Folder"
     assert Dsn.parse("postgresql://%2FA,db:5432/todo", {"db"}).parameters["host"] == "/A,db"
 
 
