@@ -1,9 +1,13 @@
 # Each target that needs .venv first brings it up to date, so a fresh clone needs no other step.
 
-PORT ?= 8000
+# Set here, so that variables of the shell with these names have no say; `make run PORT=9000` has.
+PORT = 8000
+ARGS =
 
 # Without compiled modules each of the many processes of a test run would compile the project again.
 unexport PYTHONDONTWRITEBYTECODE
+# These would make the Python in .venv find other modules than those in it and in the project.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 
 # What the benchmark's contenders on Node are built from.
 FASTIFY = benchmarks/peers/fastify
@@ -56,8 +60,8 @@ bench-test: bench-setup setup ## Test the benchmarks (ARGS="-m ''" for the short
 	@.venv/bin/pytest $(ARGS) benchmarks/tests
 
 bench-setup: $(FASTIFY)/build
-	@VENV=.venv-production scripts/setup --production
-	@VENV=.venv-bench scripts/setup --benchmarks
+	@scripts/setup --production --into .venv-production
+	@scripts/setup --benchmarks --into .venv-bench
 
 # Without npm there is no build, and the benchmark says what is missing.
 $(FASTIFY)/build: $(FASTIFY)/package-lock.json $(FASTIFY)/tsconfig.json $(wildcard $(FASTIFY)/*.ts)
