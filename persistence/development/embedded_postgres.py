@@ -9,6 +9,8 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +34,8 @@ START_ATTEMPTS = 3
 _SOCKET_PATH_MAX_LENGTH = 107
 """Bytes that the address of a Unix socket can hold (unix(7), less the final NUL)."""
 _SOCKET_NAME = ".s.PGSQL.5432"
+_IMPOSSIBLE = re.compile(r'["$`\n\ud800-\udfff]|\\\\')
+"""What no path may have: initdb and pg_ctl put paths between double quotes for a shell, and initdb reads UTF-8 only."""
 
 
 class EmbeddedPostgresError(Exception):
@@ -52,7 +56,7 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
         try:
             with server.starting_or_stopping():
                 server.start()
-            yield Dsn.parse(f"postgresql:///{DATABASE}?user=postgres&host={server.socket_folder}")
+            yield Dsn({"host": str(server.socket_folder), "user": "postgres", "dbname": DATABASE, "sslmode": "disable"})
         finally:
             with server.starting_or_stopping():
                 if _is_last(users):
@@ -73,6 +77,12 @@ class _Server:
         self._data = folder / "data"
         self._settings = settings
         self._binaries = _binaries()
+        for path in (folder, self._binaries.resolve()):
+            if _IMPOSSIBLE.search(str(path)):
+                raise EmbeddedPostgresError(
+                    f'PostgreSQL cannot use the path {str(path)!r}, because of a " $ ` or \\\\ in it, a line break, or '
+                    "bytes that are not UTF-8; move the project, or set DATABASE_URL to a PostgreSQL of your own"
+                )
         self._user, self._run_as = _unprivileged(self._data)
         self.socket_folder = _socket_folder(folder, self._user)
 
@@ -99,11 +109,12 @@ class _Server:
         if self._is_running():
             return
         log = self.folder / "log"
-        options = [f"-k {self.socket_folder}", "-h ''", *(f"-c {setting}" for setting in self._settings)]
+        # Between double quotes PostgreSQL takes a folder as one, whatever its name is.
+        options = ["-k", f'"{self.socket_folder}"', "-h", "", *(f"-c{setting}" for setting in self._settings)]
         for attempt in range(START_ATTEMPTS):
             time.sleep(attempt)
             code, output = self._run(
-                "pg_ctl", "start", "-w", f"-t{START_TIMEOUT}", "-l", str(log), "-o", " ".join(options)
+                "pg_ctl", "start", "-w", f"-t{START_TIMEOUT}", "-l", str(log), "-o", shlex.join(options)
             )
             if code == 0:
                 break
@@ -120,7 +131,9 @@ class _Server:
         # A folder without PG_VERSION is what a killed initdb leaves, and initdb refuses a folder that is not empty.
         shutil.rmtree(self._data, ignore_errors=True)
         self._data.mkdir(mode=0o700)
-        if self._user is not None:
+        if self._user is None:
+            _check_has_name()
+        else:
             for path in (self.folder, self._data):
                 os.chown(path, self._user, -1)
         code, output = self._run(
@@ -179,11 +192,23 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
+def _check_has_name() -> None:
+    """Raises `EmbeddedPostgresError` where initdb would say only that the user does not exist."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL makes no database for the user id {os.geteuid()}, as it has no name in /etc/passwd; "
+            "add a line for it there, work as another user, or set DATABASE_URL to a PostgreSQL of your own"
+        ) from None
+
+
 def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     """The user to run the server as and the command that does so, because PostgreSQL refuses to run as root.
 
     It is the owner of the data if there are any, else `nobody`. The server keeps root's right to pass any folder, so
-    that the project may stand in one that others cannot enter.
+    that the project may stand in one that others cannot enter. The secure bit makes that right count for access(2), by
+    which PostgreSQL looks for its own programs.
     """
     if os.geteuid() != 0:
         return None, []
@@ -198,13 +223,13 @@ def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     capability = "+dac_override"
     return user.pw_uid, [
         setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
-        f"--inh-caps={capability}", f"--ambient-caps={capability}", "--",
+        f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup", "--",
     ]  # fmt: skip
 
 
 def _socket_folder(folder: Path, owner: int | None) -> Path:
-    """The folder itself, or one with a short name when the socket's address would grow too long."""
-    if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_MAX_LENGTH:
+    """The folder itself, or one with a short name if a socket's address cannot hold it, or libpq takes it for two."""
+    if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_MAX_LENGTH and "," not in str(folder):
         return folder
     name = sha256(os.fsencode(folder)).hexdigest()[:16]
     short = Path(tempfile.gettempdir()) / f"todo-postgres-{name}"

@@ -187,6 +187,35 @@ def test_a_killed_process_leaves_a_server_that_the_next_one_uses_and_stops(
         other.leave()
 
 
+@pytest.mark.parametrize(
+    "name", ["a b", "a;b'c(d)&|<e>", "a,b", "@", "#%2C%(f)s", "=+~*[g]?{h}!^", "ünï→中", "\\a\\b", "a:b\tc\rd", " x "]
+)
+def test_a_folder_may_have_any_name(folder: Path, name: str) -> None:
+    folder = folder.rename(folder.parent / name)
+    with embedded_postgres.running(folder, FAST) as dsn:
+        assert not postgres_of(folder)[0].net_connections("inet")
+        assert notes(dsn) == ["kept"]
+    assert postmaster(folder) is None
+
+
+@pytest.mark.parametrize("name", ['a"b', "a$b", "a`b", "a\\\\b", "a\nb", os.fsdecode(b"a\xffb")])
+def test_a_name_that_postgresql_cannot_use_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EmbeddedPostgresError, match="PostgreSQL cannot use the path"):
+        assert_starts(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user id")
+def test_a_user_id_without_a_name_is_refused_readably(tmp_path: Path) -> None:
+    keep = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
+    command = ["setpriv", "--reuid=12345", "--clear-groups", *keep, sys.executable, "-c", HOLD, str(tmp_path / "pg")]
+
+    outcome = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    assert "EmbeddedPostgresError" in outcome.stderr
+    assert "user id 12345, as it has no name in /etc/passwd" in outcome.stderr
+
+
 @pytest.mark.parametrize("only_postmaster", [False, True])
 def test_a_killed_server_starts_again_with_its_data(folder: Path, only_postmaster: bool) -> None:
     with embedded_postgres.running(folder, FAST):
