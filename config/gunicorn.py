@@ -1,5 +1,6 @@
 """The settings of `gunicorn -c python:config.gunicorn`; `--bind`, `--workers` and other options override them."""
 
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -53,6 +54,9 @@ def on_starting(server: Any) -> None:
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
+        # It means that the terminal was closed. `nohup` has it ignored, so that the server goes on.
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            server.handle_hup = server.handle_term
         _resources.enter_context(env.database_location.running())
 
 

@@ -2,7 +2,8 @@
 
 Any number of processes may use one folder at once. Each holds a shared lock on a file in it for as long as it runs.
 The first process starts the server. A process that can make its lock exclusive on leaving is the last, and stops it.
-The kernel drops the locks of a killed process, so nothing is left behind that could mislead the next.
+The kernel drops the locks of a killed process, so nothing is left behind that could mislead the next. If all of them
+are killed, `persistence.development.guard` stops the server.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from typing import IO
 
 import psycopg
 
+from persistence.development.guard import MUTEX, USERS, is_only_user
 from persistence.postgres.dsn import Dsn
 
 DATABASE = "todo"
@@ -36,6 +39,7 @@ _SOCKET_PATH_MAX_LENGTH = 107
 _SOCKET_NAME = ".s.PGSQL.5432"
 _IMPOSSIBLE = re.compile(r'["$`\n\ud800-\udfff]|\\\\')
 """What no path may have: initdb and pg_ctl put paths between double quotes for a shell, and initdb reads UTF-8 only."""
+_PROJECT = Path(__file__).parents[2]
 
 
 class EmbeddedPostgresError(Exception):
@@ -51,24 +55,39 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
     that has anything else to do.
     """
     server = _Server(folder.resolve(), settings)
-    with server.open("users.lock") as users:
+    with server.open(USERS) as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
             with server.starting_or_stopping():
+                if not server.is_running():
+                    _start_guard(server.folder)
                 server.start()
             yield Dsn({"host": str(server.socket_folder), "user": "postgres", "dbname": DATABASE, "sslmode": "disable"})
         finally:
             with server.starting_or_stopping():
-                if _is_last(users):
+                if is_only_user(users):
                     server.stop()
 
 
-def _is_last(users: IO[str]) -> bool:
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def stop(folder: Path) -> None:
+    """Stops the folder's server if it runs, used or not."""
+    server = _Server(folder, ())
+    if server.is_running():
+        server.stop()
+
+
+def _start_guard(folder: Path) -> None:
+    # The shell leaves it to init, as this process would have to wait for its end. Its session is its own, so that
+    # neither a closed terminal nor Ctrl-C ends it, too.
+    subprocess.run(  # noqa: S603 - our own program
+        ["/bin/sh", "-c", '"$0" -m persistence.development.guard "$1" &', sys.executable, str(folder)],
+        cwd=_PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        check=True,
+    )
 
 
 class _Server:
@@ -99,14 +118,14 @@ class _Server:
 
     @contextmanager
     def starting_or_stopping(self) -> Iterator[None]:
-        with self.open("server.lock") as mutex:
+        with self.open(MUTEX) as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
             yield
 
     def start(self) -> None:
         if not (self._data / "PG_VERSION").exists():
             self._initialize()
-        if self._is_running():
+        if self.is_running():
             return
         log = self.folder / "log"
         # Between double quotes PostgreSQL takes a folder as one, whatever its name is.
@@ -143,7 +162,7 @@ class _Server:
         if code != 0:
             raise EmbeddedPostgresError(f"PostgreSQL could not make its data folder {self._data}: {output}")
 
-    def _is_running(self) -> bool:
+    def is_running(self) -> bool:
         import psutil
 
         pid_file = self._data / "postmaster.pid"

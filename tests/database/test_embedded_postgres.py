@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,10 +19,10 @@ import psutil
 import psycopg
 import pytest
 
-from persistence.development import embedded_postgres
+from persistence.development import embedded_postgres, guard
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.postgres.dsn import Dsn
-from tests.support.servers import ROOT
+from tests.support.servers import LONG, ROOT, eventually
 
 FAST = ["fsync=off"]
 HOLD = """
@@ -172,19 +173,51 @@ def test_the_first_start_by_several_at_once_makes_one_database(tmp_path: Path) -
     assert postmaster(folder) is None
 
 
-def test_a_killed_process_leaves_a_server_that_the_next_one_uses_and_stops(
-    folder: Path, original: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_stops_when_all_processes_that_use_it_are_killed(
+    folder: Path, original: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    with holding(folder, copied(original, tmp_path / "other")) as (holder, other):
-        pid = postmaster(folder)
-        holder.process.kill()
-        holder.process.wait(60)
-        with embedded_postgres.running(folder, FAST):
-            assert postmaster(folder) == pid
-        assert postmaster(folder) is None
+    with holding(folder, folder, copied(original, tmp_path / "other")) as (first, second, other):
+        server = psutil.Process(postmaster(folder))
+        first.process.send_signal(number)
+        first.process.wait(60)
+        time.sleep(2 * guard.PAUSE)
+        assert server.is_running()
+        second.process.send_signal(number)
+        second.process.wait(60)
+
+        psutil.wait_procs([server], timeout=LONG)
+
+        assert not server.is_running()
         # The server of another folder goes on.
         assert postmaster(tmp_path / "other")
         other.leave()
+    assert_starts(folder)
+
+
+def test_a_process_that_comes_after_a_killed_one_finds_a_server(folder: Path) -> None:
+    with holding(folder) as [holder]:
+        holder.process.kill()
+        with embedded_postgres.running(folder, FAST) as dsn:
+            assert notes(dsn) == ["kept"]
+            time.sleep(3 * guard.PAUSE)
+            assert notes(dsn) == ["kept"]
+
+
+def test_a_server_has_one_guard_which_ends_with_it(folder: Path) -> None:
+    with embedded_postgres.running(folder, FAST), embedded_postgres.running(folder, FAST):
+        assert len(guards(folder)) == 1
+
+    with embedded_postgres.running(folder, FAST):
+        eventually(lambda: len(guards(folder)) == 1)
+
+    eventually(lambda: not guards(folder))
+
+
+def guards(folder: Path) -> list[psutil.Process]:
+    """The processes that stop the folder's server when it is left."""
+    found = psutil.process_iter(["cmdline"])
+    return [each for each in found if (each.info["cmdline"] or [])[1:] == ["-m", guard.__name__, str(folder)]]
 
 
 @pytest.mark.parametrize(

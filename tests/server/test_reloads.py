@@ -23,7 +23,11 @@ IN_THE_MASTER = {
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",
 }  # fmt: skip
-ONLY_IN_DEVELOPMENT = {"persistence.development", "persistence.development.embedded_postgres"}
+ONLY_IN_DEVELOPMENT = {
+    "persistence.development",
+    "persistence.development.embedded_postgres",
+    "persistence.development.guard",
+}
 NEW_AFTER_A_RELOAD = (
     "config.asgi", "server.protocol", "server.clients", "server.responses", "server.parser", "web.handler",
     "web.problems", "todos.api", "persistence.tasks", "persistence.postgres.pool",

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import logging
+import os
+import pty
 import shutil
 import signal
 import ssl
@@ -266,6 +268,62 @@ def manage(
         timeout=wait,
         check=False,
     )
+
+
+SHELL = """
+import os, signal, sys
+# The tests may run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A session without a terminal gets the first one that it opens.
+terminal = os.open(sys.argv[1], os.O_RDWR)
+for number in range(3):
+    os.dup2(terminal, number)
+os.execvp("sh", ["sh", "-i"])
+"""
+
+
+class Terminal:
+    """A shell at a terminal, which takes a command as a person would type it. Whatever is left is killed at the end."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._screen, self._keyboard = pty.openpty()
+        os.set_blocking(self._screen, False)
+        self._shell = subprocess.Popen(
+            [sys.executable, "-c", SHELL, os.ttyname(self._keyboard)],
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+        self._text = ""
+        self._processes: list[psutil.Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shell.poll() is None:
+            self.close()
+        for process in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def type(self, command: str) -> None:
+        os.write(self._screen, f"{command}\n".encode())
+
+    @property
+    def text(self) -> str:
+        with contextlib.suppress(BlockingIOError):
+            while read := os.read(self._screen, 65536):
+                self._text += read.decode()
+        return self._text
+
+    def close(self) -> list[psutil.Process]:
+        """Closes the window, and returns the processes that the commands had."""
+        self._processes = psutil.Process(self._shell.pid).children(recursive=True)
+        os.close(self._screen)
+        os.close(self._keyboard)
+        self._shell.wait()
+        return self._processes
 
 
 def copy_project(folder: Path) -> Path:

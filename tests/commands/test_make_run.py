@@ -1,0 +1,50 @@
+"""`make run` at a terminal: in a folder of any name, with any variables in the shell, until the terminal is closed."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.processes import clean_environment, free_port
+from tests.support.servers import ROOT, Terminal, copy_project, eventually
+
+ODD_NAME = " it's (a) & b; c, #d @e +f %(here)s %20 = ~ * [g] ? ! {h} ü→中 \\ < > | ^"
+OF_THE_SHELL = {"PORT": "1", "ARGS": "--nonsense", "VENV": "/nonsense", "PYTHONPATH": "/nonsense", "CDPATH": "/"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project in a folder with an odd name, with the packages of this one."""
+    # With a colon no environment could be made, except by a uv on the path.
+    folder = copy_project(tmp_path / f"{ODD_NAME}:")
+    for name in ("scripts", "requirements"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Makefile", ".env.example"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def serve_until_the_terminal_is_closed(project: Path, **variables: str) -> None:
+    port = free_port()
+    with Terminal(project, clean_environment() | OF_THE_SHELL | variables) as terminal:
+        terminal.type(f"make run PORT={port}")
+        eventually(lambda: "ASGI server listening" in terminal.text or "Error" in terminal.text)
+        [curl] = [line for line in terminal.text.splitlines() if line.endswith("/tasks")]
+        tasks = subprocess.run(shlex.split(curl), capture_output=True, check=False)
+        assert b'"title":"Buy groceries"' in tasks.stdout, terminal.text
+        pid_file = project / ".postgres" / "data" / "postmaster.pid"
+        postmaster = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
+
+        processes = [*terminal.close(), postmaster]
+
+        assert len(processes) > 3
+        eventually(lambda: not any(process.is_running() for process in processes))
+
+
+def test_it_serves_in_a_folder_of_any_name_until_the_terminal_is_closed(project: Path) -> None:
+    serve_until_the_terminal_is_closed(project)
