@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.support.processes import clean_environment, free_port
-from tests.support.servers import ROOT, Terminal, copy_project, eventually
+from tests.support.servers import LEFT_OUT, ROOT, Terminal, copy_project, eventually
 
 ODD_NAME = " it's (a) & b; c, #d @e +f %(here)s %20 = ~ * [g] ? ! {h} ü→中 \\ < > | ^"
 OF_THE_SHELL = {"PORT": "1", "ARGS": "--nonsense", "VENV": "/nonsense", "PYTHONPATH": "/nonsense", "CDPATH": "/"}
@@ -48,3 +48,17 @@ def serve_until_the_terminal_is_closed(project: Path, **variables: str) -> None:
 
 def test_it_serves_in_a_folder_of_any_name_until_the_terminal_is_closed(project: Path) -> None:
     serve_until_the_terminal_is_closed(project)
+
+
+@pytest.mark.slow
+def test_a_clone_with_the_line_endings_of_windows_sets_itself_up_and_serves(tmp_path: Path) -> None:
+    tree, clone = tmp_path / "tree", tmp_path / ODD_NAME
+    shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "core.autocrlf=true"]
+    for command in (["init", "-q"], ["add", "--all"], ["commit", "-q", "-m", "Begin"]):
+        subprocess.run([*git, *command], cwd=tree, check=True)
+    subprocess.run([*git, "clone", "-q", "-c", "core.autocrlf=true", tree, clone], check=True)
+
+    endings = subprocess.run([*git, "ls-files", "--eol"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert [line for line in endings.splitlines() if "w/crlf" in line or "w/mixed" in line] == []
+    serve_until_the_terminal_is_closed(clone, PIP_TARGET="/nonsense", UV_EXCLUDE_NEWER="2001-01-01")

@@ -12,17 +12,13 @@ import pytest
 
 from tests.docs.pages import section
 from tests.support.processes import clean_environment
-from tests.support.servers import ROOT
+from tests.support.servers import LEFT_OUT, ROOT
 
 pytestmark = pytest.mark.slow
 
 MOST_FILES = 6
 """Files that a recipe may ask an author to edit by hand."""
 GENERATED = {"docs/openapi.json", "docs/api.md", "README.md"}
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv*", ".uv", ".env", ".postgres*", "__pycache__", ".*_cache", ".hypothesis", ".coverage*", "htmlcov",
-    "node_modules", "results",
-)  # fmt: skip
 MYPY_CACHE = ".mypy_cache"
 
 

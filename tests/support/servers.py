@@ -30,6 +30,11 @@ from tests.support import contract
 from tests.support.processes import TcpServer, clean_environment, free_port
 
 ROOT = Path(__file__).parents[2]
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv*", ".uv", ".env", ".postgres*", "__pycache__", ".*_cache", ".hypothesis", ".coverage*", "htmlcov",
+    "node_modules", "results",
+)  # fmt: skip
+"""What a copy of the tree should not have."""
 LONG = 120.0
 """Seconds after which a state that has not come is a failure, also on a busy machine."""
 
