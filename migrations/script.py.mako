@@ -22,8 +22,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    raise NotImplementedError("write the migration")
+    op.execute("write the migration")
 
 
 def downgrade() -> None:
-    raise NotImplementedError("write the way back")
+    op.execute("write the way back")

@@ -130,7 +130,8 @@ def test_new_writes_a_revision_that_fails_until_it_is_filled(copied: Path, empty
     assert file.read_text().startswith('"""Add tasks.colour.\n')
     assert unfilled.status == 1
     assert runs(unfilled.out) == up(*REVISIONS)
-    assert unfilled.err.startswith(f"Error: Revision {NEXT} (Add tasks.colour) failed: NotImplementedError: write")
+    assert unfilled.err.startswith(f"Error: Revision {NEXT} (Add tasks.colour) failed: syntax error")
+    assert unfilled.err.endswith(", in: write the migration\n")
     assert unfilled.err.count("\n") == 1
     assert migrator.current(empty_dsn) == HEAD
 

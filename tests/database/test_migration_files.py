@@ -62,8 +62,16 @@ def test_a_new_revision_is_a_numbered_file_that_says_what_to_think_of(
     assert history.head() == NEXT
     assert history.revisions()[NEXT] == "Add tasks.colour"
     # A file that its author has not filled in cannot be applied.
-    with pytest.raises(MigrationError, match=f"Revision {NEXT} .*write the migration"):
+    with pytest.raises(MigrationError, match=f"Revision {NEXT} .*failed: syntax error .*, in: write the migration"):
         migrator.migrate(empty_dsn)
+
+
+def test_a_new_revision_passes_the_checks_as_it_is(revisions: MigrationFiles, tmp_path: Path) -> None:
+    path = migrator.new("Add tasks.colour")
+    for check in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *check, str(path)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("description", ["", "  ", "!?", 'Say """hello"""', 'Say "hello"', "Move C:\\users\\N"])

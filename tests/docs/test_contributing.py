@@ -73,8 +73,8 @@ class Copy:
         name = wrote.removeprefix("Wrote ").partition(";")[0]
         rules = (self.folder / name).read_text(encoding="utf-8").split('"""')[1].partition("\n")[2]
         self.replace(name, rules, f"\n{why}\n")
-        self.replace(name, 'raise NotImplementedError("write the migration")', upgrade)
-        self.replace(name, 'raise NotImplementedError("write the way back")', downgrade)
+        self.replace(name, 'op.execute("write the migration")', upgrade)
+        self.replace(name, 'op.execute("write the way back")', downgrade)
 
     def generate(self) -> None:
         self.run("python", "manage.py", "export_openapi")
