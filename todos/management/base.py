@@ -117,8 +117,8 @@ def explained(error: BaseException) -> Error:
     """An error of a command, or one of `ERRORS`, in a line with a hint."""
     if isinstance(error, Error):
         return error
-    if isinstance(error, DeadlineExceeded | OutcomeUnknown):
-        # PostgreSQL only says that it was cancelled.
+    if isinstance(error, MigrationError | DeadlineExceeded | OutcomeUnknown):
+        # The first names the revision and the statement. Of the others PostgreSQL only says that it was cancelled.
         return Error(str(error))
     cause = error if isinstance(error, psycopg.Error) else cause_of(error)
     return Error(str(diagnose(cause) if cause else error))
