@@ -52,7 +52,7 @@ class Env(BaseSettings):
         None, examples=["INFO  (or DEBUG, WARNING, ERROR)"]
     )
     request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
-    body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=16 * 1024 * 1024, examples=["65536"])
+    body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
 
     @field_validator("environment", "log_level", mode="before")
     @classmethod

@@ -33,4 +33,5 @@ CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "if-match", "if-none-
 CORS_EXPOSE_HEADERS = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200  # Parameters of one query: every tag that may be sent, and all others.
 LOGGING = logs.configuration(env)

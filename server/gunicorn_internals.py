@@ -28,8 +28,8 @@ NAMES = {
     "gunicorn.asgi.protocol:BodyReceiver": ["_chunks", "signal_disconnect"],
     "gunicorn.asgi.protocol:FlowControl": ["resume_writing"],
     "gunicorn.asgi.parser:PythonProtocol": [
-        "_buffer", "_finalize_headers", "_headers_list", "_state", "http_version", "is_complete", "method", "path",
-        "remaining",
+        "_buffer", "_finalize_headers", "_find_line", "_headers_list", "_state", "http_version", "is_complete",
+        "method", "path", "remaining",
     ],
 }  # fmt: skip
 """Modules, or classes after a colon, with the names that are used of each."""

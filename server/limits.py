@@ -6,6 +6,10 @@ HEADERS_MAX = 100
 """Headers of one request."""
 HEADER_MAX = 8190
 """Bytes of one header."""
+HEAD_MAX = 32 * 1024
+"""Bytes of all headers together, and of what else comes in lines: sizes of chunks, and trailers."""
+CHUNKS_MAX = 1_000
+"""Chunks of one body: each takes the parser some 2 µs, however short it is."""
 
 DRAIN_SECONDS = 1
 """Seconds for which a worker that stops still takes requests on its connections."""

@@ -8,6 +8,7 @@ from typing import override
 
 from gunicorn.asgi import parser
 from gunicorn.asgi.parser import (
+    InvalidChunkSize,
     InvalidHeader,
     InvalidRequestLine,
     LimitRequestHeaders,
@@ -15,7 +16,7 @@ from gunicorn.asgi.parser import (
     PythonProtocol,
 )
 
-from server.limits import HEADER_MAX, HEADERS_MAX, LINE_MAX
+from server.limits import CHUNKS_MAX, HEAD_MAX, HEADER_MAX, HEADERS_MAX, LINE_MAX
 from web.problems import HeadTooLarge, MalformedRequest, Problem, TargetTooLong
 
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]+|\[[\w.:]+\])(?::[0-9]{0,5})?", re.ASCII)
@@ -36,7 +37,10 @@ _SAID = {
 class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's, stricter about where a request goes and how long it is."""
 
-    __slots__ = ()
+    __slots__ = ("_lines", "_lines_size")
+    _lines: int
+    """Lines after the first one: headers, sizes of chunks, trailers."""
+    _lines_size: int
 
     @property
     def has_begun(self) -> bool:
@@ -46,6 +50,23 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     def forget(self) -> None:
         """Drops what has not been parsed."""
         self._buffer.clear()
+
+    @override
+    def _find_line(self, limit: int, error: Exception) -> int:
+        """Bounds the lines together: each is looked at byte by byte, and there may be one for each byte of a body."""
+        end: int = super()._find_line(limit, error)
+        if end < 0:
+            return end
+        if self._state == "request_line":
+            self._lines = self._lines_size = 0
+            return end
+        self._lines += 1
+        self._lines_size += end
+        if self._lines_size > HEAD_MAX:
+            raise LimitRequestHeaders
+        if self._lines > HEADERS_MAX + CHUNKS_MAX:
+            raise InvalidChunkSize(f"A body may come in at most {CHUNKS_MAX:,} chunks.")
+        return end
 
     @override
     def _finalize_headers(self) -> None:
@@ -74,7 +95,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, LimitRequestLine):
         return TargetTooLong(LINE_MAX)
     if isinstance(error, LimitRequestHeaders):
-        return HeadTooLarge(HEADERS_MAX, HEADER_MAX)
+        return HeadTooLarge(HEADERS_MAX, HEADER_MAX, HEAD_MAX)
     text = str(error)[:_SHOWN]
     if not text.endswith("."):
         text = _SAID.get(type(error)) or f"{text}."

@@ -1,6 +1,6 @@
 """The request that endpoints get, and sessions for endpoints that need more than one statement."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, Concatenate
@@ -21,6 +21,13 @@ class Request(ASGIRequest):
     database: Database
     request_id: str
     receive_body: Callable[[], Awaitable[bytes]]
+
+    def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:  # noqa: ARG002 - Django hands it over
+        """Leaves Content-Type to `web/api.py`, which reads the body.
+
+        Django takes it apart for every request, which took 10 ms for 8,000 semicolons, and decodes the query by it.
+        """
+        self.content_type, self.content_params = "", {}
 
 
 def with_session[**P, R](

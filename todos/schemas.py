@@ -26,7 +26,7 @@ from persistence.models import (
     Status,
 )
 from persistence.tasks import COLUMNS, VALUES
-from todos.types import Description, DueDate, Id, Tags, Title
+from todos.types import TAGS_SENT_MAX, Description, DueDate, Id, Tags, Title
 
 _TIMESTAMP = "2026-11-22T04:14:57.069274Z"
 
@@ -107,7 +107,7 @@ class TaskReplacement(_TaskInput):
         Tags,
         Field(
             description=f"At most {TAGS_MAX_COUNT}. Each is trimmed and lower-cased, then has 1 to {TAG_MAX_LENGTH} "
-            "characters; repeated ones are dropped, the order stays.",
+            f"characters; repeated ones are dropped, the order stays. No more than {TAGS_SENT_MAX} with those.",
             examples=[["errands"]],
         ),
     ] = []

@@ -21,6 +21,8 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 # Without the comma, which would join what is sent in two headers.
 _KEY = re.compile(r"[!-+\--~]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+TAGS_SENT_MAX = 100
+"""Tags that are looked at, repeated ones included."""
 SEARCH_MAX_LENGTH = 100
 SEARCH_MAX_WORDS = 10
 """Each word is looked for in each text, so both bound what one request can cost."""
@@ -54,7 +56,10 @@ def _title(text: str) -> str:
 
 def _tag(text: str) -> str:
     """Trimmed and lower case, which is what its length is measured on (D9)."""
-    tag = _storable(text).strip().lower()
+    tag = _storable(text).strip()
+    if len(tag) <= TAG_MAX_LENGTH:
+        # Lower case never has fewer characters, and making it of a whole body takes long.
+        tag = tag.lower()
     if not 1 <= len(tag) <= TAG_MAX_LENGTH:
         raise PydanticCustomError(
             "tag_length", "A tag has 1 to {most} characters, not counting space around it", {"most": TAG_MAX_LENGTH}
@@ -162,6 +167,7 @@ Tag = Annotated[
 ]
 Tags = Annotated[
     list[Tag],
+    Field(max_length=TAGS_SENT_MAX),
     AfterValidator(_tags),
     # Repeated tags are dropped before they are counted, which a schema cannot say.
     Field(json_schema_extra={"maxItems": TAGS_MAX_COUNT}),

@@ -5,6 +5,7 @@ from typing import Any, override
 from django.http import HttpRequest
 from django.urls import register_converter
 from django.urls.converters import StringConverter
+from django.utils.http import parse_header_parameters
 from django.views.decorators.http import require_safe
 from ninja import Swagger
 from ninja.parser import Parser
@@ -15,6 +16,10 @@ from todos.requests import JSON_TYPES, PATCH_TYPES
 from web import errors, strict_json
 from web.openapi import DESCRIPTION, VERSION, TodoAPI
 from web.problems import UnsupportedMediaType
+
+_CONTENT_TYPE_MAX = 200
+"""Characters: taking 8,000 semicolons apart took 10 ms."""
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
 class Segment(StringConverter):
@@ -29,11 +34,18 @@ class StrictParser(Parser):
     @override
     def parse_body(self, request: HttpRequest) -> Any:
         accepted = PATCH_TYPES if request.method == "PATCH" else JSON_TYPES
-        charset = (request.content_params or {}).get("charset", "utf-8").lower()
         if coding := request.headers.get("Content-Encoding"):
             raise UnsupportedMediaType(f"Content-Encoding: {coding}", accepted)
-        if request.content_type not in accepted or charset not in ("utf-8", "us-ascii"):
-            raise UnsupportedMediaType(request.headers.get("Content-Type", ""), accepted)
+        sent = request.headers.get("Content-Type", "")
+        try:
+            content_type, parameters = parse_header_parameters(sent, _CONTENT_TYPE_MAX)
+        except ValueError:
+            raise UnsupportedMediaType("one that cannot be read", accepted) from None
+        if content_type not in accepted:
+            raise UnsupportedMediaType(sent, accepted)
+        charset = parameters.get("charset", "utf-8")
+        if charset.lower() not in _CHARSETS:
+            raise UnsupportedMediaType(f"in the charset {charset}: only UTF-8 is understood", accepted)
         return strict_json.parse(request.body)
 
 

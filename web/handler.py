@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import BadRequest
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, get_resolver
@@ -28,7 +27,6 @@ from web.problems import (
     MethodNotAllowed,
     PathNotFound,
     RequestTimedOut,
-    UnsupportedMediaType,
     render,
 )
 
@@ -112,13 +110,9 @@ def _allowed(methods: list[str]) -> list[str]:
 
 def _request(scope: Message) -> Request:
     try:
-        request = Request(scope, BytesIO())
+        return Request(scope, BytesIO())
     except UnicodeDecodeError:
         raise InvalidInput.of({"field": "query", "detail": "The query string is not UTF-8"}) from None
-    except BadRequest:
-        # Django says so of a Content-Type that it cannot take apart.
-        raise UnsupportedMediaType("one that cannot be read") from None
-    return request
 
 
 async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:

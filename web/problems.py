@@ -8,6 +8,9 @@ from django.http import HttpResponse
 # Under this name for the server, too, which answers with problems and does not know `todos`.
 from todos.errors import Problem as Problem  # noqa: PLC0414 - the type checker asks for it
 
+_SENT_SHOWN = 100
+"""Characters of a header that a text repeats."""
+
 
 def render(problem: Problem) -> HttpResponse:
     return HttpResponse(
@@ -34,8 +37,10 @@ class TargetTooLong(Problem):
 class HeadTooLarge(Problem):
     status, kind, title = 431, "head-too-large", "The headers are too large"
 
-    def __init__(self, count: int, size: int) -> None:
-        super().__init__(f"A request may have at most {count:,} headers, and each at most {size:,} bytes.")
+    def __init__(self, count: int, size: int, together: int) -> None:
+        super().__init__(
+            f"A request may have at most {count:,} headers, each of at most {size:,} bytes, and {together:,} together."
+        )
 
 
 class MalformedJson(Problem):
@@ -75,8 +80,9 @@ class ContentTooLarge(Problem):
 class UnsupportedMediaType(Problem):
     status, kind, title = 415, "unsupported-media-type", "The body has another type than JSON"
 
-    def __init__(self, content_type: str, accepted: Collection[str] = ("application/json",)) -> None:
-        said = f"not {content_type}" if content_type else "which is missing"
+    def __init__(self, sent: str, accepted: Collection[str] = ("application/json",)) -> None:
+        """`sent` is what the client sent instead, or nothing."""
+        said = f"not {sent[:_SENT_SHOWN]}" if sent else "which is missing"
         super().__init__(
             f"Send JSON with the header Content-Type: {' or '.join(accepted)}, {said}.",
             headers={"Accept": ", ".join(accepted)},

@@ -23,6 +23,14 @@ async def test_every_field_that_is_sent_is_stored(client: Client, task: Json, me
 
 
 @every_write
+async def test_texts_of_commas_and_tags_again_and_again_are_stored(client: Client, task: Json, method: str) -> None:
+    values = {"title": "," * 200, "description": "[" * 1000, "tags": ["a", "b"] * 50}
+    written = (await write(client, method, task, values)).json()
+
+    assert written == written | values | {"tags": ["a", "b"]}
+
+
+@every_write
 async def test_null_is_taken_for_each_field_that_can_be_empty_and_no_other(
     client: Client, task: Json, method: str
 ) -> None:
@@ -129,7 +137,9 @@ BODIES: list[tuple[bytes, str, tuple[str, ...]]] = [
     (b"title=x", "malformed-json", ()),
     (b"\xff", "malformed-json", ()),
     (b'{"title": NaN}', "malformed-json", ()),
-    (b"[" * 60_000, "malformed-json", ()),
+    (b"[" * 60_000, "invalid-input", ("body",)),
+    (b'{"title": "x", "tags": [%s]}' % b",".join([b'""'] * 101), "invalid-input", ("tags",)),
+    (b'{"title": "x", "description": "%s"}' % (b"," * 1_001), "invalid-input", ("description",)),
 ]
 
 
@@ -188,6 +198,13 @@ async def test_json_may_name_its_charset_and_a_patch_its_own_type(
     response = await client.request(method, url_for(method, task), content='{"title": "x"}', headers=headers)
 
     assert response.status_code in statuses
+
+
+async def test_too_many_tags_are_one_fault(client: Client, alice: UUID) -> None:
+    for tags in (["a"] * 101, [""] * 4_000):
+        response = await client.post(f"{alice}/tasks", json={"title": "x", "tags": tags})
+        [error] = assert_problem(response, 400, "invalid-input", "tags")["errors"]
+        assert "at most 100" in error["detail"]
 
 
 async def test_a_body_that_is_encoded_is_refused(client: Client, alice: UUID) -> None:

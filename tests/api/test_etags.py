@@ -73,7 +73,7 @@ async def test_what_has_changed_is_sent(client: Client, task: Json) -> None:
 
 @every_write
 async def test_a_write_meant_for_this_version_is_done(client: Client, alice: UUID, method: str, body: Any) -> None:
-    many = ",".join(f'"{number}"' for number in range(5000))
+    many = ",".join(f'"{number}"' for number in range(99))
     for form in ("{tag}", '"x", {tag}', '{tag} , W/"1"', "*", " * ", f"{many}, {{tag}}"):
         task = await make_task(client, alice)
         assert (await write_if(client, task, method, body, form.format(tag=tag(task)))).status_code == 200, form

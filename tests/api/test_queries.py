@@ -83,6 +83,13 @@ async def test_a_query_that_is_not_utf_8_is_refused(client: Client, alice: UUID)
         assert_problem(await client.get(f"{alice}/tasks?{query}"), 400, "invalid-input", "query")
 
 
+async def test_no_header_changes_how_a_query_is_read(client: Client, alice: UUID) -> None:
+    task = await make_task(client, alice, title="café")
+    for content_type in ("text/plain; charset=utf-16", "text/plain; charset=latin-1", "a" + ";" * 8_000, "/"):
+        found = await client.get(f"{alice}/tasks?q=caf%C3%A9", headers={"Content-Type": content_type})
+        assert found.json()["items"] == [task]
+
+
 async def test_a_query_of_too_many_parameters_is_refused(client: Client, alice: UUID) -> None:
     query = "&".join(f"a{number}" for number in range(2000))
 

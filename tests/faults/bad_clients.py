@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -60,6 +61,19 @@ async def vanish(port: int, data: bytes) -> None:
             writer.transport.abort()
         writer.close()
         await writer.wait_closed()
+
+
+async def insist(port: int, requests: Sequence[bytes]) -> None:
+    """Sends requests in random order, each on a connection of its own, until it is cancelled."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            # The server may refuse it early, and not take all of it.
+            with suppress(ConnectionError):
+                writer.write(random.choice(requests))
+                await reader.read()
+        finally:
+            await _abort(writer)
 
 
 async def flood(port: int, path: str, *, goes_on: bool) -> tuple[bytes, bool]:

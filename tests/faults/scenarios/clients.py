@@ -10,13 +10,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from tests.faults.bad_clients import Slow, flood, post, stay, vanish
+from tests.faults.bad_clients import Slow, flood, insist, post, stay, vanish
 from tests.faults.environment import Environment, environment
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.readers import readers
 from tests.faults.waiting import until
 from tests.support.sockets import LIVE
+from tests.support.worst_inputs import PLAIN, bodies, heads
 
 AT_ONCE = 100
 TITLE = "Vanishing"
@@ -149,6 +150,30 @@ async def _ask_for_much(env: Environment, user: UUID, statuses: Counter[int]) ->
             env.result.expect(answer.status != 503 or "retry-after" in answer.headers, "a 503 without Retry-After")
     finally:
         http.close()
+
+
+@scenario("four clients that send the worst inputs", goal="no failure; p99 of others within twice that beside creates")
+async def worst_inputs(run: Run, result: Result) -> None:
+    """Measures other clients beside four that create tasks all the time, and beside four with the worst inputs."""
+    creating, refused = list[float](), list[float]()
+    async with environment(run, result) as env, _good_clients(env) as latencies:
+        path = f"/api/{env.users[0]}/tasks".encode()
+        worst = [*heads().values(), *bodies(64 * 1024).values()]
+        while result.rounds < run.rounds(6, 1):
+            for requests, seconds in (([PLAIN], creating), (worst, refused)):
+                sent = [request.replace(b"TASKS", path) for request in requests]
+                clients = [asyncio.create_task(insist(env.web.port, sent)) for _ in range(4)]
+                seconds.extend(await _sample(latencies, run))
+                for client in clients:
+                    client.cancel()
+                ends = await asyncio.gather(*clients, return_exceptions=True)
+                result.violations += [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
+            result.rounds += 1
+    before, after = (statistics.quantiles(each, n=100)[98] * 1000 for each in (creating, refused))
+    result.goal(
+        after <= before * 2, f"the p99 of others was {before:.1f} beside creates and {after:.1f} ms beside these"
+    )
+    result.figures["p99 of others beside creates / the worst inputs"] = f"{before:.1f} / {after:.1f} ms"
 
 
 @scenario("body flood, chunked, no end", goal="413 early, under 1 MiB read, memory level")
