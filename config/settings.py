@@ -29,8 +29,15 @@ USE_I18N = False
 CORS_ALLOWED_ORIGINS = env.cors_origins
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "if-match", "if-none-match", "x-request-id")
-CORS_EXPOSE_HEADERS = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
+CORS_ALLOW_HEADERS = (
+    *default_headers, "idempotency-key", "if-match", "if-none-match", "x-request-id",
+    # Tracing in the browser adds these to every request, unasked (W3C, Sentry).
+    "traceparent", "tracestate", "baggage", "sentry-trace",
+)  # fmt: skip
+CORS_EXPOSE_HEADERS = (
+    "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
+    "X-Request-ID",
+)  # fmt: skip
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200  # Parameters of one query: every tag that may be sent, and all others.

@@ -69,7 +69,7 @@ class Clients:
 
     def refuse(self, transport: Any, problem: Problem) -> None:
         """Tells a client why there is no place for it, if there is time for that."""
-        transport.write(rendered(problem, new_request_id()))
+        transport.write(rendered(problem, new_request_id(), origin=None))
         if self._being_told < _TOLD_AT_ONCE:
             self._being_told += 1
             Linger(transport, self._forget_refused)

@@ -20,6 +20,7 @@ from server.limits import CHUNKS_MAX, HEAD_MAX, HEADER_MAX, HEADERS_MAX, LINE_MA
 from web.problems import HeadTooLarge, MalformedRequest, Problem, TargetTooLong
 
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]+|\[[\w.:]+\])(?::[0-9]{0,5})?", re.ASCII)
+_ORIGIN = re.compile(rb"(?:^|\r\n)origin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 _LENGTH_DIGITS = 100
 """Beyond that Python may refuse to make a number of it."""
 _SHOWN = 100
@@ -46,6 +47,17 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     def has_begun(self) -> bool:
         """True once any byte of a request has come."""
         return bool(self._buffer) or self._state != "request_line"
+
+    @property
+    def origin(self) -> str | None:
+        """The header Origin, empty if there is none, or None if the head has not been read so far."""
+        is_head = self._state in ("request_line", "headers")
+        # What is wrong may stand before it.
+        origin = is_head and _ORIGIN.search(self._buffer)
+        found = origin[1] if origin else dict(self._headers_list).get(b"origin")
+        if found is None:
+            return None if is_head else ""
+        return str(found, "latin-1")
 
     def forget(self) -> None:
         """Drops what has not been parsed."""

@@ -162,7 +162,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._end(lingers=True)
 
     def _answer(self, problem: Problem, request_id: str) -> None:
-        self._safe_write(rendered(problem, request_id, with_body=self._callback_parser.method != b"HEAD"))
+        parser = self._callback_parser
+        self._safe_write(rendered(problem, request_id, parser.origin, with_body=parser.method != b"HEAD"))
 
     def _end(self, *, lingers: bool) -> None:
         """Closes it when all has been written; it lingers if the client has begun what it has not finished."""

@@ -6,6 +6,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, override
 
+from web import cors
 from web.headers import FIXED_HEADERS, NO_STORE
 from web.problems import Problem, render
 
@@ -13,9 +14,9 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 128 * 1024
 
 
-def rendered(problem: Problem, request_id: str, *, with_body: bool = True) -> bytes:
-    """The whole answer, after which the connection is closed."""
-    response = render(problem)
+def rendered(problem: Problem, request_id: str, origin: str | None, *, with_body: bool = True) -> bytes:
+    """The whole answer, after which the connection is closed; for `origin` see `web.cors.add_headers`."""
+    response = cors.add_headers(render(problem), origin)
     headers = [
         *((name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()),
         (b"Content-Length", b"%d" % len(response.content)),

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
-from web import request_ids
+from web import cors, request_ids
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE
 from web.problems import (
@@ -72,7 +72,8 @@ class Handler:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
-            response = render(translate(error, request_id))
+            origin = headers.get(b"origin", b"").decode("latin-1")
+            response = cors.add_headers(render(translate(error, request_id)), origin)
         await _send(response, request_id, send, with_body=not is_head)
 
 

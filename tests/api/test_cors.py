@@ -8,8 +8,14 @@ from tests.support.contract import OPERATIONS
 from tests.support.helpers import Client, make_task
 
 OURS = {"Origin": "http://localhost:3000"}
-_SENT = {"authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "x-request-id"}
-_READ = {"ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"}
+_SENT = {
+    "authorization", "baggage", "content-type", "idempotency-key", "if-match", "if-none-match", "sentry-trace",
+    "traceparent", "tracestate", "x-request-id",
+}  # fmt: skip
+_READ = {
+    "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
+    "X-Request-ID",
+}  # fmt: skip
 
 
 async def test_a_browser_on_our_origin_may_use_every_method(client: Client) -> None:

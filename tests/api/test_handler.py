@@ -124,7 +124,11 @@ async def test_a_client_that_hangs_up_gets_no_answer_and_no_task(
 
 async def test_a_query_string_that_is_not_utf_8_is_refused(database: Database, alice: UUID) -> None:
     for query in (b"limit=\xff", b"\xff\xfe", b"a=\xed\xa0\x80"):
-        assert_problem(await ask(database, "GET", f"/api/{alice}/tasks", query=query), 400, "invalid-input", "query")
+        answer = await ask(
+            database, "GET", f"/api/{alice}/tasks", query=query, headers=[("Origin", "http://localhost:3000")]
+        )
+        assert_problem(answer, 400, "invalid-input", "query")
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
 @pytest.mark.parametrize("kind", ["websocket", "something-new"])

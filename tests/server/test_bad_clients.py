@@ -82,6 +82,42 @@ def test_every_hostile_message_is_answered_as_it_deserves(site: Site) -> None:
     assert set(site.titles()) == {"Decent"}
 
 
+OURS, OTHER = b"Origin: http://localhost:3000\r\n", b"Origin: http://localhost:3001\r\n"
+LONG = b"a" * 9_000
+SCRIPTS = {
+    "a first line that is too long": (b"GET /" + LONG + b" HTTP/1.1\r\nHost: test\r\nORIGIN", 414),
+    "a header that is too large before it": (LIVE[:-2] + b"X-Long: " + LONG + b"\r\nOrigin", 431),
+    "a header that is malformed before it": (LIVE[:-2] + b"X Odd: 1\r\norigin", 400),
+    "no Host": (b"GET /api/v1/live HTTP/1.1\r\nOrigin", 400),
+    "a head that does not arrive whole": (LIVE[:-2] + b"Origin", 408),
+    "a body in bad chunks": (POST.replace(b"TASKS", b"/api/x/tasks") + CHUNKED + b"Origin", 400),
+}
+"""Requests up to the name of the header Origin."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_read_why_its_request_was_refused(site: Site, name: str) -> None:
+    sent, status = SCRIPTS[name]
+    rest = b"" if status == 408 else b"\r\nno chunk\r\n"
+    for origin, allowed in ((OURS, b"http://localhost:3000"), (OTHER, None)):
+        with connect(site.web.port) as client:
+            client.sendall(sent + origin.removeprefix(b"Origin") + rest)
+            [answer] = answers_in(all_from(client))
+        assert_closing_problem(answer, status)
+        assert answer.headers.get(b"access-control-allow-origin") == allowed
+        assert (b"Retry-After" in answer.headers.get(b"access-control-expose-headers", b"")) == bool(allowed)
+
+
+def test_any_script_can_read_why_a_request_was_refused_whose_origin_was_not_read(site: Site) -> None:
+    for sent, status in ((b"GET /" + LONG, 414), (LIVE[:-2] + b"X-Long: " + LONG, 431), (LIVE[:-2], 408)):
+        with connect(site.web.port) as client:
+            client.sendall(sent)
+            [answer] = answers_in(all_from(client))
+        assert_closing_problem(answer, status)
+        assert answer.headers[b"access-control-allow-origin"] == b"*"
+        assert b"access-control-allow-credentials" not in answer.headers
+
+
 def test_a_silent_client_is_closed_without_a_word_and_an_idle_one_has_longer(site: Site) -> None:
     with connect(site.web.port) as idle:
         idle.sendall(LIVE)

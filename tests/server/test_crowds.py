@@ -63,6 +63,8 @@ def test_beyond_the_limit_a_client_is_told_to_come_again(site: Site) -> None:
         assert answer.status == 503
         assert answer.headers[b"retry-after"] == b"1"
         assert answer.headers[b"connection"] == b"close"
+        # A script in a browser can see that, too.
+        assert answer.headers[b"access-control-allow-origin"] == b"*"
     site.assert_calm()
 
 
