@@ -184,6 +184,10 @@ async def test_another_media_type_than_json_is_refused(
     [
         ("POST", "application/json; charset=utf-8", {201}),
         ("POST", "application/json; charset=US-ASCII", {201}),
+        ("POST", "application/json;charset=UTF8", {201}),
+        ("POST", 'application/json; charset="utf-8"', {201}),
+        ("POST", 'Application/JSON;\t CHARSET="Utf8"; version=1', {201}),
+        ("PATCH", "application/merge-patch+json; charset=utf8", {200}),
         ("PATCH", "application/merge-patch+json", {200}),
         *(
             ("POST", f"application/json;{odd}", {201, 400, 415})
@@ -205,6 +209,14 @@ async def test_too_many_tags_are_one_fault(client: Client, alice: UUID) -> None:
         response = await client.post(f"{alice}/tasks", json={"title": "x", "tags": tags})
         [error] = assert_problem(response, 400, "invalid-input", "tags")["errors"]
         assert "at most 100" in error["detail"]
+
+
+async def test_the_refusal_of_another_charset_names_it(client: Client, alice: UUID) -> None:
+    for charset in ("latin-1", "utf-16", "UTF-7"):
+        headers = {"Content-Type": f"application/json; charset={charset}"}
+        response = await client.post(f"{alice}/tasks", content='{"title": "x"}', headers=headers)
+        detail = assert_problem(response, 415, "unsupported-media-type")["detail"]
+        assert f"not in the charset {charset}: only UTF-8 is understood" in detail
 
 
 async def test_a_body_that_is_encoded_is_refused(client: Client, alice: UUID) -> None:
