@@ -77,11 +77,17 @@ class Conflict(Problem):
 
 
 class PreconditionFailed(Problem):
-    status, kind, title = 412, "precondition-failed", "The task has changed"
+    status, kind, title = 412, "precondition-failed", "If-Match does not name the task as it is"
 
-    def __init__(self, current: str) -> None:
-        super().__init__(
+    def __init__(self, current: str, *, is_altered: bool = False) -> None:
+        """`is_altered` if the current entity tag was sent, but not as it is."""
+        changed = (
             f"The task is not, or no longer, in a version that If-Match names: its entity tag is {current}. Get it, "
-            "decide what to do about the change, and send this with the new entity tag.",
-            headers={"ETag": current},
+            "decide what to do about the change, and send this with the new entity tag."
         )
+        altered = (
+            f"The task has not changed. Its entity tag is {current}; If-Match has it as a weak one or with a suffix, "
+            "as proxies make of it that compress answers, and those never match. Send it as it is here, and configure "
+            "the proxy to leave it alone."
+        )
+        super().__init__(altered if is_altered else changed, headers={"ETag": current})

@@ -28,6 +28,11 @@ def expected(if_match: Precondition | None) -> Versions:
     return None if if_match is None or if_match == "*" else if_match
 
 
+def is_altered(version: int, if_match: str) -> bool:
+    """Tells if this version is named, but as a proxy does that compresses: W/"1", "1-gzip", "1;br", "1--gzip"."""
+    return bool(re.search(rf'W/"{version}\b|"{version}[-;]+[a-z]+"', if_match))
+
+
 def is_fresh(version: int, if_none_match: Precondition | None) -> bool:
     """Tells if the client has this version already."""
     return if_none_match is not None and (if_none_match == "*" or version in if_none_match)

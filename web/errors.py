@@ -19,7 +19,7 @@ from persistence.postgres.errors import (
 )
 from persistence.tasks import COLUMNS, VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
-from todos.etags import etag
+from todos.etags import etag, is_altered
 from todos.requests import Request
 from web.problems import (
     InternalError,
@@ -47,7 +47,7 @@ _PLAINER = {
 """pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
 
 
-def translate(error: Exception, request_id: str) -> Problem:
+def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
     """The problem that tells a client about any error; an unexpected one is logged with the request id."""
     match error:
         case Problem():
@@ -69,7 +69,7 @@ def translate(error: Exception, request_id: str) -> Problem:
             logger.warning("Answering 503: %s", cause(error))
             return ServiceUnavailable(str(error), error.retry_after)
         case VersionChanged():
-            return PreconditionFailed(etag(error.current))
+            return PreconditionFailed(etag(error.current), is_altered=is_altered(error.current, if_match))
         case UniqueViolated():
             return Conflict(f"This breaks the rule {error.constraint}.")
         case ConstraintViolated():
@@ -88,7 +88,7 @@ def register(api: NinjaAPI) -> None:
     def answer(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
         assert isinstance(request, Request)
         assert isinstance(error, Exception)
-        return render(translate(error, request.request_id))
+        return render(translate(error, request.request_id, request.META.get("HTTP_IF_MATCH", "")))
 
     # Ninja has handlers of its own for the last three, which would win over the one for Exception.
     kinds: tuple[type[Exception], ...] = (Exception, HttpError, ValidationError, Http404)

@@ -91,6 +91,23 @@ async def test_a_write_meant_for_another_version_does_nothing_and_tells_the_curr
     assert await get_task(client, task) == task
 
 
+@every_write
+async def test_an_entity_tag_that_a_proxy_has_altered_does_nothing_and_is_told_from_a_change(
+    client: Client, task: Json, method: str, body: Any
+) -> None:
+    version = task["version"]
+    for form in ('W/"{0}"', '"{0}-gzip"', '"{0}-br"', '"{0};gzip"', '"{0}--gzip"', '"1", W/"{0}"', 'W/"{0}-gzip"'):
+        response = await write_if(client, task, method, body, form.format(version))
+        document = assert_problem(response, 412, "precondition-failed")
+        assert "has not changed" in document["detail"], form
+        assert "proxy" in document["detail"]
+        assert tag(task) in document["detail"]
+    for form in ('W/"1{0}"', '"{0}0-gzip"', '"{0}-"', '"-gzip"', 'W/"1"'):
+        response = await write_if(client, task, method, body, form.format(version))
+        assert "proxy" not in assert_problem(response, 412, "precondition-failed")["detail"], form
+    assert await get_task(client, task) == task
+
+
 async def test_a_malformed_condition_is_refused_and_says_how_to_write_it(client: Client, task: Json) -> None:
     for value in MALFORMED:
         assert_problem(await get(client, task, value), 400, "invalid-input", "If-None-Match")
