@@ -12,6 +12,9 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 # What the benchmark's contenders on Node are built from.
 FASTIFY = benchmarks/peers/fastify
 
+# The linters of the contract, in npm's packages.
+CONTRACT = scripts/contract
+
 # The lock files are exact for every platform, carry hashes and name no registry, so that pip's and
 # uv's own settings decide where packages come from.
 COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
@@ -19,7 +22,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
-.PHONY: check lock clean
+.PHONY: check lock clean lint-contract
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +79,12 @@ lint: setup ## Check style, formatting and the layers' imports
 	@.venv/bin/ruff format --check
 	@.venv/bin/lint-imports
 
+lint-contract: $(CONTRACT)/node_modules ## Check docs/openapi.json by Redocly and Spectral (needs npm, and asks its registry)
+	@cd $(CONTRACT) && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npm run --silent lint
+
+$(CONTRACT)/node_modules: $(CONTRACT)/package-lock.json
+	@cd $(CONTRACT) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules
+
 types: setup ## Check the types
 	@.venv/bin/mypy
 
@@ -105,4 +114,5 @@ clean: ## Remove .venv and its like, .uv and all caches, but never the database 
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
 	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
+	@rm -rf $(CONTRACT)/node_modules
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -4,11 +4,12 @@
 so names here are promises.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from todos.errors import PreconditionFailed, Problem, TaskNotFound, UserNotFound
 from todos.queries import TaskQuery
+from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.schemas import TaskOut
 
 type Json = dict[str, Any]
@@ -107,11 +108,13 @@ def operation(
     answers: Mapping[int, Json],
     problems: tuple[type[Problem], ...] = (),
     body: Json | None = None,
+    *,
+    content_types: Iterable[str] = JSON_TYPES,
 ) -> Json:
     """Arguments for the methods of a Ninja router; `problems` are those that not every operation has."""
     extra: Json = {"responses": {**answers}, PROBLEMS: problems}
     if body:
-        extra["requestBody"] = {"content": {"application/json": {"example": body}}}
+        extra["requestBody"] = {"content": {content_type: {"example": body} for content_type in content_types}}
     return {"operation_id": name, "summary": summary, "openapi_extra": extra}
 
 
@@ -178,6 +181,7 @@ CHANGE_TASK = operation(
     {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
     (TaskNotFound, PreconditionFailed),
     {"status": "completed"},
+    content_types=PATCH_TYPES,
 )
 DELETE_TASK = operation(
     "delete_task",
@@ -187,9 +191,9 @@ DELETE_TASK = operation(
 )
 
 
-def _health(state: str, database: str, migration: str, status: int, message: str) -> Json:
+def _health(state: str, database: str, migration: str, status: int, message: str, *, more: str = "") -> Json:
     data = {"status": state, "database": database, "migration": migration}
-    return answer(message, {"status_code": status, "message": message, "data": data})
+    return answer(message + more, {"status_code": status, "message": message, "data": data})
 
 
 GET_HEALTH = operation(
@@ -197,7 +201,14 @@ GET_HEALTH = operation(
     "Whether the service can work",
     {
         200: _health("healthy", "connected", "up-to-date", 200, "The service is healthy."),
-        503: _health("unhealthy", "disconnected", "unknown", 503, "The database cannot be reached."),
+        503: _health(
+            "unhealthy",
+            "disconnected",
+            "unknown",
+            503,
+            "The database cannot be reached.",
+            more=" This is a finding and not a problem, so the answer has the form that it has with 200.",
+        ),
     },
 )
 GET_LIVENESS = operation("get_liveness", "Whether the process answers", {200: answer("It does.", {"status": "alive"})})

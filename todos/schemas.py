@@ -83,9 +83,7 @@ class TaskReplacement(_TaskInput):
     ] = None
     status: Annotated[
         Status,
-        Field(
-            description="Whether it is done. `pending` when left out of a new or replaced task.", examples=["pending"]
-        ),
+        Field(description="Whether it is done.", examples=["pending"]),
     ] = "pending"
     completed: Annotated[
         StrictBool,
@@ -93,7 +91,7 @@ class TaskReplacement(_TaskInput):
     ] = False
     priority: Annotated[
         Priority,
-        Field(description="How urgent it is. `medium` when left out of a new or replaced task.", examples=["high"]),
+        Field(description="How urgent it is.", examples=["high"]),
     ] = "medium"
     due_date: Annotated[
         DueDate | None,

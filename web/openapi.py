@@ -37,12 +37,13 @@ DESCRIPTION = """\
 Tasks of many users.
 
 - **Errors** are problem documents (RFC 9457): decide by `type`, show `detail`.
-- **Bodies** are strict JSON (RFC 8259) in UTF-8 with `Content-Type: application/json`; PATCH takes \
-`application/merge-patch+json` as well. Unknown members are refused, and so are unknown query parameters of tasks.
-- **HEAD** answers as GET does, without the body. **OPTIONS** and a 405 name the methods of a path in `Allow`.
+- **Bodies** are strict JSON (RFC 8259) in UTF-8. Unknown members are refused, and so are unknown query parameters of \
+tasks.
+- **OPTIONS** and a 405 name the methods of a path in `Allow`.
 - **X-Request-ID**: send your own and find it in the server's log and in the answer.
 - There is no sign-in yet: a client that knows a user's id can read and change that user's tasks.
 """
+INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "All rights reserved"}}
 TAGS = [
     {"name": "tasks", "description": "The tasks of one user. Those of other users cannot be seen or reached."},
     {"name": "health", "description": "For operators of the service."},
@@ -122,14 +123,31 @@ def _complete(document: OpenAPISchema) -> OpenAPISchema:
                 _complete_parameter(parameter)
                 place = f"the parameter {parameter['name']} of {method.upper()} {path}"
                 _insist_on_description(place, parameter, "todos/queries.py or todos/api.py")
+            for content in (bodies := operation.get("requestBody", {}).get("content", {})).values():
+                content["schema"] = bodies["application/json"]["schema"]
             _complete_answers(operation, tuple(_problems_of(path, method, operation)))
+    for operations in document["paths"].values():
+        if "get" in operations:
+            operations["head"] = _head(operations["get"])
+    document["info"] |= INFO
     document |= {
         "paths": _tidied(document["paths"], enums),
         "components": {"schemas": _complete_schemas(schemas, enums), "headers": HEADERS, "links": LINKS},
         "tags": TAGS,
         "servers": [{"url": "/"}],
+        "security": [],
     }
     return document
+
+
+def _head(get: Mapping[str, Any]) -> dict[str, Any]:
+    """The operation of HEAD beside that of GET (RFC 9110, section 9.3.2)."""
+    answers = {
+        status: {name: value for name, value in answer.items() if name in ("description", "headers")}
+        for status, answer in get["responses"].items()
+    }
+    names = {"operationId": f"{get['operationId']}_head", "summary": f"{get['summary']}: the headers alone"}
+    return {**get, **names, "description": "Answers as GET does, without the body.", "responses": answers}
 
 
 def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[type[Problem]]:
@@ -154,20 +172,19 @@ def _complete_answers(operation: dict[str, Any], problems: tuple[type[Problem], 
         raise TypeError(f"{', '.join(bare)} has no example: add one to EXAMPLES in web/openapi.py")
     for problem in EXAMPLES:
         if isinstance(problem, problems):
-            content: Any = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+            schema: Any = {"$ref": "#/components/schemas/Problem", "properties": {"type": {"enum": []}}}
             answer = answers.setdefault(
                 problem.status,
                 {
                     "description": "",
                     "headers": references("headers", *problem.headers),
-                    "content": {"application/problem+json": content},
+                    "content": {"application/problem+json": {"schema": schema, "examples": {}}},
                 },
             )
             answer["description"] += f"{' ' * bool(answer['description'])}{problem.title}."
-            answer["content"]["application/problem+json"]["examples"][problem.kind] = {
-                "summary": problem.title,
-                "value": problem.document,
-            }
+            content = answer["content"]["application/problem+json"]
+            content["examples"][problem.kind] = {"summary": problem.title, "value": problem.document}
+            content["schema"]["properties"]["type"]["enum"].append(problem.document["type"])
     for answer in answers.values():
         answer["headers"] |= references("headers", "X-Request-ID")
         if unknown := (answer["headers"].keys() - HEADERS.keys()) | (answer.get("links", {}).keys() - LINKS.keys()):
@@ -185,8 +202,9 @@ def _complete_schemas(schemas: Mapping[str, Any], enums: Mapping[tuple[Any, ...]
         for field, value in schema.get("properties", {}).items():
             if name in ("Task", "NewTask", "TaskReplacement", "TaskChanges"):
                 _insist_on_description(f"the field {field} of {name}", value)
-            # Generators take a member with a default for one that is always there; its description names the default.
-            value.pop("default", None)
+            # Generators take a member with a default for one that is always there.
+            if isinstance(default := value.pop("default", None), str):
+                value["description"] += f" `{default}` when left out."
             # The examples of whole tasks are made of these.
             value.pop("examples", None)
     return complete

@@ -116,6 +116,54 @@ def test_every_problem_has_an_example_at_its_status() -> None:
     assert shown == {(each.status, each.kind) for each in Problem.__subclasses__() if each.kind not in elsewhere}
 
 
+def test_every_answer_that_is_a_problem_says_of_which_types_it_can_be() -> None:
+    problems = {
+        (name, status): answer["content"]["application/problem+json"]
+        for name, operation in OPERATIONS.items()
+        for status, answer in operation.described["responses"].items()
+        if "application/problem+json" in answer.get("content", {})
+    }
+    for place, content in problems.items():
+        types = [example["type"] for example in examples_in(content)]
+        assert content["schema"]["properties"]["type"]["enum"] == types, place
+
+    not_found = validator(problems["get_task", "404"]["schema"])
+    document = {"title": "x", "status": 404, "detail": "x"}
+    assert not_found.is_valid(document | {"type": f"{TYPE_PREFIX}task-not-found"})
+    assert not not_found.is_valid(document | {"type": f"{TYPE_PREFIX}user-not-found"})
+
+
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+async def test_head_stands_beside_get_without_bodies(client: Client, task: Json, path: str) -> None:
+    get, head = DOCUMENT["paths"][path]["get"], DOCUMENT["paths"][path]["head"]
+
+    assert head["parameters"] == get["parameters"]
+    assert {status: answer["headers"] for status, answer in head["responses"].items()} == {
+        status: answer["headers"] for status, answer in get["responses"].items()
+    }
+    assert not any("content" in answer for answer in head["responses"].values())
+    url = "http://test" + path.format(user_id=task["user_id"], task_id=task["id"])
+    assert (await client.head(url)).status_code == 200
+
+
+def test_a_patch_may_be_sent_as_either_type_and_says_nothing_of_defaults() -> None:
+    content = OPERATIONS["change_task"].described["requestBody"]["content"]
+
+    assert list(content) == ["application/json", "application/merge-patch+json"]
+    assert content["application/json"] == content["application/merge-patch+json"]
+    for name, schema in SCHEMAS.items():
+        if name in ("NewTask", "TaskReplacement"):
+            assert "`pending` when left out" in schema["properties"]["status"]["description"]
+            assert "`medium` when left out" in schema["properties"]["priority"]["description"]
+        else:
+            assert "left out." not in str(schema.get("properties"))
+
+
+def test_it_says_who_runs_the_service_and_that_nothing_is_licensed() -> None:
+    assert DOCUMENT["info"]["license"] == {"name": "All rights reserved"}
+    assert DOCUMENT["info"]["contact"]["name"]
+
+
 def test_every_example_fits_its_schema() -> None:
     shown = [(path, node) for path, node in nodes(DOCUMENT["paths"]) if "schema" in node and examples_in(node)]
 

@@ -67,5 +67,6 @@ def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
     assert (examples / "python/todo_client/api/tasks/create_task.py").exists()
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    assert '"resolved"' not in (EXAMPLES / "typescript/package-lock.json").read_text()
+@pytest.mark.parametrize("file", ["examples/typescript/package-lock.json", "scripts/contract/package-lock.json"])
+def test_the_lock_file_names_no_registry(file: str) -> None:
+    assert '"resolved"' not in (ROOT / file).read_text()
