@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from threading import Event
 from uuid import UUID, uuid4
 
 import psycopg
@@ -33,14 +34,32 @@ async def on_a_bare_connection(database: Database, user_id: UUID) -> None:
         await connection.execute("UPDATE users SET name = 'Alice' WHERE id = %s", [user_id])
 
 
+async def until_a_commit_waits(postgres: PostgresServer, admin: psycopg.Connection) -> None:
+    """Returns when the setting counts, which is when the checkpointer has read it."""
+    has_waited = Event()
+    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as writer:
+        pid = writer.info.backend_pid
+
+        def write() -> None:
+            while not has_waited.is_set():
+                writer.execute("SELECT pg_logical_emit_message(true, 'a', 'commit')")
+
+        writing = asyncio.create_task(asyncio.to_thread(write))
+        waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
+        await eventually(lambda: admin.execute(waits, [pid]).rowcount > 0)
+        has_waited.set()
+        admin.execute("SELECT pg_cancel_backend(%s)", [pid])
+        await writing
+
+
 @asynccontextmanager
 async def without_its_standby(postgres: PostgresServer) -> AsyncIterator[psycopg.Connection]:
     """Makes every commit wait for a standby that does not exist."""
     with postgres.administrator() as admin:
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
         admin.execute("SELECT pg_reload_conf()")
-        await eventually(lambda: admin.execute("SHOW synchronous_standby_names").fetchone() == ("missing",))
         try:
+            await until_a_commit_waits(postgres, admin)
             yield admin
         finally:
             admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
