@@ -96,8 +96,8 @@ class TaskReplacement(_TaskInput):
     due_date: Annotated[
         DueDate | None,
         Field(
-            description="When it is due: a date and time with its offset from UTC and at most 6 decimals of a second, "
-            "or null. Answers are in UTC. That of a new task must not be in the past.",
+            description="When it is due: a date and time with its offset from UTC and at most 9 decimals of a second, "
+            "of which 6 are kept, or null. Answers are in UTC. That of a new task must not be in the past.",
             examples=["2030-12-31T17:00:00Z"],
         ),
     ] = None

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
-_RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}:[0-5]\d(\.\d{{1,6}})?(?P<offset>[Zz]|[+-]{_TIME})?", re.ASCII)
+_RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}:[0-5]\d(\.\d{{1,9}})?(?P<offset>[Zz]|[+-]{_TIME})?", re.ASCII)
 _RFC_3339_UNESCAPED = re.compile(r"(.+) (\d\d:\d\d)", re.ASCII)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 # Without the comma, which would join what is sent in two headers.
@@ -76,11 +76,14 @@ def _tags(tags: list[str]) -> list[str]:
 
 
 def _timestamp(value: Any) -> datetime:
-    """An RFC 3339 timestamp; seconds since 1970 and other forms that pydantic would guess at are refused."""
+    """An RFC 3339 timestamp, cut to microseconds, which is what PostgreSQL and Python have.
+
+    Seconds since 1970 and other forms that pydantic would guess at are refused.
+    """
     if not isinstance(value, str) or not (match := _RFC_3339.fullmatch(value)):
         raise PydanticCustomError(
             "timestamp_form",
-            "Write a date, a time with seconds (and at most 6 decimals of them) and an offset, like {example}",
+            "Write a date, a time with seconds (and at most 9 decimals of them) and an offset, like {example}",
             {"example": _DATE_EXAMPLE},
         )
     if not match["offset"]:

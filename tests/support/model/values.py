@@ -61,9 +61,9 @@ def tags(value: Any) -> tuple[str, ...]:
 
 
 def timestamp(value: Any) -> datetime:
-    """RFC 3339: a date, a time with at most six digits after the second, and an offset from UTC."""
+    """RFC 3339: a date, a time with at most nine digits after the second, six of which count, an offset from UTC."""
     clock = r"([01]\d|2[0-3]):[0-5]\d"
-    form = rf"\d{{4}}-\d\d-\d\d[Tt ]{clock}:[0-5]\d(\.\d{{1,6}})?([Zz]|[+-]{clock})"
+    form = rf"\d{{4}}-\d\d-\d\d[Tt ]{clock}:[0-5]\d(\.\d{{1,9}})?([Zz]|[+-]{clock})"
     if not isinstance(value, str) or not re.fullmatch(form, value, re.ASCII):
         raise Wrong
     try:
