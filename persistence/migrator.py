@@ -184,7 +184,9 @@ def _explain(error: Exception) -> str:
     hint = ""
     if isinstance(error.orig, psycopg.errors.LockNotAvailable):
         hint = f"; a lock was held for more than {LOCK_TIMEOUT}: run it again when the database is less busy"
-    statement = " ".join((error.statement or "").split())
+    # A revision that refuses by itself has said why.
+    refused = isinstance(error.orig, psycopg.errors.RaiseException)
+    statement = "" if refused else " ".join((error.statement or "").split())
     return f"{became}: {_first_line(error)}{hint}{', in: ' * bool(statement)}{statement}"
 
 

@@ -71,14 +71,35 @@ _COUNTED: dict[str, Any] = {
     "onupdate": text("version + 1"),
 }
 
+# Nothing here depends on the locale of a database or on what its libraries know of Unicode: a rule that needs more than
+# ASCII is Python's (docs/adr/0023-one-rule-for-text.md).
+
+# Small letters are made first, as only they have all their capitals: ẞ is its own, that of ß is SS. Both collations map
+# letters as Unicode says in full, and as Python does; which of the two there is depends on the server's version.
+FOLDED_FUNCTION = """
+DO $$
+DECLARE
+    rules text := (
+        SELECT quote_ident(min(collname::text COLLATE "C")) FROM pg_collation
+        WHERE collname IN ('pg_unicode_fast', 'und-x-icu') AND collnamespace = 'pg_catalog'::regnamespace
+    );
+BEGIN
+    IF rules IS NULL THEN
+        RAISE EXCEPTION 'text cannot be folded here: use PostgreSQL 18 or newer, or a 16 or 17 that is built with ICU';
+    END IF;
+    EXECUTE 'CREATE FUNCTION folded(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE'
+        || ' RETURN upper(lower(value COLLATE ' || rules || ') COLLATE ' || rules || ')';
+END
+$$
+"""
 # A CHECK cannot hold a subquery, so the rule for each single tag lives in a function that the CHECK calls.
 VALID_TAGS_FUNCTION = f"""
 CREATE FUNCTION valid_tags(tags text[]) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT coalesce(bool_and(tag IS NOT NULL AND char_length(tag) BETWEEN 1 AND {TAG_MAX_LENGTH}
-                             AND tag = lower(tag) AND tag !~ '^\\s|\\s$'), true)
-           AND count(DISTINCT tag) = count(*)
+                             AND tag = lower(tag COLLATE "C") AND tag COLLATE "C" !~ '^\\s|\\s$'), true)
+           AND count(DISTINCT tag COLLATE "C") = count(*)
            AND coalesce(array_ndims(tags), 1) = 1
     FROM unnest(tags) AS tag
 )
@@ -94,7 +115,7 @@ AS $$
         END
         $$
 """
-for _function in (VALID_TAGS_FUNCTION, TAG_KEYS_FUNCTION):
+for _function in (FOLDED_FUNCTION, VALID_TAGS_FUNCTION, TAG_KEYS_FUNCTION):
     event.listen(
         SQLModel.metadata,
         "before_create",
@@ -107,8 +128,8 @@ class User(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "users"
     __table_args__ = (
-        CheckConstraint("email = lower(email)", name="email_lower_case"),
-        CheckConstraint(r"email ~ '^[^@\s]+@[^@\s]+$'", name="email_form"),
+        CheckConstraint('email = lower(email COLLATE "C")', name="email_lower_case"),
+        CheckConstraint(r"""email COLLATE "C" ~ '^[^@\s]+@[^@\s]+$'""", name="email_form"),
         CheckConstraint(f"char_length(email) <= {EMAIL_MAX_LENGTH}", name="email_length"),
         CheckConstraint("password_hash <> ''", name="password_hash_not_empty"),
     )
@@ -159,7 +180,7 @@ class Task(TaskValues, table=True):
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "id"),
         CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_MAX_LENGTH}", name="title_length"),
-        CheckConstraint(r"title !~ '^\s|\s$'", name="title_trimmed"),
+        CheckConstraint(r"""title COLLATE "C" !~ '^\s|\s$'""", name="title_trimmed"),
         CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX_LENGTH}", name="description_length"),
         CheckConstraint("(status = 'completed') = (completed_at IS NOT NULL)", name="completed_at_says_when"),
         CheckConstraint(

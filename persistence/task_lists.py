@@ -33,10 +33,21 @@ def _bound(name: str, column: str) -> sa.ColumnElement[Any]:
     return sa.bindparam(name, type_=TABLE.c[column].type)
 
 
-_TEXT = sa.func.lower(
+def _folded(text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Without a difference of case, and by code points: alike in every database, so that a cursor stays good."""
+    return sa.func.folded(text, type_=sa.Text()).collate("C")
+
+
+_TEXT = _folded(
     TABLE.c.title + sa.literal_column("E'\\n'") + sa.func.coalesce(TABLE.c.description, sa.literal_column("''"))
 )
 _WORD = sa.func.unnest(sa.cast(sa.bindparam("words"), ARRAY(sa.Text()))).column_valued("word")
+# What LIKE would take for more than itself is escaped. PostgreSQL makes the patterns once for all texts.
+_ESCAPED = sa.func.regexp_replace(
+    _folded(_WORD), sa.literal_column(r"E'([\\\\%_])'"), sa.literal_column(r"E'\\\\\\1'"), sa.literal_column("'g'")
+)
+_PATTERNS = sa.select(sa.func.concat(sa.literal_column("'%'"), _ESCAPED, sa.literal_column("'%'")))
+_HAS_WORDS = _TEXT.like(sa.all_(sa.func.array(_PATTERNS.scalar_subquery(), type_=ARRAY(sa.Text()))))
 _OVERDUE = sa.and_(TABLE.c.due_date < sa.func.now(), TABLE.c.status == PENDING)
 # The keys find the user's tasks by the index, which has no tasks without tags; they are hashes, so the tags decide.
 _WANTED = sa.cast(sa.bindparam("tags"), ARRAY(sa.Text()))
@@ -66,7 +77,8 @@ CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
     "created_after": TABLE.c.created_at > _bound("created_after", "created_at"),
     "updated_before": TABLE.c.updated_at < _bound("updated_before", "updated_at"),
     "updated_after": TABLE.c.updated_at > _bound("updated_after", "updated_at"),
-    "words": ~sa.select(_WORD).where(sa.func.strpos(_TEXT, sa.func.lower(_WORD)) == sa.literal_column("0")).exists(),
+    # In coalesce, as PostgreSQL takes what has all of several patterns for rare, and would read and sort all tasks.
+    "words": sa.func.coalesce(_HAS_WORDS, sa.false()),
 }
 """Each filter by name; one that needs a value binds it under the same name."""
 
@@ -75,8 +87,7 @@ _KEYS: dict[SortKey, sa.ColumnElement[Any]] = {
     "updated_at": TABLE.c.updated_at,
     "due_date": TABLE.c.due_date,
     "priority": TABLE.c.priority,
-    # By code points, so that the order is the same in every database and a cursor stays good.
-    "title": sa.func.lower(TABLE.c.title).collate("C"),
+    "title": _folded(TABLE.c.title),
 }
 
 _RANGES: dict[SortKey, frozenset[str]] = {
@@ -147,7 +158,7 @@ def _after(sort: SortKey, *, descending: bool) -> sa.ColumnElement[bool]:
     """The condition for what follows the last row of the page before, which is bound as `after` and `after_id`."""
     last: sa.ColumnElement[Any] = sa.cast(sa.bindparam("after"), TABLE.c[sort].type)
     if sort == "title":
-        last = sa.func.lower(last).collate("C")
+        last = _folded(last)
     here, there = sa.tuple_(_KEYS[sort], TABLE.c.id), sa.tuple_(last, sa.bindparam("after_id", type_=sa.Uuid()))
     return here < there if descending else here > there
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, func, insert
+from sqlalchemy import bindparam, insert
 from sqlmodel import col
 
 from persistence.models import UNUSABLE_PASSWORD, User
@@ -14,7 +14,7 @@ CREATE = Statement(
     insert(User)
     .values(
         id=bindparam("id"),
-        email=func.lower(bindparam("email")),
+        email=bindparam("email"),
         name=bindparam("name"),
         password_hash=bindparam("password_hash"),
     )
@@ -30,7 +30,8 @@ async def create(
     Raises `ConstraintViolated` for text that is not an address.
     """
     try:
-        row = await database.row(CREATE, {"id": uuid4(), "email": email, "name": name, "password_hash": password_hash})
+        values = {"id": uuid4(), "email": email.lower(), "name": name, "password_hash": password_hash}
+        row = await database.row(CREATE, values)
     except UniqueViolated:
         return None
     assert row

@@ -40,7 +40,7 @@ class TaskQuery(BaseModel):
         Sort,
         Field(
             description="The order; `-` reverses it. Tasks without a due date are last in both directions; titles are "
-            "compared in lower case, by code points; priorities are low, medium, high."
+            "compared in capitals, by code points; priorities are low, medium, high."
         ),
     ] = "-created_at"
     status: Annotated[Status | None, Field(description="Only tasks of this status.")] = None
@@ -66,7 +66,7 @@ class TaskQuery(BaseModel):
         SearchTerms | None,
         Field(
             description="1 to 10 words to look for in title and description. Each must occur, also as a part of a "
-            "longer word; case makes no difference."
+            "longer word; case makes no difference, and `ß` is like `ss`."
         ),
     ] = None
 

@@ -71,7 +71,7 @@ class TaskReplacement(_TaskInput):
         Title,
         Field(
             description=f"What is to be done: 1 to {TITLE_MAX_LENGTH} characters, not counting space around it, which "
-            "is dropped.",
+            "is dropped. One of them can be seen.",
             examples=["Buy milk"],
         ),
     ]
@@ -105,7 +105,8 @@ class TaskReplacement(_TaskInput):
         Tags,
         Field(
             description=f"At most {TAGS_MAX_COUNT}. Each is trimmed and lower-cased, then has 1 to {TAG_MAX_LENGTH} "
-            f"characters; repeated ones are dropped, the order stays. No more than {TAGS_SENT_MAX} with those.",
+            "characters, one that can be seen; repeated ones are dropped, the order stays. No more than "
+            f"{TAGS_SENT_MAX} with those.",
             examples=[["errands"]],
         ),
     ] = []

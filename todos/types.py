@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
+from todos.text import NOTHING, clean, is_visible, lower_case, trimmed
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
 _RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}:[0-5]\d(\.\d{{1,9}})?(?P<offset>[Zz]|[+-]{_TIME})?", re.ASCII)
@@ -31,39 +32,41 @@ IDEMPOTENCY_KEY_MAX_LENGTH = 255
 _DATE_EXAMPLE = "2030-12-31T17:00:00Z or 2030-12-31T18:00:00+01:00"
 
 
-def _storable(text: str) -> str:
-    """Text as PostgreSQL can store it: neither NUL nor half of a surrogate pair, both of which JSON can write."""
-    if "\0" in text:
-        raise PydanticCustomError("nul_character", "The character NUL (\\u0000) cannot be stored; leave it out")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is not a character") from None
-    return text
-
-
 def _title(text: str) -> str:
     """Trimmed, which is what its length is measured on (D4)."""
-    title = _storable(text).strip()
+    title = clean(trimmed(text), TITLE_MAX_LENGTH)
     if not 1 <= len(title) <= TITLE_MAX_LENGTH:
         raise PydanticCustomError(
             "title_length",
             "A title has 1 to {most} characters, not counting space around it",
             {"most": TITLE_MAX_LENGTH},
         )
+    if not is_visible(title):
+        raise PydanticCustomError("title_invisible", "A title needs a character that can be seen")
     return title
 
 
+def _description(text: str) -> str:
+    description = clean(text, DESCRIPTION_MAX_LENGTH)
+    if len(description) > DESCRIPTION_MAX_LENGTH:
+        raise PydanticCustomError(
+            "description_length", "A description has at most {most} characters", {"most": DESCRIPTION_MAX_LENGTH}
+        )
+    return description
+
+
 def _tag(text: str) -> str:
-    """Trimmed and lower case, which is what its length is measured on (D9)."""
-    tag = _storable(text).strip()
+    """Trimmed and in lower case, which is what its length is measured on (D9)."""
+    tag = clean(trimmed(text), TAG_MAX_LENGTH)
     if len(tag) <= TAG_MAX_LENGTH:
-        # Lower case never has fewer characters, and making it of a whole body takes long.
-        tag = tag.lower()
+        # Making lower case of a whole body takes long.
+        tag = lower_case(tag)
     if not 1 <= len(tag) <= TAG_MAX_LENGTH:
         raise PydanticCustomError(
             "tag_length", "A tag has 1 to {most} characters, not counting space around it", {"most": TAG_MAX_LENGTH}
         )
+    if not is_visible(tag):
+        raise PydanticCustomError("tag_invisible", "A tag needs a character that can be seen")
     return tag
 
 
@@ -116,14 +119,19 @@ def whole_number(value: Any) -> int:
 
 
 def _search_terms(text: str) -> list[str]:
-    words = list(dict.fromkeys(_storable(text).split()))
-    if not 1 <= len(words) <= SEARCH_MAX_WORDS or len(text) > SEARCH_MAX_LENGTH:
+    text = clean(text, SEARCH_MAX_LENGTH)
+    if len(text) > SEARCH_MAX_LENGTH or not 1 <= len(words := _words(text)) <= SEARCH_MAX_WORDS:
         raise PydanticCustomError(
             "search_words",
             "Input should have 1 to {words} words, and at most {most} characters",
             {"words": SEARCH_MAX_WORDS, "most": SEARCH_MAX_LENGTH},
         )
     return words
+
+
+def _words(text: str) -> list[str]:
+    """Each word once that has something to see."""
+    return [word for word in dict.fromkeys(map(trimmed, text.split())) if is_visible(word)]
 
 
 def _idempotency_key(value: Any) -> str:
@@ -146,27 +154,29 @@ def _uuid(value: Any) -> Any:
     return value
 
 
-# Text without NUL and with at least one character that strip() leaves. `\s` of JSON Schema is another set, so the
-# characters that strip() drops are written out.
-_SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_VISIBLE = rf"^[^\u0000]*[^\u0000{_SPACE}][^\u0000]*$"
+# Marks show nothing by themselves either, but they would be 300 ranges more.
+_VISIBLE = rf"^[^\u0000]*[^{NOTHING}][^\u0000]*$"
+# A task that is older than a pattern may break it, so that patterns are no promise of the answers.
+_TITLE: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": TITLE_MAX_LENGTH}
+_TAG: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH}
 _DATE_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})
 
 Title = Annotated[
     str,
     AfterValidator(_title),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TITLE_MAX_LENGTH, "pattern": _VISIBLE}),
+    WithJsonSchema(_TITLE),
+    WithJsonSchema(_TITLE | {"pattern": _VISIBLE}, mode="validation"),
 ]
 Description = Annotated[
     str,
-    Field(max_length=DESCRIPTION_MAX_LENGTH),
-    AfterValidator(_storable),
+    AfterValidator(_description),
     WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX_LENGTH, "pattern": r"^[^\u0000]*$"}),
 ]
 Tag = Annotated[
     str,
     AfterValidator(_tag),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH, "pattern": _VISIBLE}),
+    WithJsonSchema(_TAG),
+    WithJsonSchema(_TAG | {"pattern": _VISIBLE}, mode="validation"),
 ]
 Tags = Annotated[
     list[Tag],

@@ -23,7 +23,7 @@ def by_key(sort: str) -> Callable[[Json], Any]:
     key = sort.removeprefix("-")
     if key == "priority":
         return lambda task: ["low", "medium", "high"].index(task["priority"])
-    return lambda task: task[key].lower() if key == "title" else task[key]
+    return lambda task: lists.folded(task[key]) if key == "title" else task[key]
 
 
 def in_order(tasks: list[Json], sort: str) -> list[Json]:

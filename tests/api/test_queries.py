@@ -24,6 +24,7 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("priority", "at most 3", [["low", "medium", "high", "low"]]),
     ("tag", "1 to 10 characters", ["", "x" * 11, ["ok", " "]]),
     ("tag", "NUL", ["a\0b"]),
+    ("tag", "can be seen", ["\u200d", "\u0301", ["ok", "\u2800"]]),
     ("tag", "at most 20", [[f"tag{number}" for number in range(21)]]),
     ("due_before", TIMESTAMP, ["2030-01-01"]),
     ("due_after", "offset", ["2030-01-01T00:00:00"]),
@@ -36,6 +37,7 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("q", "1 to 10 words", ["", " \t", "a b c d e f g h i j k"]),
     ("q", "at most 100 characters", ["x" * 101]),
     ("q", "NUL", ["a\0b"]),
+    ("q", "1 to 10 words", ["\u200b", "\u2800 \u0301"]),
 ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
-from unicodedata import category
+from unicodedata import category, normalize
 from uuid import UUID
 
 import psycopg
@@ -144,15 +144,15 @@ def _fit_texts(values: dict[str, Any], *, is_valid: bool) -> None:
             tags = [_settled(tag) for tag in value]
             values[name] = tags if is_valid else list({tag.strip().lower(): tag.strip() for tag in tags}.values())
         elif isinstance(value, str):
-            values[name] = value if is_valid else value.strip()
+            values[name] = _settled(value) if is_valid else value.strip()
     if is_valid and len(words := str(values.get("q", "")).split()) > _MOST_WORDS:
         values["q"] = " ".join(words[:_MOST_WORDS])
 
 
-def _settled(tag: str) -> str:
-    """Without letters that grow in lower case, or that PostgreSQL 18 (Unicode 16) knows and Python 3.13 does not."""
+def _settled(text: str) -> str:
+    """Without marks, which do not count alone, and letters that grow in NFC or in lower case."""
     return "".join(
-        "x" if char == "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}" or category(char) == "Cn" else char for char in tag
+        "x" if category(char).startswith("M") or len(normalize("NFC", char.lower())) > 1 else char for char in text
     )
 
 

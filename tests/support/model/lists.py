@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.contract import OPERATIONS, SCHEMAS, Json
 from tests.support.model.answers import Refused
 from tests.support.model.tasks import Task
-from tests.support.model.values import PRIORITIES, Wrong, fitting, is_right, tag, text, timestamp
+from tests.support.model.values import PRIORITIES, Wrong, fitting, is_right, seen, tag, text, timestamp
 
 type Query = Sequence[tuple[str, str]]
 """The parameters of a request, in their order; those that may be repeated stand together."""
@@ -48,9 +48,14 @@ def _limit(value: str) -> int:
     return int(value)
 
 
+def folded(text: str) -> str:
+    """Alike for texts that differ in case alone. Only small letters have all their capitals."""
+    return text.lower().upper()
+
+
 def _search_terms(value: str) -> tuple[str, ...]:
     """1 to 10 words that differ, in at most 100 characters."""
-    different = tuple(dict.fromkeys(text(value, 100).split()))
+    different = tuple(word for word in dict.fromkeys(text(value, 100).split()) if is_right(seen, word))
     if not 1 <= len(different) <= 10:
         raise Wrong
     return different
@@ -61,8 +66,8 @@ def _is_dated(task: Task) -> bool:
 
 
 def _has_words(task: Task, words: Sequence[str]) -> bool:
-    texts = [task.values["title"].lower(), (task.values["description"] or "").lower()]
-    return all(any(word.lower() in text for text in texts) for word in words)
+    texts = [folded(task.values["title"]), folded(task.values["description"] or "")]
+    return all(any(folded(word) in text for text in texts) for word in words)
 
 
 MEETS: dict[str, Callable[[Task, Any], bool]] = {
@@ -137,8 +142,7 @@ def position_of(task: Task, sort: str) -> Position:
     if key == "priority":
         value = PRIORITIES.index(value)
     elif key == "title":
-        # Titles are compared in lower case, by code points.
-        value = value.lower()
+        value = folded(value)
     return Position(value, task.key[1])
 
 

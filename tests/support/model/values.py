@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from unicodedata import category, normalize
 
 from tests.support.contract import FIELDS, NULLABLE, SCHEMAS, Json, validator
 
@@ -30,21 +31,31 @@ def fitting(schema: Json, value: Any) -> Any:
     return value
 
 
-def text(value: Any, longest: int) -> str:
-    """Any characters but NUL and halves of surrogate pairs; `longest` counts characters."""
-    if not isinstance(value, str) or len(value) > longest or re.search("[\0\ud800-\udfff]", value):
+def text(value: object, longest: int) -> str:
+    """Any characters but NUL and halves of surrogate pairs, in NFC; `longest` counts characters of that."""
+    if not isinstance(value, str) or re.search("[\0\ud800-\udfff]", value):
+        raise Wrong
+    value = normalize("NFC", value)
+    if len(value) > longest:
+        raise Wrong
+    return value
+
+
+def seen(value: str) -> str:
+    """With at least one character that shows something by itself."""
+    if all(category(character)[0] in "CMZ" or character == "\u2800" for character in value):
         raise Wrong
     return value
 
 
 def title(value: Any) -> str:
     """1 to 200 characters, not counting space around it, which is dropped."""
-    return text(_trimmed(value), 200)
+    return seen(text(_trimmed(value), 200))
 
 
 def tag(value: Any) -> str:
     """Trimmed and lower-cased, then 1 to 10 characters."""
-    return text(_trimmed(value).lower(), 10)
+    return seen(text(_trimmed(value).lower(), 10))
 
 
 def tags(value: Any) -> tuple[str, ...]:
@@ -115,6 +126,7 @@ def _trimmed(value: Any) -> str:
 READ: dict[str, Read] = {name: partial(fitting, schema) for name, schema in FIELDS.items()} | {
     "id": uuid,
     "title": title,
+    "description": partial(or_null, partial(text, longest=1000)),
     "due_date": partial(or_null, timestamp),
     "tags": tags,
 }
