@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from persistence.models import Priority, Status
 from persistence.task_lists import SortKey
 from todos import cursors
-from todos.types import QueryBool, SearchTerms, Tags, Timestamp, whole_number
+from todos.types import QueryBool, Repeatable, SearchTerms, Tags, Timestamp, whole_number
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
@@ -46,9 +46,11 @@ class TaskQuery(BaseModel):
     status: Annotated[Status | None, Field(description="Only tasks of this status.")] = None
     completed: Annotated[QueryBool | None, Field(description="Another way to say `status`.")] = None
     priority: Annotated[
-        list[Priority], Field(max_length=3, description="Only tasks of this priority; repeated: of one of these.")
+        list[Priority],
+        Field(max_length=3, description="Only tasks of this priority; repeated: of one of these."),
+        Repeatable,
     ] = []
-    tag: Annotated[Tags, Field(description="Only tasks with this tag; repeated: with all of these.")] = []
+    tag: Annotated[Tags, Field(description="Only tasks with this tag; repeated: with all of these."), Repeatable] = []
     due_before: Annotated[Timestamp | None, Field(description="Only tasks due before this moment, not at it.")] = None
     due_after: Annotated[Timestamp | None, Field(description="Only tasks due after this moment, not at it.")] = None
     overdue: Annotated[

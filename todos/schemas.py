@@ -105,7 +105,7 @@ class TaskReplacement(_TaskInput):
         Tags,
         Field(
             description=f"At most {TAGS_MAX_COUNT}. Each is trimmed and lower-cased, then has 1 to {TAG_MAX_LENGTH} "
-            "characters, one that can be seen; repeated ones are dropped, the order stays. No more than "
+            "characters, one that can be seen and no comma; repeated ones are dropped, the order stays. No more than "
             f"{TAGS_SENT_MAX} with those.",
             examples=[["errands"]],
         ),

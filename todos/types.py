@@ -67,6 +67,8 @@ def _tag(text: str) -> str:
         )
     if not is_visible(tag):
         raise PydanticCustomError("tag_invisible", "A tag needs a character that can be seen")
+    if "," in tag:
+        raise PydanticCustomError("tag_comma", "A tag has no comma; write two tags as two")
     return tag
 
 
@@ -118,6 +120,15 @@ def whole_number(value: Any) -> int:
     return int(value)
 
 
+def _unjoined(values: Any) -> Any:
+    """Refuses a list with commas, as other APIs take it: it would be one value, which no task has."""
+    if any("," in str(value) for value in values):
+        raise PydanticCustomError(
+            "joined_values", "For several values repeat the parameter instead of putting commas between"
+        )
+    return values
+
+
 def _search_terms(text: str) -> list[str]:
     text = clean(text, SEARCH_MAX_LENGTH)
     if len(text) > SEARCH_MAX_LENGTH or not 1 <= len(words := _words(text)) <= SEARCH_MAX_WORDS:
@@ -156,6 +167,7 @@ def _uuid(value: Any) -> Any:
 
 # Marks show nothing by themselves either, but they would be 300 ranges more.
 _VISIBLE = rf"^[^\u0000]*[^{NOTHING}][^\u0000]*$"
+_VISIBLE_TAG = rf"^[^\u0000,]*[^,{NOTHING}][^\u0000,]*$"
 # A task that is older than a pattern may break it, so that patterns are no promise of the answers.
 _TITLE: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": TITLE_MAX_LENGTH}
 _TAG: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": TAG_MAX_LENGTH}
@@ -176,7 +188,7 @@ Tag = Annotated[
     str,
     AfterValidator(_tag),
     WithJsonSchema(_TAG),
-    WithJsonSchema(_TAG | {"pattern": _VISIBLE}, mode="validation"),
+    WithJsonSchema(_TAG | {"pattern": _VISIBLE_TAG}, mode="validation"),
 ]
 Tags = Annotated[
     list[Tag],
@@ -188,6 +200,8 @@ Tags = Annotated[
 DueDate = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 
+Repeatable = BeforeValidator(_unjoined)
+"""For a parameter of a query that may be given several times."""
 QueryBool = Annotated[bool, BeforeValidator(_query_bool)]
 Timestamp = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
 SearchTerms = Annotated[

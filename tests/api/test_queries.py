@@ -24,6 +24,8 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("priority", "at most 3", [["low", "medium", "high", "low"]]),
     ("tag", "1 to 10 characters", ["", "x" * 11, ["ok", " "]]),
     ("tag", "NUL", ["a\0b"]),
+    ("tag", "repeat the parameter", ["a,b", ",", ["ok", "a,b"]]),
+    ("priority", "repeat the parameter", ["low,high", ["low", "medium,high"]]),
     ("tag", "can be seen", ["\u200d", "\u0301", ["ok", "\u2800"]]),
     ("tag", "at most 20", [[f"tag{number}" for number in range(21)]]),
     ("due_before", TIMESTAMP, ["2030-01-01"]),

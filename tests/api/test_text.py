@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.helpers import Client, Json, assert_problem, get_task, make_task, write
+from persistence.postgres.database import Database
+from tests.support.helpers import Client, Json, address, assert_problem, get_task, insert_task, make_task, write
 
 COMPOSED, DECOMPOSED = "caf\xe9", "cafe\u0301"
 EMOJI = ["👩‍🚀", "❤️", "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "👍🏽", "1️⃣"]
@@ -136,3 +137,19 @@ async def test_a_tag_is_the_same_in_every_case_and_form_and_keeps_its_spelling(
         assert (await make_task(client, alice, title="x", tags=list(some)))["tags"] == [stored]
     for text in texts:
         assert await found(client, alice, tag=text) == {"x"}
+
+
+async def test_a_tag_has_no_comma_but_one_that_was_stored_with_it_stays(
+    client: Client, database: Database, alice: UUID
+) -> None:
+    await insert_task(database, alice, "older", tags=["a,b", "c"])
+    [task] = (await client.get(f"{alice}/tasks", params={"tag": "c"})).json()["items"]
+
+    assert (await client.patch(address(task), json={"title": "renamed"})).json()["tags"] == ["a,b", "c"]
+    assert (await client.get(f"{alice}/tasks/summary")).json()["tags"] == {"a,b": 1, "c": 1}
+    for tags in (["a,b"], ["ok", ","]):
+        response = await client.patch(address(task), json={"tags": tags})
+        assert_problem(response, 400, "invalid-input", f"tags.{len(tags) - 1}")
+    assert (await client.patch(address(task), json={"tags": ["a", "b"]})).json()["tags"] == ["a", "b"]
+    # Other commas are letters like others.
+    assert (await client.patch(address(task), json={"tags": ["a，b"]})).json()["tags"] == ["a，b"]

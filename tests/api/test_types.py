@@ -81,7 +81,7 @@ async def test_it_refuses_text_that_is_too_long_and_a_title_that_is_empty(client
         (["in side"], ["in side"]),
         ([f" tag {number} " for number in range(20)], [f"tag {number}" for number in range(20)]),
         (["same"] * 100, ["same"]),
-        (["null", '"', "{", "}", ",", "\\", "'", "a,b", "NULL"], ["null", '"', "{", "}", ",", "\\", "'", "a,b"]),
+        (["null", '"', "{", "}", "\\", "'", "NULL"], ["null", '"', "{", "}", "\\", "'"]),
     ],
     ids=ascii,
 )

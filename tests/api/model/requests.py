@@ -35,7 +35,7 @@ WORDS = [
     "milk", "MIL", "ILK", "A\u0308PFEL", "äpf", "Litres", "litre", "two\nlitres", "2", "%", "_", "\\", "'", '"', "é",
     "\u0301", "\U0001f95b",
 ]  # fmt: skip
-TAGS = ["home", " Home ", "WORK", "ärger", "A\u0308RGER", "a b", "\U0001f95b", '"', "\\", "null", "{}", ",", "%"]
+TAGS = ["home", " Home ", "WORK", "ärger", "A\u0308RGER", "a b", "\U0001f95b", '"', "\\", "null", "{}", ";", "%"]
 KEYS = ["1", "2", "!~", "a,b"]
 
 AGO, _AHEAD = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2999, 12, 31, 23, 30, tzinfo=UTC)
@@ -116,7 +116,7 @@ FAULTS: list[Json] = [
     *[fault for name in FIELDS for length in longest(name) for fault in each(name, "x" * (length + 1))] * 3,
     *each("status", "done", "Pending"),
     *each("due_date", *NOT_TIMESTAMPS[::3]),
-    *each("tags", [""], ["ok", 5], [" ", None], *[["x" * 11]] * 3, ["x" * 10 + " "], ["\u0301"]),
+    *each("tags", [""], ["ok", 5], [" ", None], *[["x" * 11]] * 3, ["x" * 10 + " "], ["ok", "a,b"], ["\u0301"]),
     *each("title", "\u200b", "e\u0301" * 200, "e\u0301" * 201),
     *each("tags", *([f"{number}" for number in range(count)] + ["1"] * 5 for count in (20, 21))),
     *[{"status": status, "completed": status == "pending"} for status in STATUSES] * 3,

@@ -54,7 +54,9 @@ def title(value: Any) -> str:
 
 
 def tag(value: Any) -> str:
-    """Trimmed and lower-cased, then 1 to 10 characters."""
+    """Trimmed and lower-cased, then 1 to 10 characters, without a comma."""
+    if "," in str(value):
+        raise Wrong
     return seen(text(_trimmed(value).lower(), 10))
 
 
