@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 
+from config import logs
 from config.env import env
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
@@ -36,6 +37,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
 async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     async with AsyncExitStack() as stack:
+        stack.callback(logs.write_counts)
         try:
             dsn = stack.enter_context(env.database_location.running())
             database = await stack.enter_async_context(

@@ -16,6 +16,7 @@ from server.shared_state import SHARED_STATE
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
 worker_class = "server.worker.Worker"
+logger_class = "server.log_stream.Logger"
 proc_name = "todo"
 
 # The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.

@@ -1,12 +1,17 @@
 """The form of the log: one line for each record, with the id of the request it belongs to."""
 
 import logging
+import threading
 import traceback
+from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, override
+from typing import Any, TextIO, override
 
 from config.env import Env
 from web import request_ids
+
+COUNTED_SECONDS = 10.0
+"""Seconds for which a line that repeats is counted."""
 
 
 class WithRequestId(logging.Filter):
@@ -14,6 +19,46 @@ class WithRequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_ids.current.get()
         return True
+
+
+class CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes the first of equal lines and counts the others, which a period later are one line.
+
+    Each 503 is a line, so an outage would be thousands a second. A traceback is always written: a client may ask about
+    its request id. So are statements, which development wants to see.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[tuple[str, int, str], int] = {}
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno > logging.DEBUG and not record.exc_info:
+            kind = (record.name, record.levelno, record.getMessage())
+            if not self._counts:
+                self._start_timer()
+            self._counts[kind] = self._counts.get(kind, -1) + 1
+            if self._counts[kind]:
+                return
+        super().emit(record)
+
+    def _start_timer(self) -> None:
+        timer = threading.Timer(COUNTED_SECONDS, self.write_counts)
+        timer.daemon = True
+        timer.start()
+
+    def write_counts(self, *, goes_on: bool = True) -> None:
+        """Writes what has been counted, and forgets the lines that have not come again."""
+        with self.lock or nullcontext():
+            counts = {kind: count for kind, count in self._counts.items() if count}
+            self._counts = dict.fromkeys(counts, 0)
+            if counts and goes_on:
+                self._start_timer()
+            for (name, level, text), count in counts.items():
+                record = logging.LogRecord(name, level, "", 0, "%s (%d more of these)", (text, count), None)
+                record.request_id = request_ids.current.get()
+                super().emit(record)
 
 
 class Formatter(logging.Formatter):
@@ -49,7 +94,7 @@ def configuration(env: Env) -> dict[str, Any]:
             "line": {"()": Formatter, "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}
         },
         "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+            "console": {"()": CountingHandler, "formatter": "line", "filters": ["request_id"]},
         },
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
@@ -58,3 +103,9 @@ def configuration(env: Env) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
         },
     }
+
+
+def write_counts() -> None:
+    """Writes what has been counted so far; called at the end of a process."""
+    if isinstance(console := logging.getHandlerByName("console"), CountingHandler):
+        console.write_counts(goes_on=False)

@@ -15,4 +15,8 @@ os.environ |= {
     "BODY_MAX_BYTES": "65536",
 }
 
+from config import logs
 from config.settings import *
+
+# What one test logs must not appear in the output of another.
+logs.COUNTED_SECONDS = 3600.0

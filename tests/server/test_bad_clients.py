@@ -232,6 +232,7 @@ def test_a_client_that_sends_on_after_what_is_not_http_gets_to_read_why(site: Si
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_an_application_that_fails_is_answered_for(method: bytes, site: Site) -> None:
+    times = site.web.log.count("the application fails")
     with connect(site.web.port) as client:
         client.sendall(method + b" /fails HTTP/1.1\r\nHost: test\r\n\r\n")
         received = all_from(client)
@@ -244,6 +245,8 @@ def test_an_application_that_fails_is_answered_for(method: bytes, site: Site) ->
         [answer] = answers_in(received)
         assert_closing_problem(answer, 500)
         assert answer.headers[b"x-request-id"] in answer.body
+    # It must not be taken for the failure of the next test.
+    eventually(lambda: site.web.log.count("the application fails") > times)
 
 
 def test_a_body_that_goes_wrong_after_the_answer_gets_no_second_one(site: Site) -> None:

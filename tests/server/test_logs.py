@@ -2,8 +2,10 @@
 
 import io
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -11,14 +13,16 @@ import pytest
 from sqlalchemy import func
 from sqlmodel import select
 
-from config.logs import Formatter, WithRequestId
+from config import logs
+from config.logs import CountingHandler, Formatter, WithRequestId
 from persistence import startup
 from persistence.models import Task
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, eventually
+from tests.support.sites import production
 from web import request_ids
 
 SECRET = "a-value-of-a-row"
@@ -105,6 +109,75 @@ def test_a_line_carries_the_request_id() -> None:
         request_ids.current.reset(token)
 
     assert text.getvalue() == "WARNING tests [abc-123] Hello\n"
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[tuple[CountingHandler, io.StringIO]]:
+    """The console's handler, with periods of so many seconds."""
+    monkeypatch.setattr(logs, "COUNTED_SECONDS", seconds)
+    handler = CountingHandler()
+    handler.setStream(text := io.StringIO())
+    handler.setFormatter(Formatter("%(levelname)s %(name)s [%(request_id)s] %(message)s"))
+    handler.addFilter(WithRequestId())
+    logger = logging.getLogger("tests")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield handler, text
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def test_what_repeats_is_one_line_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logging.getLogger("tests")
+    with counted(monkeypatch, 3600) as (handler, text):
+        for number in range(1000):
+            log.warning("Answering %d", 503)
+            log.warning("Number %d", number // 500)
+        handler.write_counts()
+        log.warning("Answering %d", 503)
+        handler.write_counts()
+        log.warning("Number %d", 1)
+        handler.write_counts(goes_on=False)
+
+    lines = [
+        "Answering 503", "Number 0", "Number 1",
+        "Answering 503 (999 more of these)", "Number 0 (499 more of these)", "Number 1 (499 more of these)",
+        "Answering 503 (1 more of these)", "Number 1",
+    ]  # fmt: skip
+    assert text.getvalue().splitlines() == [f"WARNING tests [-] {line}" for line in lines]
+
+
+def test_the_count_comes_by_itself_when_nothing_more_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted(monkeypatch, 0.1) as (_, text):
+        for _number in range(3):
+            logging.getLogger("tests").warning("Again")
+        eventually(lambda: "(2 more of these)" in text.getvalue())
+
+
+def test_statements_and_tracebacks_are_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted(monkeypatch, 3600) as (_, text):
+        for _number in range(3):
+            logging.getLogger("tests").debug("SELECT 1")
+            logging.getLogger("tests").error("It failed", exc_info=ValueError("what happened"))
+
+    assert text.getvalue().count("SELECT 1") == 3
+    assert text.getvalue().count("ValueError: what happened") == 3
+
+
+def test_an_outage_is_a_few_lines_for_all_requests(postgres: PostgresServer, tmp_path: Path) -> None:
+    with production(postgres.dsn, tmp_path, "--workers", "1", DATABASE_URL=postgres.url) as web:
+        postgres.stop()
+        for _ in range(200):
+            assert web.http.get("/v1/health").status_code == 503
+            assert web.http.get(f"/{uuid4()}/tasks").status_code == 503
+        assert web.stop() == 0
+
+    assert 0 < sum("Answering 503" in line or "Unhealthy" in line for line in web.log.splitlines()) < 100
+    counts = re.findall(r"(?:Answering 503|Unhealthy).* \((\d+) more of these\)", web.log)
+    assert sum(map(int, counts)) > 300
 
 
 async def test_a_password_is_in_no_log(postgres: PostgresServer) -> None:

@@ -11,12 +11,13 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, override
 from urllib.parse import urlencode
 
 import httpx
@@ -210,6 +211,45 @@ class WebServer:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+
+class PipedWebServer(WebServer):
+    """A server whose output goes through one pipe into `log`, as to the log's reader of a container platform."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._may_read = threading.Event()
+        self._may_read.set()
+
+    @override
+    def start(self) -> None:
+        read, write = os.pipe()
+        self._reader = threading.Thread(target=self._read, args=(read,), daemon=True)
+        self._reader.start()
+        self.process = subprocess.Popen(
+            self._command, cwd=self._project, env=self._environment, stdout=write, stderr=write
+        )
+        os.close(write)
+
+    def _read(self, pipe: int) -> None:
+        with self._log.open("wb") as log:
+            while self._may_read.wait() and (data := os.read(pipe, 65536)):
+                log.write(data)
+                log.flush()
+        os.close(pipe)
+
+    def freeze_reader(self) -> None:
+        self._may_read.clear()
+
+    def thaw_reader(self) -> None:
+        self._may_read.set()
+
+    @override
+    def end(self) -> None:
+        super().end()
+        self.thaw_reader()
+        # The pipe ends with the last worker.
+        self._reader.join(LONG)
 
 
 @dataclass(frozen=True)

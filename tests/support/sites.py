@@ -21,7 +21,14 @@ WORKERS = 2
 POOL_MAX = 6
 
 
-def production(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT, **environment: str) -> WebServer:
+def production(
+    dsn: Dsn,
+    folder: Path,
+    *arguments: str,
+    project: Path = ROOT,
+    kind: type[WebServer] = WebServer,
+    **environment: str,
+) -> WebServer:
     """A server that gives a request so much time that a busy machine cannot fail it."""
     settings = {
         "ENVIRONMENT": "production",
@@ -31,7 +38,7 @@ def production(dsn: Dsn, folder: Path, *arguments: str, project: Path = ROOT, **
         "REQUEST_TIMEOUT": "60",
         "WEB_CONCURRENCY": str(WORKERS),
     }
-    return WebServer(folder, settings | environment, *arguments, project=project)
+    return kind(folder, settings | environment, *arguments, project=project)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""Standard output and standard error of a server, whose reader may be stuck: no request and no stop waits for it."""
+
+import atexit
+import io
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any, cast, override
+
+from gunicorn.glogging import Logger as GunicornLogger
+
+WAITING_MAX = 1024 * 1024
+"""Bytes that may wait for the reader of one stream, in each process."""
+DRAIN_SECONDS = 0.5
+"""Seconds for which a process that ends waits for the readers of its log."""
+
+
+class LogStream(io.TextIOBase):
+    """A stream of text that takes every line at once; a thread writes them. Lines beyond `WAITING_MAX` are counted."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._begin()
+        # The thread stays with the parent, and so does the text that it has yet to write.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._partial = ""
+        self._waiting = deque[bytes]()
+        self._size = self._lost = 0
+        self._thread: threading.Thread | None = None
+
+    @override
+    def fileno(self) -> int:
+        return self._fd
+
+    @override
+    def write(self, text: str) -> int:
+        with self._changed:
+            lines, end, self._partial = (self._partial + text).rpartition("\n")
+            if end:
+                self._put(lines + end)
+        return len(text)
+
+    @override
+    def flush(self) -> None:
+        """Ends no line, and waits for nothing: logging calls it after each line."""
+
+    def _put(self, lines: str) -> None:
+        data = lines.encode(errors="backslashreplace")
+        if self._waiting and self._size + len(data) > WAITING_MAX:
+            self._lost += lines.count("\n")
+            return
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name=f"log stream {self._fd}", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                data = self._waiting[0]
+            self._write(data)
+            with self._changed:
+                # It counts as waiting until it has been written.
+                self._size -= len(self._waiting.popleft())
+                if not self._waiting and self._lost:
+                    lost, self._lost = self._lost, 0
+                    now = time.strftime(GunicornLogger.datefmt)
+                    self._put(f"{now} [{os.getpid()}] [WARNING] {lost} lines of the log are lost: nothing read it.\n")
+                self._changed.notify_all()
+
+    def _write(self, data: bytes) -> None:
+        """Writes to the descriptor itself: the lock of Python's own stream would be held at the end of the process."""
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                # Another process that has the same pipe or terminal may have set it so.
+                select.select([], [self._fd], [])
+            except OSError:
+                # A reader that has gone cannot be told.
+                return
+
+    def drain(self, seconds: float) -> None:
+        with self._changed:
+            if self._partial:
+                self._put(self._partial)
+            self._changed.wait_for(lambda: not self._waiting, seconds)
+
+
+class Logger(GunicornLogger):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's, which the master makes before it logs anything; whatever the process prints goes the same way."""
+
+    def __init__(self, cfg: Any) -> None:
+        streams = LogStream(1), LogStream(2)
+        sys.stdout, sys.stderr = (cast(Any, stream) for stream in streams)
+        atexit.register(_drain, streams)
+        super().__init__(cfg)
+
+
+def _drain(streams: tuple[LogStream, ...]) -> None:
+    end = time.monotonic() + DRAIN_SECONDS
+    for stream in streams:
+        stream.drain(end - time.monotonic())

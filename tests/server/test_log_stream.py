@@ -1,0 +1,160 @@
+"""The log of a server whose reader is stuck holds up neither requests nor a stop, and loses nothing otherwise."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from persistence.postgres.dsn import Dsn
+from server.log_stream import WAITING_MAX, LogStream
+from tests.support.servers import LONG, ROOT, PipedWebServer, eventually
+from tests.support.sites import production
+
+LOST = re.compile(r"(\d+) lines of the log are lost")
+LOGGER = """
+import os, sys
+from gunicorn.config import Config
+from server.log_stream import Logger
+log = Logger(Config())
+"""
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, LogStream]]:
+    read, write = os.pipe()
+    try:
+        yield read, LogStream(write)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def text_until(read: int, word: str) -> str:
+    data = b""
+    while word.encode() not in data:
+        data += os.read(read, 65536)
+    return data.decode()
+
+
+def test_lines_that_nothing_reads_are_lost_and_counted_and_the_others_come_whole() -> None:
+    line = f"{'x' * 1000}\n"
+    number = 2 * WAITING_MAX // len(line)
+    with pipe() as (read, stream):
+        for _ in range(number):
+            stream.write(line)
+        text = text_until(read, "lost")
+        stream.write("The next one\n")
+        text += text_until(read, "next one")
+
+    *lines, count, last = text.splitlines()
+    assert set(lines) == {line.rstrip()}
+    assert (found := LOST.search(count))
+    assert len(lines) + int(found[1]) == number
+    assert last == "The next one"
+
+
+def test_pieces_are_joined_to_lines_and_a_pipe_that_does_not_block_gets_them_all() -> None:
+    with pipe() as (read, stream):
+        os.set_blocking(stream.fileno(), False)
+        for number in range(2000):
+            for piece in ("Line ", f"{number:04}", " é" * 100, "\n"):
+                stream.write(piece)
+        text = text_until(read, "Line 1999")
+
+    assert [line[:9] for line in text.splitlines()] == [f"Line {number:04}" for number in range(2000)]
+
+
+def test_a_reader_that_has_gone_does_no_harm() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = LogStream(write)
+    for _ in range(3):
+        stream.write("Nobody hears this\n")
+    stream.drain(LONG)
+    os.close(write)
+
+
+def output_of(code: str, status: int = 0) -> str:
+    """What a process prints that logs as a server does."""
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOGGER + code],
+        cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    assert process.returncode == status, process.stderr
+    return process.stdout + process.stderr
+
+
+def test_a_child_writes_its_own_lines_and_none_of_its_parent() -> None:
+    output = output_of("print('x' * 1_000_000)\nprint('child' if os.fork() == 0 else os.wait() and 'parent')")
+
+    assert (output.count("x"), output.count("child"), output.count("parent")) == (1_000_000, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "last"),
+    [
+        ("", 0, "Line 4999"),
+        ("sys.exit(3)", 3, "Line 4999"),
+        ("print('no end of a line', end='', file=sys.stderr)", 0, "no end of a line"),
+        ("raise RuntimeError('crash')", 1, "RuntimeError: crash"),
+        ("import logging; logging.warning('Without a handler')", 0, "Without a handler"),
+    ],
+)
+def test_the_last_lines_of_a_process_appear_however_it_ends(end: str, status: int, last: str) -> None:
+    lines = output_of(f"for number in range(5000): log.error('Line %04d', number)\n{end}", status).splitlines()
+
+    assert lines[-1].endswith(last)
+    assert [line[-9:] for line in lines[:5000]] == [f"Line {number:04}" for number in range(5000)] or end
+
+
+def test_a_process_ends_although_nothing_reads_its_log() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGGER + "print('x' * 1_000_000)\nlog.error('Last')"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.wait(LONG) == 0
+
+
+def test_requests_and_a_stop_wait_for_no_reader_of_the_log_and_no_line_is_lost_unsaid(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    agent, requests = "x" * 4000, 2 * WAITING_MAX // 4000
+    # A worker that waited would be killed long after the test has given up.
+    options = ("--workers", "1", "--access-logfile", "-", "--graceful-timeout", "600")
+    with production(migrated_dsn, tmp_path, *options, kind=PipedWebServer) as web:
+        assert isinstance(web, PipedWebServer)
+        web.freeze_reader()
+        for _ in range(requests):
+            assert web.http.get("/v1/live", headers={"User-Agent": agent}).status_code == 200
+        web.thaw_reader()
+        eventually(lambda: bool(LOST.search(web.log)))
+        lost = sum(int(number) for number in LOST.findall(web.log))
+        assert web.log.count(agent) + lost == requests
+
+        web.freeze_reader()
+        for _ in range(requests):
+            web.http.get("/v1/live", headers={"User-Agent": agent})
+        assert web.stop() == 0
+
+
+def test_everything_goes_to_a_file_if_gunicorn_is_told_to_capture_it(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    file = tmp_path / "all.log"
+    options = ("--capture-output", "--error-logfile", str(file), "--access-logfile", "-")
+    with production(migrated_dsn, tmp_path, *options) as web:
+        web.http.get("/v1/live")
+        file.rename(tmp_path / "old.log")
+        web.process.send_signal(signal.SIGUSR1)
+        eventually(file.exists)
+        web.stop()
+
+    assert "Connected to the database" in (tmp_path / "old.log").read_text()
+    assert "GET /api/v1/live" in (tmp_path / "old.log").read_text()
+    assert "Shutting down" in file.read_text()
+    assert "Connected" not in web.log
