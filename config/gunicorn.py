@@ -1,17 +1,13 @@
 """The settings of `gunicorn -c python:config.gunicorn`; `--bind`, `--workers` and other options override them."""
 
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from importlib import import_module
 from typing import Any
 
-from gunicorn.errors import HaltServer
-
 from config.env import ROOT, env
 from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, HEADER_MAX, HEADERS_MAX, LINE_MAX
-from server.shared_state import SHARED_STATE
+from server.master import Master
 
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
@@ -51,7 +47,7 @@ def on_starting(server: Any) -> None:
 
     It also keeps the development database up while workers come and go.
     """
-    server.reap_workers = partial(_reap_workers, server, server.reap_workers)
+    Master.take_over(server)
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
@@ -59,21 +55,6 @@ def on_starting(server: Any) -> None:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             server.handle_hup = server.handle_term
         _resources.enter_context(env.database_location.running())
-
-
-def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
-    """Ends the server when a worker cannot start; gunicorn alone would end in a traceback when a second one cannot."""
-    try:
-        reap()
-    except HaltServer:
-        # It closes its listeners first when it stops, for whatever reason.
-        if server.LISTENERS:
-            raise
-
-
-def on_reload(server: Any) -> None:
-    """Marks the present workers as replaced; they serve until the new ones do."""
-    SHARED_STATE.note_reload(server.worker_age)
 
 
 def on_exit(_server: Any) -> None:

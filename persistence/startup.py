@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import psycopg
 
 from persistence import migrator, readiness
-from persistence.history import MigrationError
+from persistence.history import MigrationError, revisions
 from persistence.postgres.compatibility import Incompatible
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.diagnosis import diagnose
@@ -44,8 +44,12 @@ async def start(
 
     With `retry` it tries for up to 30 seconds when the database cannot be reached. Raises `StartupError`, but not for
     a replacement, a process that takes the place of one that has served: that serves what it can, and the rest when
-    the database is back.
+    the database is back. Revisions that cannot be read are like code that cannot be loaded: neither starts.
     """
+    try:
+        revisions()
+    except MigrationError as error:
+        raise StartupError(f"The migrations cannot be used: {error}") from error
     async with AsyncExitStack() as stack:
         if is_replacement:
             database = await stack.enter_async_context(open_database(dsn, options, in_background=True))

@@ -17,7 +17,10 @@ NAMES = {
         "_get_ssl_context", "_quick_shutdown", "_serve", "_shutdown", "handle_exit_signal", "handle_quit_signal",
         "init_signals", "nr_conns", "servers", "state",
     ],
-    "gunicorn.arbiter:Arbiter": ["LISTENERS", "handle_hup", "handle_term", "reap_workers", "worker_age"],
+    "gunicorn.arbiter:Arbiter": [
+        "WORKERS", "app", "handle_hup", "handle_term", "log", "manage_workers", "num_workers", "reap_workers", "reload",
+        "signal", "spawn_worker", "spawn_workers", "stop", "wait_for_signals", "worker_age",
+    ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [
         "_arm_keepalive_timer", "_awaiting_request", "_body_receiver", "_callback_parser", "_close_transport",

@@ -13,5 +13,8 @@ CHUNKS_MAX = 1_000
 
 DRAIN_SECONDS = 1
 """Seconds for which a worker that stops still takes requests on its connections."""
-CLOSE_SECONDS = 2
-"""Seconds that are left at the end of a stop to close connections, before gunicorn's master kills the worker."""
+CLOSE_SECONDS = 1
+"""Seconds that are left at the end of a stop to close connections, before gunicorn's master kills the worker.
+
+No more, as container platforms kill the whole server ten seconds after the signal.
+"""

@@ -13,28 +13,44 @@ class SharedState:
 
     def __init__(self) -> None:
         # Each word is written and read at once, so that no process has to wait for another.
-        self._words = memoryview(mmap.mmap(-1, 2 * _WORD)).cast("Q")
+        self._words = memoryview(mmap.mmap(-1, 3 * _WORD)).cast("Q")
 
     def note_serving(self, age: int) -> None:
         self._words[0] = max(self._words[0], age)
 
-    def note_reload(self, age: int) -> None:
-        """Records that all workers up to this age are to be replaced."""
-        self._words[1] = age
-
     @property
     def has_served(self) -> bool:
         """True once any worker of this server has served."""
-        return self._words[0] > 0
+        return self.serving_age > 0
+
+    @property
+    def serving_age(self) -> int:
+        """The age of the newest worker that has served."""
+        return self._words[0]
+
+    def note_reload(self, age: int) -> None:
+        """Records that all workers up to this age are to be replaced; 0 after a reload that has failed."""
+        self._words[1] = age
+
+    @property
+    def replaced_age(self) -> int:
+        return self._words[1]
 
     def is_replaced(self, age: int) -> bool:
         """Tells if newer workers are to take the place of one of this age."""
-        return age <= self._words[1]
+        return age <= self.replaced_age
 
     @property
-    def has_successor(self) -> bool:
-        """True once one of the workers that came with the last reload serves."""
-        return self._words[0] > self._words[1]
+    def awaits_successor(self) -> bool:
+        """True until one of the workers that came with the last reload serves."""
+        return 0 < self.replaced_age >= self.serving_age
+
+    def note_stop(self) -> None:
+        self._words[2] = 1
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._words[2] > 0
 
 
 SHARED_STATE = SharedState()

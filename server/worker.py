@@ -6,6 +6,7 @@ is imported in the worker.
 
 import asyncio
 import signal
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, override
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _ACCEPT_SECONDS = 0.1
 """Seconds for which it still takes connections: some were made before the stop and wait in the kernel's queue."""
 _PAUSE = 0.05
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
@@ -33,8 +35,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def init_process(self) -> None:
-        self.is_leaving = False
-        self._serving: asyncio.Task[Any] | None = None
+        self.is_leaving = self._is_serving = False
+        self._task: asyncio.Task[Any] | None = None
         self._successors: asyncio.Task[None] | None = None
         super().init_process()
 
@@ -42,40 +44,43 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     def init_signals(self) -> None:
         super().init_signals()
         # uvloop forgets a signal that comes before it runs, and by then the project has yet to be imported.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, lambda *_: self.handle_exit_signal())
+        for number in _STOPS:
+            signal.signal(number, lambda *_: self._leave())
+        if SHARED_STATE.is_stopping:
+            # The signal may have come before the lines above.
+            self._leave()
 
     @override
     async def _serve(self) -> None:
         from server import gunicorn_internals
         from server.clients import Clients
 
+        self._task = asyncio.current_task()
         super().init_signals()
         gunicorn_internals.replace()
         self.clients = Clients(self.loop, self.cfg.worker_connections)
         # gunicorn leaves its own setting out here, and with the default of 100 a crowd of clients waits for seconds.
         self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
-        # A replacement may come up without the database, as its end would be that of the whole server.
+        # A replacement may come up without the database: it serves what it can until that is back.
         self.state["is_replacement"] = SHARED_STATE.has_served
-        await super()._serve()
+        # A stop has come before it serves.
+        with suppress(asyncio.CancelledError):
+            await super()._serve()
 
     @override
     def notify(self) -> None:
         """Called by gunicorn when the worker begins to serve, and once a second from then on."""
         super().notify()
-        self._serving = asyncio.current_task()
+        self._is_serving = True
         SHARED_STATE.note_serving(self.age)
         self.clients.sweep()
 
     @override
     def handle_exit_signal(self) -> None:
-        if self._serving is None:
-            self.alive = False
-        elif self._successors is None and SHARED_STATE.is_replaced(self.age):
-            self._successors = self.loop.create_task(self._await_successors())
-        else:
-            # No worker replaces it, or it has been told twice.
+        if not self._is_serving or SHARED_STATE.is_stopping or not SHARED_STATE.is_replaced(self.age):
             self._leave()
+        elif self._successors is None:
+            self._successors = self.loop.create_task(self._await_successors())
 
     @override
     def handle_quit_signal(self) -> None:
@@ -84,17 +89,22 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     async def _await_successors(self) -> None:
         """Serves on until newer workers do, so that no client has to wait for them to start."""
-        for _ in range(int(self.cfg.graceful_timeout / _PAUSE)):
-            if SHARED_STATE.has_successor:
-                break
+        while SHARED_STATE.awaits_successor and not SHARED_STATE.is_stopping:  # noqa: ASYNC110 - by other processes
             await asyncio.sleep(_PAUSE)
-        self._leave()
+        if SHARED_STATE.is_replaced(self.age) or SHARED_STATE.is_stopping:
+            self._leave()
+        else:
+            # The new ones could not start.
+            self._successors = None
 
     def _leave(self) -> None:
-        if self._serving and not self.is_leaving:
+        if self._task is None:
+            # It has nothing to finish yet.
+            sys.exit()
+        if not self.is_leaving:
             self.is_leaving = True
             # gunicorn looks only once a second whether to stop, and does when its pause is interrupted.
-            self._serving.cancel()
+            self._task.cancel()
 
     @override
     async def _shutdown(self) -> None:
@@ -106,6 +116,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         # Whatever a client still sends then is cut off: the master's timeout counts the drain as well.
         self.cfg.set("graceful_timeout", max(1, self.cfg.graceful_timeout - DRAIN_SECONDS - CLOSE_SECONDS))
         await super()._shutdown()
+        for number in _STOPS:
+            self.loop.remove_signal_handler(number)
+            # One that comes now would cut off the last lines of the log.
+            signal.signal(number, signal.SIG_IGN)
 
     async def _drain(self) -> None:
         """Serves on for a moment, with answers that end their connections.

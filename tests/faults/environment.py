@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
@@ -23,7 +24,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.readers import LIVE, readers
 from tests.faults.verdict import judge
 from tests.faults.waiting import until
-from tests.support.servers import PostgresServer, WebServer
+from tests.support.servers import ROOT, PostgresServer, WebServer
 
 USERS = 8
 POOL_MIN = 2
@@ -157,6 +158,8 @@ async def environment(
     password: str = "",
     postgres_settings: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
+    project: Path = ROOT,
+    web_kind: type[WebServer] = WebServer,
 ) -> AsyncIterator[Environment]:
     """Starts the servers, makes eight users, and checks everything after the block (`Environment.conclude`).
 
@@ -200,7 +203,9 @@ async def environment(
             "DATABASE_POOL_MIN": str(POOL_MIN),
             "DATABASE_POOL_MAX": str(pool_max),
         }
-        web = await enter(WebServer(folder, {**defaults, **(settings or {})}, "--workers", str(workers)))
+        web = await enter(
+            web_kind(folder, {**defaults, **(settings or {})}, "--workers", str(workers), project=project)
+        )
         ports = {port, second_host or port}
         watch = await enter(Watch(postgres.dsn.conninfo))
         env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, ports)

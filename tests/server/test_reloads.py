@@ -19,7 +19,8 @@ from tests.support.sites import WORKERS, gated_site, locked, production
 OURS = ("config", "server", "web", "todos", "persistence", "migrations")
 IN_THE_MASTER = {
     "config", "config.env", "config.gunicorn",
-    "server", "server.limits", "server.log_stream", "server.shared_state", "server.worker",
+    "server", "server.limits", "server.log_stream", "server.master", "server.shared_state",
+    "server.worker",
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",
 }  # fmt: skip

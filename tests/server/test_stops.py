@@ -6,9 +6,11 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
 from persistence.postgres.dsn import Dsn
-from tests.support.servers import LONG, eventually
+from tests.support.processes import free_port
+from tests.support.servers import LONG, WebServer, eventually
 from tests.support.sites import Site, gated_site, locked, raw_post, running_site
 from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect, reset_when_closed
 
@@ -92,3 +94,44 @@ def test_a_stop_of_all_processes_in_the_middle_of_a_reload_waits_for_no_new_work
             eventually(lambda: not old.is_running())
 
         assert_stopped(site, workers=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_start_without_a_database_ends_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    url = f"postgresql://app@127.0.0.1:{free_port()}/todo"
+    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url}
+    web = WebServer(tmp_path, settings, "--workers", "2", "--graceful-timeout", "600")
+    web.start()
+    try:
+        eventually(lambda: web.log.count("Attempt 1 of 6") == 2)
+        web.process.send_signal(number)
+        assert web.process.wait(LONG) == 0
+    finally:
+        web.end()
+
+    # It has not gone on with its attempts.
+    assert "CRITICAL" not in web.log
+    assert web.log.count("Worker exiting") == 2
+
+
+def test_a_stop_comes_before_reloads_that_have_yet_to_be_made(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    with gated_site(migrated_dsn, tmp_path, "--workers", "1", "--graceful-timeout", "600") as (site, gate):
+        with locked(gate):
+            for _ in range(4):
+                site.web.process.send_signal(signal.SIGHUP)
+            eventually(lambda: site.web.log.count("At the gate") == 2)
+            site.web.process.send_signal(signal.SIGHUP)
+            assert site.web.stop() == 0
+
+        assert_stopped(site, workers=2)
+
+
+def test_a_worker_that_was_frozen_is_killed_in_the_end(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    options = ("--workers", "2", "--graceful-timeout", "5")
+    with running_site(migrated_dsn, tmp_path, *options) as site:
+        frozen, _ = site.workers
+        frozen.suspend()
+        assert site.web.stop() == 0
+        # Nobody reaps it where process 1 does not.
+        eventually(lambda: not frozen.is_running() or frozen.status() == psutil.STATUS_ZOMBIE)
+        assert site.web.log.count("Worker exiting") == 1

@@ -3,8 +3,8 @@
 import importlib
 
 MODULES = (
-    "postgres", "network", "pooling", "read_only", "conflicts", "server", "clients", "authentication", "clock",
-    "migrations", "hostile_bytes",
+    "postgres", "network", "pooling", "read_only", "conflicts", "server", "master", "clients", "authentication",
+    "clock", "migrations", "hostile_bytes",
 )  # fmt: skip
 
 

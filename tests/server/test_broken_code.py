@@ -1,0 +1,160 @@
+"""Code that cannot be loaded, such as a deployment that is copied by half: workers that serve go on."""
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from persistence.postgres.dsn import Dsn
+from tests.support.servers import LONG, WebServer, copy_project, eventually
+from tests.support.sites import WORKERS, Site, production, running_site
+
+FAILED = "A worker could not start"
+PAUSE = re.compile(rf"{FAILED}.* after (\d+) s")
+
+
+@contextmanager
+def site_of(dsn: Dsn, folder: Path, *arguments: str) -> Iterator[tuple[Site, Path]]:
+    """A server whose code a test may break."""
+    project = copy_project(folder / "project")
+    with running_site(dsn, folder, *arguments, project=project) as site:
+        eventually(lambda: site.listening == WORKERS)
+        yield site, project
+
+
+type Fault = Callable[[Path], Callable[[], object]]
+
+
+def add(text: str, *place: str) -> Fault:
+    """Adds text to a file of the project, or makes the file; gives a function that mends it."""
+
+    def add_to(project: Path) -> Callable[[], object]:
+        file = project.joinpath(*place)
+        if not file.exists():
+            file.write_text(text)
+            return file.unlink
+        before = file.read_text()
+        file.write_text(before + text)
+        return partial(file.write_text, before)
+
+    return add_to
+
+
+each_fault = pytest.mark.parametrize(
+    "break_it",
+    [
+        add("\nfrom todos.nowhere import nothing\n", "todos", "api.py"),
+        add("\ndef half(", "persistence", "tasks.py"),
+        add("\nraise SystemExit('it ends itself')\n", "web", "handler.py"),
+        add("\nimport os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n", "web", "handler.py"),
+        add("\ndef half(", "migrations", "versions", "0099_half.py"),
+    ],
+    ids=["import", "syntax", "exit", "crash", "migration"],
+)
+
+
+def serve_on(site: Site, number: int) -> None:
+    assert len(site.workers) == number
+    for _ in range(20):
+        assert site.web.http.get(site.tasks).status_code == 200
+
+
+@each_fault
+def test_a_reload_that_fails_leaves_the_workers_serving_and_a_later_one_takes_the_mended_code(
+    break_it: Fault, migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with site_of(migrated_dsn, tmp_path) as (site, project):
+        old = {worker.pid for worker in site.workers}
+        mend = break_it(project)
+        site.web.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "The reload has failed" in site.web.log)
+        eventually(lambda: len(site.workers) == WORKERS)
+        serve_on(site, WORKERS)
+        assert {worker.pid for worker in site.workers} == old
+
+        mend()
+        site.web.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not old & {worker.pid for worker in site.workers})
+        serve_on(site, WORKERS)
+        assert site.web.stop() == 0
+
+
+@each_fault
+def test_a_worker_that_dies_is_replaced_as_soon_as_the_code_is_mended_and_the_others_serve_meanwhile(
+    break_it: Fault, migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with site_of(migrated_dsn, tmp_path) as (site, project):
+        mend = break_it(project)
+        site.workers[0].kill()
+        eventually(lambda: site.web.log.count(FAILED) == 2)
+        assert site.web.http.get(site.tasks).status_code == 200
+
+        mend()
+        eventually(lambda: site.listening == WORKERS + 1)
+        serve_on(site, WORKERS)
+        assert [int(pause) for pause in PAUSE.findall(site.web.log)][:2] == [1, 2]
+        assert site.web.stop() == 0
+
+
+def test_when_all_have_died_one_at_a_time_tries_until_the_code_is_mended(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    with site_of(migrated_dsn, tmp_path) as (site, project):
+        mend = add("\nraise RuntimeError\n", "todos", "api.py")(project)
+        for worker in site.workers:
+            worker.kill()
+        eventually(lambda: site.web.log.count(FAILED) == 3)
+        # Those that take the place of the first two, and then one after the other.
+        assert site.web.log.count("Booting worker") <= 2 * WORKERS + 3
+
+        mend()
+        eventually(lambda: site.listening == 2 * WORKERS)
+        serve_on(site, WORKERS)
+        assert site.web.stop() == 0
+
+
+def test_settings_that_are_wrong_at_a_reload_change_nothing(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    config = tmp_path / "gunicorn_here.py"
+    config.write_text(ours := "from config.gunicorn import *\n")
+    with site_of(migrated_dsn, tmp_path, "-c", str(config)) as (site, project):
+        old = {worker.pid for worker in site.workers}
+        for number, text in enumerate(("half(", "workers = 'many'", "timeout = -1"), 1):
+            config.write_text(f"{ours}{text}\n")
+            site.web.process.send_signal(signal.SIGHUP)
+            eventually(lambda number=number: site.web.log.count("Nothing is reloaded") == number)  # type: ignore[misc]
+            serve_on(site, WORKERS)
+        assert {worker.pid for worker in site.workers} == old
+
+        # Our own settings are read at the start only.
+        config.write_text(ours)
+        (project / ".env").write_text("DATABASE_POOL_MAX=nonsense\n")
+        site.web.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not old & {worker.pid for worker in site.workers})
+        serve_on(site, WORKERS)
+        assert site.web.stop() == 0
+
+
+def test_a_first_start_ends(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")(project)
+    web: WebServer = production(migrated_dsn, tmp_path, project=project)
+    web.start()
+    try:
+        assert web.process.wait(LONG) == 3
+    finally:
+        web.end()
+    assert "todos.nowhere" in web.log
+    assert FAILED not in web.log
+
+
+def test_in_development_the_server_waits_for_the_code_to_be_mended(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    options = ("--reload", "--workers", "1")
+    with running_site(migrated_dsn, tmp_path, *options, project=project, ENVIRONMENT="development") as site:
+        mend = add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")(project)
+        eventually(lambda: FAILED in site.web.log)
+        mend()
+        eventually(lambda: site.listening == 2)
+        serve_on(site, 1)
