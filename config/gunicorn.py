@@ -47,7 +47,7 @@ def on_starting(server: Any) -> None:
 
     It also keeps the development database up while workers come and go.
     """
-    Master.take_over(server)
+    Master.take_over(server, globals())
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:

@@ -1,6 +1,7 @@
 """gunicorn's master: it goes on with the workers that it has when no new one can start, and a stop waits for none."""
 
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, override
@@ -8,6 +9,7 @@ from typing import Any, override
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from server.options import refuse
 from server.shared_state import SHARED_STATE
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -20,6 +22,7 @@ class _ReloadOver(Exception):
 
 
 class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
+    _settings: Mapping[str, Any]
     _failures = 0
     """Starts of workers that have failed since one worked."""
     _failed_age = 0
@@ -29,9 +32,14 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _must_stop = False
 
     @classmethod
-    def take_over(cls, server: Any) -> None:
-        """Makes a master of gunicorn's one, whose class cannot be chosen; called in the hook `on_starting`."""
+    def take_over(cls, server: Any, settings: Mapping[str, Any]) -> None:
+        """Makes a master of gunicorn's one, whose class cannot be chosen; called in the hook `on_starting`.
+
+        `settings` are ours. Raises `RuntimeError` for options that are refused.
+        """
+        refuse(server.cfg, settings)
         server.__class__ = cls
+        server._settings = settings  # noqa: SLF001 - it is one of this class
 
     @override
     def signal(self, sig: int, frame: object) -> None:
@@ -55,7 +63,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         present = self.app.cfg
         try:
             self.app.reload()
-        except SystemExit as error:
+            refuse(self.app.cfg, self._settings)
+        except (SystemExit, RuntimeError) as error:
             self.app.cfg = present
             self.log.error("Nothing is reloaded, because gunicorn's settings cannot be used: %s", error)  # noqa: TRY400 - gunicorn shows more
             return
@@ -69,6 +78,9 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def manage_workers(self) -> None:
         if self._failures and SHARED_STATE.serving_age > self._failed_age:
             self._failures = 0
+        if SHARED_STATE.is_worn and not self._must_pause:
+            self.log.info("A worker has answered as many requests as it may, so all are replaced.")
+            self.reload()
         super().manage_workers()
 
     @override

@@ -13,7 +13,7 @@ class SharedState:
 
     def __init__(self) -> None:
         # Each word is written and read at once, so that no process has to wait for another.
-        self._words = memoryview(mmap.mmap(-1, 3 * _WORD)).cast("Q")
+        self._words = memoryview(mmap.mmap(-1, 4 * _WORD)).cast("Q")
 
     def note_serving(self, age: int) -> None:
         self._words[0] = max(self._words[0], age)
@@ -45,12 +45,20 @@ class SharedState:
         """True until one of the workers that came with the last reload serves."""
         return 0 < self.replaced_age >= self.serving_age
 
+    def note_worn(self, age: int) -> None:
+        """Records that a worker of this age has answered as many requests as it may."""
+        self._words[2] = age
+
+    @property
+    def is_worn(self) -> bool:
+        return self._words[2] > self.replaced_age
+
     def note_stop(self) -> None:
-        self._words[2] = 1
+        self._words[3] = 1
 
     @property
     def is_stopping(self) -> bool:
-        return self._words[2] > 0
+        return self._words[3] > 0
 
 
 SHARED_STATE = SharedState()

@@ -32,12 +32,15 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     """
 
     clients: "Clients"
+    max_requests: int
 
     @override
     def init_process(self) -> None:
         self.is_leaving = self._is_serving = False
         self._task: asyncio.Task[Any] | None = None
         self._successors: asyncio.Task[None] | None = None
+        # gunicorn would close connections without a word, and start a new worker when this one has gone.
+        self._requests_max, self.max_requests = self.max_requests, sys.maxsize
         super().init_process()
 
     @override
@@ -73,6 +76,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         super().notify()
         self._is_serving = True
         SHARED_STATE.note_serving(self.age)
+        if self.nr >= self._requests_max:
+            SHARED_STATE.note_worn(self.age)
         self.clients.sweep()
 
     @override

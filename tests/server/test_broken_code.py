@@ -120,7 +120,7 @@ def test_settings_that_are_wrong_at_a_reload_change_nothing(migrated_dsn: Dsn, t
     config.write_text(ours := "from config.gunicorn import *\n")
     with site_of(migrated_dsn, tmp_path, "-c", str(config)) as (site, project):
         old = {worker.pid for worker in site.workers}
-        for number, text in enumerate(("half(", "workers = 'many'", "timeout = -1"), 1):
+        for number, text in enumerate(("half(", "workers = 'many'", "threads = 4"), 1):
             config.write_text(f"{ours}{text}\n")
             site.web.process.send_signal(signal.SIGHUP)
             eventually(lambda number=number: site.web.log.count("Nothing is reloaded") == number)  # type: ignore[misc]

@@ -14,12 +14,12 @@ from persistence.postgres.dsn import Dsn
 from tests.faults.http import Http
 from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, PostgresServer, copy_project, eventually
-from tests.support.sites import WORKERS, gated_site, locked, production
+from tests.support.sites import WORKERS, gated_site, locked, production, running_site
 
 OURS = ("config", "server", "web", "todos", "persistence", "migrations")
 IN_THE_MASTER = {
     "config", "config.env", "config.gunicorn",
-    "server", "server.limits", "server.log_stream", "server.master", "server.shared_state",
+    "server", "server.limits", "server.log_stream", "server.master", "server.options", "server.shared_state",
     "server.worker",
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",
@@ -113,6 +113,32 @@ async def test_a_reload_takes_new_code_and_fails_no_request(migrated_dsn: Dsn, t
     site.assert_calm()
     new = Counter(line.removeprefix("New: ") for line in site.web.log.splitlines() if line.startswith("New: "))
     assert new == dict.fromkeys(NEW_AFTER_A_RELOAD, WORKERS)
+
+
+async def test_a_worker_that_has_answered_its_requests_is_replaced_and_no_request_fails(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    answers, stop = Counter[tuple[int, bool]](), asyncio.Event()
+
+    async def use(*, keeps: bool) -> None:
+        client = Http(site.web.port)
+        while not stop.is_set():
+            answer = await client.request("GET", f"/api{site.tasks}")
+            answers[answer.status, keeps] += 1
+            if not keeps:
+                client.close()
+        client.close()
+
+    options = ("--workers", "1", "--max-requests", "200", "--max-requests-jitter", "50")
+    with running_site(migrated_dsn, tmp_path, *options) as site:
+        crowd = [asyncio.create_task(use(keeps=number % 4 > 0)) for number in range(8)]
+        await asyncio.to_thread(eventually, lambda: site.web.log.count("Worker exiting") >= 3)
+        stop.set()
+        await asyncio.gather(*crowd)
+        assert await asyncio.to_thread(site.web.stop) == 0
+
+    assert set(answers) == {(200, True), (200, False)}
+    site.assert_calm()
 
 
 def test_a_worker_that_replaces_another_needs_no_database_to_start(postgres: PostgresServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The master: workers that cannot start, a log that nothing reads, and a stop in every state."""
+"""The master: workers that cannot start or are renewed, a log that nothing reads, and a stop in every state."""
 
 import asyncio
 import random
@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -17,6 +18,7 @@ from tests.faults.environment import READY, Environment, environment
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.readers import LIVE as LIVE_PATH
+from tests.faults.readers import readers
 from tests.faults.waiting import until
 from tests.support.processes import free_port
 from tests.support.servers import PipedWebServer, WebServer, copy_project
@@ -122,6 +124,30 @@ async def _crash(env: Environment) -> None:
     failed = env.web.log.count("A worker could not start")
     random.choice(env.processes).kill()
     await until(lambda: env.web.log.count("A worker could not start") >= failed + 2)
+
+
+@scenario("`--max-requests` under load", goal="no failed request in 20 renewals, on kept and on new connections")
+async def max_requests(run: Run, result: Result) -> None:
+    settings = {"GUNICORN_CMD_ARGS": "--max-requests 1500 --max-requests-jitter 500"}
+    async with environment(run, result, settings=settings) as env:
+        env.limit *= 2
+        async with (
+            env.load(clients=CLIENTS, may_be_unavailable=False) as found,
+            readers(env.web.port, result, [LIVE_PATH] * 4, pause=0.001, keep_alive=False) as new,
+        ):
+            for renewals in range(1, run.rounds(20, 2) + 1):
+                await until(partial(_has_renewed, env, renewals))
+                result.rounds += 1
+        env.restarts = env.web.log.count("Booting worker") - env.workers
+        result.figures["requests"] = f"{len(found.samples):,} on kept connections, {len(new):,} on new ones"
+        slowest = max(sample.seconds for sample in found.samples)
+        result.figures["slowest answer"] = f"{slowest * 1000:.0f} ms"
+        # A renewal may be under way.
+        await until(lambda: len(env.processes) == env.workers)
+
+
+def _has_renewed(env: Environment, times: int) -> bool:
+    return env.web.log.count("Worker exiting") >= times * env.workers
 
 
 @scenario("SIGTERM in every state", goal="exit within 10 s, status 0, connections to the database closed")
