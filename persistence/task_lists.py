@@ -59,6 +59,12 @@ _TAGGED_WITH = sa.and_(
     TABLE.c.tags.contains(_WANTED),
 )
 
+# True as soon as no other such statement of the user runs, in any process. The lock ends with the statement. Nor does
+# the statement itself take several processors, as PostgreSQL lets no parallel plan call `current_schema`.
+_USER = sa.func.concat(sa.func.current_schema(), _bound("user_id", "user_id"))
+_LOCK = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_USER, sa.literal_column("0")))
+_ALONE = sa.select(_LOCK).scalar_subquery().is_not(None)
+
 CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
     "nothing": sa.literal_column("false", sa.Boolean()),
@@ -120,6 +126,8 @@ def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, 
         # sort all of them; when it cannot see the limit, it reads in order and stops.
         limit = sa.select(limit).scalar_subquery()
     clause = sa.select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
+    if not is_in_index_order(filters, sort):
+        clause = clause.where(_ALONE)
     if sort == "due_date":
         return Statement(_by_due_date(clause, limit, descending=descending, start=start))
     if start != "first":
@@ -199,7 +207,9 @@ def _counts(column: sa.ColumnElement[Any], enum: TypeAliasType) -> sa.ColumnElem
     return sa.func.json_build_object(*(part for value in literals for part in (value, _count(column == value))))
 
 
-_TASKS = sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE).cte("mine")
+_TASKS = (
+    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, _ALONE).cte("mine")
+)
 _TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _USES = sa.select(_TAGGED.c.tag, sa.func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
 # Written by hand, because `json_object_agg` puts space around everything, and the text goes out as it is.

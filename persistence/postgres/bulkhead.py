@@ -1,7 +1,7 @@
 """A bulkhead: statements that may take long share a part of the pool, so that they cannot fill it."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
@@ -11,18 +11,18 @@ BUSY = "Too many searches, sorted lists and counts are being made at once."
 
 
 class Bulkhead:
-    """Lets `size` statements run at once, and of them `per_key` with the same key; the others wait in order."""
+    """Lets `size` statements run at once, and of them one with the same key; the others wait in order."""
 
-    def __init__(self, size: int, per_key: int, patience: float) -> None:
-        self._size, self._per_key, self._patience = size, per_key, patience
-        self._running: Counter[Hashable] = Counter()
+    def __init__(self, size: int, patience: float) -> None:
+        self._size, self._patience = size, patience
+        self._running: set[Hashable] = set()
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def place(self, key: Hashable) -> AsyncIterator[None]:
         """A place until the end of the block. Raises `PoolTimeout` if there is none within `patience` seconds."""
         if self._has_room(key):
-            self._running[key] += 1
+            self._running.add(key)
         else:
             await self._wait(key)
         try:
@@ -31,7 +31,7 @@ class Bulkhead:
             self._leave(key)
 
     def _has_room(self, key: Hashable) -> bool:
-        return self._running.total() < self._size and self._running[key] < self._per_key
+        return len(self._running) < self._size and key not in self._running
 
     async def _wait(self, key: Hashable) -> None:
         admitted = asyncio.get_running_loop().create_future()
@@ -50,13 +50,11 @@ class Bulkhead:
             raise
 
     def _leave(self, key: Hashable) -> None:
-        self._running[key] -= 1
-        if not self._running[key]:
-            del self._running[key]
+        self._running.remove(key)
         for entry in list(self._waiting):
             waiting, admitted = entry
             # A caller that has just been cancelled takes itself out.
             if not admitted.done() and self._has_room(waiting):
                 self._waiting.remove(entry)
-                self._running[waiting] += 1
+                self._running.add(waiting)
                 admitted.set_result(None)

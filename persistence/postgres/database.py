@@ -35,8 +35,6 @@ from persistence.postgres.statement import Statement
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
-LONG_PER_OWNER = 2
-"""Such statements of one owner that run at once in a process at most; never all places."""
 WAIT_SHARE = 0.5
 """Share of its time that such a statement may wait for others of its kind."""
 PROBES_FROM = 5
@@ -58,14 +56,13 @@ class Database:
         self._timeout = options.statement_timeout
         self._retries = Retries()
         places = max(1, int(options.limits.max_size * LONG_SHARE))
-        per_owner = max(1, min(LONG_PER_OWNER, places // 2))
-        self._bulkhead = Bulkhead(places, per_owner, options.statement_timeout * WAIT_SHARE)
+        self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
 
     async def long_rows(self, statement: Statement, values: Mapping[str, Any], owner: Hashable) -> list[dict[str, Any]]:
         """Like `rows`, for a statement whose cost grows with what its owner has stored.
 
-        Such statements share a part of the pool, and of one owner only a few run at once. Raises `PoolTimeout` for one
-        that waits for too long.
+        Such statements share a part of the pool, and of one owner one runs at a time. Raises `PoolTimeout` for one that
+        waits for too long.
         """
         began = monotonic()
         async with self._bulkhead.place(owner):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from persistence import task_lists
@@ -14,11 +15,11 @@ from persistence.postgres.bulkhead import BUSY, Bulkhead
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import PoolTimeout
-from tests.database.helpers import FOREVER, LONG, SLEEP, eventually, new_user, options
+from tests.database.helpers import FOREVER, LONG, SLEEP, Admin, eventually, new_user, options
 from tests.database.test_pool import hold_at_once
 
 POOL = options(most=8)
-PLACES, PER_OWNER = 4, 2
+PLACES = 4
 """What follows from a pool of this size."""
 
 
@@ -38,10 +39,11 @@ async def cancel(running: list[asyncio.Task[object]]) -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_of_one_owner_a_few_run_at_once_and_of_all_a_part_of_the_pool(database: Database) -> None:
+async def test_of_one_owner_one_runs_at_a_time_and_of_all_a_part_of_the_pool(database: Database) -> None:
     running = start(database, uuid4(), 10)
-    await eventually(lambda: database.pool.stats.in_use == PER_OWNER)
-    running += start(database, uuid4(), 10) + start(database, uuid4(), 10)
+    await eventually(lambda: database.pool.stats.in_use == 1)
+    for _ in range(PLACES):
+        running += start(database, uuid4(), 10)
     await eventually(lambda: database.pool.stats.in_use == PLACES)
     # Whatever else is asked for has its connections.
     assert len(await hold_at_once(database, 4)) == 4
@@ -53,11 +55,24 @@ async def test_of_one_owner_a_few_run_at_once_and_of_all_a_part_of_the_pool(data
     await cancel(running)
 
 
+async def test_of_one_owner_one_runs_at_a_time_in_all_processes(migrated_dsn: Dsn, admin: Admin) -> None:
+    async with open_database(migrated_dsn, POOL) as database:
+        user, other = await new_user(database), await new_user(database)
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema || %s, 0))"
+        with psycopg.connect(migrated_dsn.conninfo) as elsewhere:
+            elsewhere.execute(lock, [str(user)])
+            waiting = asyncio.create_task(task_lists.summary(database, user))
+            await admin.waiting()
+            assert (await task_lists.summary(database, other))["total"] == 0
+            assert not waiting.done()
+        assert (await waiting)["total"] == 0
+
+
 async def test_one_that_waits_for_too_long_is_refused(empty_dsn: Dsn) -> None:
     async with open_database(empty_dsn, replace(POOL, statement_timeout=2.0)) as database:
         owner = uuid4()
-        running = start(database, owner, PER_OWNER)
-        await eventually(lambda: database.pool.stats.in_use == PER_OWNER)
+        running = start(database, owner, 1)
+        await eventually(lambda: database.pool.stats.in_use == 1)
         with pytest.raises(PoolTimeout, match=BUSY):
             await database.long_rows(SLEEP, FOREVER, owner)
         await cancel(running)
@@ -66,8 +81,8 @@ async def test_one_that_waits_for_too_long_is_refused(empty_dsn: Dsn) -> None:
 async def test_searches_sorted_lists_and_counts_take_such_places_and_pages_do_not(migrated_dsn: Dsn) -> None:
     async with open_database(migrated_dsn, replace(POOL, statement_timeout=LONG)) as database:
         user = await new_user(database)
-        running = start(database, user, PER_OWNER)
-        await eventually(lambda: database.pool.stats.in_use == PER_OWNER)
+        running = start(database, user, 1)
+        await eventually(lambda: database.pool.stats.in_use == 1)
         waiting = [
             asyncio.create_task(task_lists.page(database, user, 10, {"words": ["milk"]})),
             asyncio.create_task(task_lists.page(database, user, 10, sort="title")),
@@ -82,7 +97,7 @@ async def test_searches_sorted_lists_and_counts_take_such_places_and_pages_do_no
 
 
 async def test_no_place_is_lost_whenever_a_caller_gives_up() -> None:
-    bulkhead = Bulkhead(size=2, per_key=1, patience=0.003)
+    bulkhead = Bulkhead(size=2, patience=0.003)
     dice = random.Random()  # noqa: S311 - moments are not a secret
     inside = 0
 
@@ -105,4 +120,4 @@ async def test_no_place_is_lost_whenever_a_caller_gives_up() -> None:
 
     for _ in range(20):
         await asyncio.gather(*(use_and_give_up() for _ in range(20)))
-    assert (bulkhead._running, list(bulkhead._waiting)) == ({}, [])
+    assert (bulkhead._running, list(bulkhead._waiting)) == (set(), [])

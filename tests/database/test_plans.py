@@ -188,6 +188,14 @@ def test_a_tag_is_looked_for_among_the_users_own(connection: psycopg.Connection,
         assert entries <= most, found.text
 
 
+@pytest.mark.parametrize("statement", [a_list(sort="title"), a_list("words", sort="updated_at"), task_lists.SUMMARY])
+def test_what_reads_all_tasks_of_a_user_takes_one_processor(
+    connection: psycopg.Connection, statement: Statement
+) -> None:
+    unsafe = connection.execute("SELECT proname FROM pg_proc WHERE proparallel = 'u'").fetchall()
+    assert any(f"{name}()" in statement.text for (name,) in unsafe)
+
+
 @each_plan
 def test_the_summary_reads_each_of_the_users_tasks_once(connection: psycopg.Connection, plan: str) -> None:
     found = explain(connection, task_lists.SUMMARY, plan)
