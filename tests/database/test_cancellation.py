@@ -37,7 +37,7 @@ async def a_session(database: Database, user_id: UUID) -> None:
     [
         (one_statement, 0, 0.4, 3), (one_statement, 0.005, 0.4, 3), (one_statement, 0.05, 0.6, 3),
         (one_statement, 0.2, 1.2, 3),
-        (a_session, 0.2, 2.0, 2),
+        pytest.param(a_session, 0.2, 2.0, 2, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 async def test_the_server_has_no_more_connections_than_the_limit(

@@ -44,16 +44,17 @@ def add(text: str, *place: str) -> Fault:
     return add_to
 
 
+CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+slow = pytest.mark.slow
 each_fault = pytest.mark.parametrize(
     "break_it",
     [
-        add("\nfrom todos.nowhere import nothing\n", "todos", "api.py"),
-        add("\ndef half(", "persistence", "tasks.py"),
-        add("\nraise SystemExit('it ends itself')\n", "web", "handler.py"),
-        add("\nimport os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n", "web", "handler.py"),
-        add("\ndef half(", "migrations", "versions", "0099_half.py"),
+        pytest.param(add("\nfrom todos.nowhere import nothing\n", "todos", "api.py"), id="import"),
+        pytest.param(add("\ndef half(", "persistence", "tasks.py"), id="syntax", marks=slow),
+        pytest.param(add("\nraise SystemExit('it ends itself')\n", "web", "handler.py"), id="exit", marks=slow),
+        pytest.param(add(f"\n{CRASH}\n", "web", "handler.py"), id="crash", marks=slow),
+        pytest.param(add("\ndef half(", "migrations", "versions", "0099_half.py"), id="migration", marks=slow),
     ],
-    ids=["import", "syntax", "exit", "crash", "migration"],
 )
 
 
@@ -100,6 +101,7 @@ def test_a_worker_that_dies_is_replaced_as_soon_as_the_code_is_mended_and_the_ot
         assert site.web.stop() == 0
 
 
+@slow
 def test_when_all_have_died_one_at_a_time_tries_until_the_code_is_mended(migrated_dsn: Dsn, tmp_path: Path) -> None:
     with site_of(migrated_dsn, tmp_path) as (site, project):
         mend = add("\nraise RuntimeError\n", "todos", "api.py")(project)
@@ -149,6 +151,7 @@ def test_a_first_start_ends(migrated_dsn: Dsn, tmp_path: Path) -> None:
     assert FAILED not in web.log
 
 
+@slow
 def test_in_development_the_server_waits_for_the_code_to_be_mended(migrated_dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     options = ("--reload", "--workers", "1")

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.faults.http import Http
@@ -115,6 +116,7 @@ async def test_a_reload_takes_new_code_and_fails_no_request(migrated_dsn: Dsn, t
     assert new == dict.fromkeys(NEW_AFTER_A_RELOAD, WORKERS)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_has_answered_its_requests_is_replaced_and_no_request_fails(
     migrated_dsn: Dsn, tmp_path: Path
 ) -> None:

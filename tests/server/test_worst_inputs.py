@@ -68,6 +68,6 @@ def test_no_first_line_and_no_header_holds_up_other_clients(site: Site) -> None:
     assert dear(site, worst_inputs.heads()) == {}
 
 
-@pytest.mark.parametrize("size", [64 * 1024, LARGEST_BODY])
+@pytest.mark.parametrize("size", [64 * 1024, pytest.param(LARGEST_BODY, marks=pytest.mark.slow)])
 def test_no_body_holds_up_other_clients(site: Site, size: int) -> None:
     assert dear(site, worst_inputs.bodies(size)) == {}
