@@ -67,6 +67,8 @@ def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
     assert (examples / "python/todo_client/api/tasks/create_task.py").exists()
 
 
-@pytest.mark.parametrize("file", ["examples/typescript/package-lock.json", "scripts/contract/package-lock.json"])
-def test_the_lock_file_names_no_registry(file: str) -> None:
-    assert '"resolved"' not in (ROOT / file).read_text()
+@pytest.mark.parametrize("folder", ["benchmarks/peers/fastify", "examples/typescript", "scripts/contract"])
+def test_a_lock_file_names_packages_versions_and_hashes_and_no_address(folder: str) -> None:
+    lock = (ROOT / folder / "package-lock.json").read_text()
+    assert '"integrity"' in lock
+    assert "://" not in lock
