@@ -182,9 +182,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
     def release_caller(self) -> None:
         """Ends the wait for an answer with an `OperationalError`; the connection of a `fetch` stays open."""
-        if self._waiter and not self._waiter.done() and not self.runs_on:
+        if self.runs_on:
+            return
+        if self._waiter and not self._waiter.done():
             self._waiter.set_exception(psycopg.OperationalError("the answer did not come in time"))
-        elif not self.runs_on:
+        else:
             self.abort()
 
     async def drop_answer(self) -> None:
