@@ -1,4 +1,4 @@
-"""The question whether the service can work: whether each of its statements can run on the database as it is.
+"""Asks PostgreSQL if the service can work: if each of its statements can run on the database as it is.
 
 EXPLAIN parses and plans a statement and checks all rights to what it uses, and neither runs it nor reads a row. So the
 database is asked the question itself, in one round trip (docs/adr/0025-health-asks-postgresql.md).
@@ -18,7 +18,7 @@ from persistence.postgres.errors import Unavailable, cause_of, explain
 from persistence.postgres.statement import Statement
 
 LOCK_TIMEOUT = "100ms"
-"""The wait for a table that a migration holds, after which the question counts as answered: statements wait, too."""
+"""The wait for a table that a migration holds. After it the database counts as usable: requests wait as well."""
 
 type Usability = Literal["connected", "read-only", "unusable"]
 
@@ -53,6 +53,9 @@ SELECT privilege || ' on ' || name
 FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'alembic_version'],
             ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT']) AS needed (name, privilege)
 WHERE NOT has_table_privilege(to_regclass(name), privilege)
+UNION ALL
+SELECT 'USAGE on schema ' || relnamespace::regnamespace
+FROM pg_class WHERE relname = 'tasks' AND NOT has_schema_privilege(relnamespace, 'USAGE')
 """
 
 

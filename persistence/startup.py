@@ -42,9 +42,9 @@ async def start(
 ) -> AsyncIterator[Database]:
     """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
 
-    With `retry` it tries for up to 30 seconds when the database cannot be reached. Raises `StartupError`, but not for
-    a replacement, a process that takes the place of one that has served: that serves what it can, and the rest when
-    the database is back. Revisions that cannot be read are like code that cannot be loaded: neither starts.
+    With `retry` it tries for up to 30 seconds when the database cannot be reached. Raises `StartupError` if that, or
+    the migration, fails. A replacement takes the place of a process that has served: it starts without the database,
+    and serves what it can until that is back. Nothing starts with revisions that cannot be read.
     """
     try:
         revisions()

@@ -59,8 +59,8 @@ _TAGGED_WITH = sa.and_(
     TABLE.c.tags.contains(_WANTED),
 )
 
-# True as soon as no other such statement of the user runs, in any process. The lock ends with the statement. Nor does
-# the statement itself take several processors, as PostgreSQL lets no parallel plan call `current_schema`.
+# Waits until no other such statement of the user runs, in any process; the lock ends with the statement.
+# `current_schema` is there because PostgreSQL makes no parallel plan for a statement that calls it.
 _USER = sa.func.concat(sa.func.current_schema(), _bound("user_id", "user_id"))
 _LOCK = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_USER, sa.literal_column("0")))
 _ALONE = sa.select(_LOCK).scalar_subquery().is_not(None)
@@ -109,20 +109,13 @@ def is_in_index_order(filters: frozenset[str], sort: SortKey) -> bool:
     return sort in _RANGES and (not others or (sort == "created_at" and others in ({"status"}, {"priority"})))
 
 
-def has_one_plan(filters: frozenset[str], sort: SortKey) -> bool:
-    """Tells if one plan is the best for all users and values: there is no filter, or the index of the order serves it.
-
-    Otherwise the best plan depends on how rare the matches of the filters are.
-    """
-    return not filters - _RANGES.get(sort, frozenset()) or is_in_index_order(filters, sort)
-
-
 @lru_cache(maxsize=SHAPES_KEPT)
 def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, start: Start) -> Statement:
     """The statement of one shape. Tasks without a due date come last in both directions; the id makes a total order."""
     limit: sa.ColumnElement[Any] = sa.bindparam("limit", type_=sa.BigInteger())
-    if has_one_plan(filters, sort):
-        # PostgreSQL knows how many tasks a user has on average. Where that is less than the limit, it would read and
+    if not filters or is_in_index_order(filters, sort):
+        # One plan is the best for all users and values; otherwise that depends on how rare the matches are. PostgreSQL
+        # knows how many tasks a user has on average. Where that is less than the limit, it would read and
         # sort all of them; when it cannot see the limit, it reads in order and stops.
         limit = sa.select(limit).scalar_subquery()
     clause = sa.select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))

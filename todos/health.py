@@ -23,8 +23,7 @@ logger = logging.getLogger(__name__)
 DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
-
-_MESSAGES = {
+_FAULTS = {
     "disconnected": "The database cannot be reached.",
     "read-only": "The database can only be read.",
     "unusable": "The database lacks tables, columns, functions or rights that the service needs.",
@@ -41,14 +40,14 @@ async def health(request: Request) -> HttpResponse:
         found = await _check(request.database)
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
-        return _unhealthy("disconnected", "unknown", _MESSAGES["disconnected"])
+        return _answer("disconnected", "unknown", _FAULTS["disconnected"])
     except MigrationError as error:
         logger.warning("Unhealthy: %s", error)
-        return _unhealthy("connected", "unknown", "The history of migrations cannot be told.")
+        return _answer("connected", "unknown", "The history of migrations cannot be told.")
     if found.fault:
         logger.warning("Unhealthy: %s", found.fault)
-        return _unhealthy(found.database, found.migration, _MESSAGES[found.database])
-    return _answer(200, "The service is healthy.", "healthy", found.database, found.migration)
+        return _answer(found.database, found.migration, _FAULTS[found.database])
+    return _answer(found.database, found.migration)
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
@@ -71,10 +70,8 @@ async def _check(database: Database) -> Readiness:
         return await readiness.check(database, DATABASE_TIMEOUT - (monotonic() - since))
 
 
-def _unhealthy(database: str, migration: str, message: str) -> HttpResponse:
-    return _answer(503, message, "unhealthy", database, migration)
-
-
-def _answer(status: int, message: str, state: str, database: str, migration: str) -> HttpResponse:
+def _answer(database: str, migration: str, fault: str = "") -> HttpResponse:
+    status, state = (503, "unhealthy") if fault else (200, "healthy")
     data = {"status": state, "database": database, "migration": migration}
+    message = fault or "The service is healthy."
     return json_response({"status_code": status, "message": message, "data": data}, status=status)

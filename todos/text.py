@@ -25,7 +25,7 @@ Not what Unicode has not assigned: that may be a letter or an emoji that is newe
 """
 _NOTHING_BEYOND = "\U00013430-\U00013442\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _SOMETHING = re.compile(f"[^{NOTHING}{_NOTHING_BEYOND}]")
-_LONGEST_SEQUENCE = 4
+LONGEST_SEQUENCE = 4
 """Characters that NFC makes one of, at most."""
 _MARKS_MAX = 30
 """Marks of one letter, far beyond any language (UAX #15, Stream-Safe Text). Time to sort them grows with the square."""
@@ -44,7 +44,7 @@ def clean(text: str, most: int) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise PydanticCustomError("lone_surrogate", "The text has a lone surrogate, which is not a character") from None
-    if len(text) > _LONGEST_SEQUENCE * most:
+    if len(text) > LONGEST_SEQUENCE * most:
         return text
     marks = 0
     for character in text:

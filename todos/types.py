@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAG_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
-from todos.text import NOTHING, clean, is_visible, lower_case, trimmed
+from todos.text import LONGEST_SEQUENCE, NOTHING, clean, is_visible, lower_case, trimmed
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
 _RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}:[0-5]\d(\.\d{{1,9}})?(?P<offset>[Zz]|[+-]{_TIME})?", re.ASCII)
@@ -58,7 +58,7 @@ def _description(text: str) -> str:
 def _tag(text: str) -> str:
     """Trimmed and in lower case, which is what its length is measured on (D9)."""
     tag = clean(trimmed(text), TAG_MAX_LENGTH)
-    if len(tag) <= TAG_MAX_LENGTH:
+    if len(tag) <= LONGEST_SEQUENCE * TAG_MAX_LENGTH:
         # Making lower case of a whole body takes long.
         tag = lower_case(tag)
     if not 1 <= len(tag) <= TAG_MAX_LENGTH:

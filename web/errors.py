@@ -15,7 +15,7 @@ from persistence.postgres.errors import (
     SchemaMismatch,
     Unavailable,
     UniqueViolated,
-    cause,
+    for_log,
 )
 from persistence.tasks import COLUMNS, VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
@@ -60,13 +60,13 @@ def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
             # Ninja wraps whatever goes wrong while it parses a body.
             return error.__cause__
         case OutcomeUnknown():
-            logger.warning("Answering 503: %s", cause(error))
+            logger.warning("Answering 503: %s", for_log(error))
             return WriteOutcomeUnknown(str(error), error.retry_after)
         case SchemaMismatch():
-            logger.error("Answering 503: %s", cause(error))
+            logger.error("Answering 503: %s", for_log(error))
             return SchemaMismatched(str(error), error.retry_after)
         case Unavailable():
-            logger.warning("Answering 503: %s", cause(error))
+            logger.warning("Answering 503: %s", for_log(error))
             return ServiceUnavailable(str(error), error.retry_after)
         case VersionChanged():
             return PreconditionFailed(etag(error.current), is_altered=is_altered(error.current, if_match))

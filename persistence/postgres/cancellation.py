@@ -17,24 +17,24 @@ CANCEL_TIMEOUT = 0.2
 CANCEL_REQUEST_TIMEOUT = 2.0
 """Seconds that a cancel request may take when no caller waits for it; four round trips of 400 ms fit in."""
 CANCEL_REQUESTS = 2
-"""Requests, after which the connection is closed and its place is free: it has lost its way to the server."""
+"""Requests, after which the connection is closed and its place is free, as the server cannot be reached."""
 CANCEL_PAUSE = 1.0
 """Seconds that the server has for its answer after each of them."""
 
 
-async def release_caller(connection: Connection, timeout: float) -> None:
+async def cancel_and_release(connection: Connection, timeout: float) -> None:
     """Asks the server to cancel the statement, and ends the wait of its caller after so many seconds.
 
     If the server is that fast, its answer tells the caller that a write has not happened.
     """
     with suppress(psycopg.Error, OSError, TimeoutError):
         async with asyncio.timeout(timeout):
-            await connection.cancel_safe(timeout=timeout)
+            await connection.cancel_safe()
             await asyncio.sleep(timeout)
-    connection.release_caller()
+    connection.end_wait()
 
 
-async def end(connection: Connection) -> None:
+async def finish(connection: Connection) -> None:
     """Returns when the server has ended the statement that a `fetch` left behind, or the connection is lost.
 
     Gives up after `CANCEL_REQUESTS`, which is after six seconds at most.
@@ -50,7 +50,6 @@ async def end(connection: Connection) -> None:
 
 async def _cancel_repeatedly(connection: Connection) -> None:
     for _ in range(CANCEL_REQUESTS):
-        with suppress(psycopg.Error, OSError, TimeoutError):
-            async with asyncio.timeout(CANCEL_REQUEST_TIMEOUT):
-                await connection.cancel_safe(timeout=CANCEL_REQUEST_TIMEOUT)
+        with suppress(psycopg.Error, OSError):
+            await connection.cancel_safe(timeout=CANCEL_REQUEST_TIMEOUT)
         await asyncio.sleep(CANCEL_PAUSE)

@@ -21,7 +21,6 @@ from weakref import ref
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import (
-    AdminShutdown,
     Diagnostic,
     DuplicatePreparedStatement,
     FeatureNotSupported,
@@ -63,10 +62,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """True if the server warned that the last commit may not be on the standby that it should be on."""
     behind_pooler = False
     """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
-    give_back: "Callable[[Connection], Awaitable[None]] | None" = None
-    """Takes it back when a session closes it."""
-    session_timer: asyncio.TimerHandle | None = None
-    """Ends the session that has it."""
+    on_close: "Callable[[Connection], Awaitable[None]] | None" = None
+    """Set while a session has it, whose `close` must only check it in."""
     runs_on = False
     """True while the server may be busy with a statement that a `fetch` left behind."""
 
@@ -137,11 +134,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     @override
     async def close(self) -> None:
         """Goes back to the pool when a session closes it, also when it is broken; psycopg would skip that one."""
-        if self.session_timer:
-            self.session_timer.cancel()
-        if self.give_back:
-            give_back, self.give_back = self.give_back, None
-            await give_back(self)
+        if self.on_close:
+            on_close, self.on_close = self.on_close, None
+            await on_close(self)
         else:
             await super().close()
 
@@ -180,7 +175,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 finally:
                     shared.detach()
 
-    def release_caller(self) -> None:
+    def end_wait(self) -> None:
         """Ends the wait for an answer with an `OperationalError`; the connection of a `fetch` stays open."""
         if self.runs_on:
             return
@@ -236,7 +231,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         with suppress(DuplicatePreparedStatement):
             await self._result()
         if self.invalidated:
-            raise AdminShutdown("The server ended the connection when it had prepared a statement.")
+            raise psycopg.OperationalError("the connection ended when the server had prepared a statement")
         self._names[query] = name
         return name
 

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 from time import monotonic
 from typing import Any, NoReturn
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.postgres.bulkhead import Bulkhead
@@ -29,8 +29,9 @@ from persistence.postgres.errors import (
 from persistence.postgres.libpq import own_environment
 from persistence.postgres.opening import open_connection
 from persistence.postgres.options import DatabaseOptions, PoolLimits
-from persistence.postgres.pool import RENEWED_AFTER, Pool
+from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
+from persistence.postgres.sessions import engine_on
 from persistence.postgres.statement import Statement
 
 LONG_SHARE = 0.5
@@ -51,12 +52,16 @@ class Database:
 
     def __init__(self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool) -> None:
         self.pool = pool
-        self.probes = self if pool is probe_pool else Database(probe_pool, engine, options, probe_pool)
         self._engine = engine
         self._timeout = options.statement_timeout
         self._retries = Retries()
         places = max(1, int(options.limits.max_size * LONG_SHARE))
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
+        self.probes = self
+        if probe_pool is not pool:
+            # Both share the budget of retries.
+            self.probes = copy(self)
+            self.probes.pool = probe_pool
 
     async def long_rows(self, statement: Statement, values: Mapping[str, Any], owner: Hashable) -> list[dict[str, Any]]:
         """Like `rows`, for a statement whose cost grows with what its owner has stored.
@@ -94,15 +99,33 @@ class Database:
             except UnicodeEncodeError as error:
                 raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
             except psycopg.Error as error:
-                is_stale = _is_unexplained(error) and self.pool.distrust(connection, statement)
-                is_late = monotonic() >= deadline
-                failure = _failure(error, statement, connection, is_stale=is_stale, is_late=is_late)
+                failure, runs_again = self._judge(error, statement, connection, is_late=monotonic() >= deadline)
             finally:
                 timer.cancel()
                 self.pool.check_in(connection)
-            if not await self._retries.wait(attempts, deadline):
+            if not runs_again or not await self._retries.wait(attempts, deadline):
                 raise failure
             timeout = deadline - monotonic()
+
+    def _judge(
+        self, error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool
+    ) -> tuple[Exception, bool]:
+        """The error for the caller, and whether the statement may run again. Gives up connections that are past use."""
+        rule = rule_for(error)
+        # What the statement was planned with may have been dropped and made again.
+        is_stale = connection.has_prepared(statement) and (rule is None or rule.becomes is SchemaMismatch)
+        if rule is None or is_stale:
+            connection.invalidated = True
+        if is_stale or (rule and rule.is_renewed):
+            self.pool.replace(connection, with_all_others=is_stale)
+        nothing_happened = statement.reads or connection.has_rolled_back(error)
+        failure = translate(error, nothing_happened=nothing_happened)
+        if is_late and isinstance(failure, Unavailable):
+            failure = _deadline_exceeded(nothing_happened=nothing_happened)
+        if failure is not error:
+            failure.__cause__ = error
+        is_retried = is_stale or (rule is not None and rule.is_retried)
+        return failure, is_retried and nothing_happened and not is_late
 
     async def row(
         self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
@@ -113,10 +136,10 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A session of its own in one transaction: committed on success, rolled back on error, always given back (D19).
+        """A session of its own in one transaction: committed on success, rolled back on error, always checked in (D19).
 
-        It is cut off when it has had its connection for as long as a statement may take. Raises the errors of
-        `persistence.postgres.errors`; objects stay readable after the commit.
+        It is cut off when it has had its connection for as long as a statement may take, or up to two seconds later.
+        Raises the errors of `persistence.postgres.errors`; objects stay readable after the commit.
         """
         started = monotonic()
         try:
@@ -129,7 +152,10 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY. Otherwise as `session`."""
+        """A bare psycopg connection in a transaction, for what SQLAlchemy cannot do: COPY. It has no time limit.
+
+        Committed, rolled back and checked in as a session is, and with the same errors.
+        """
         connection = await self.pool.check_out()
         try:
             async with connection.transaction():
@@ -157,32 +183,10 @@ async def open_database(
     async def connect() -> Connection:
         return await open_connection(dsn, options, options.connect_timeout)
 
-    async def check_out_for_session() -> Connection:
-        connection = await pool.check_out()
-        try:
-            await connection.set_autocommit(False)
-        except BaseException:
-            pool.check_in(connection)
-            raise
-        connection.give_back = check_in_from_session
-        loop = asyncio.get_running_loop()
-        connection.session_timer = loop.call_later(options.statement_timeout, pool.time_out, connection)
-        return connection
-
-    async def check_in_from_session(connection: Connection) -> None:
-        try:
-            await connection.set_autocommit(True)
-        except psycopg.Error:
-            pass  # It is broken or still in a transaction: `check_in` sees that and closes it.
-        finally:
-            pool.check_in(connection)
-
     limits, probe_limits = _split_limits(options.limits)
     pool = Pool(connect, limits)
     probe_pool = Pool(connect, probe_limits) if probe_limits else pool
-    engine = create_async_engine(
-        "postgresql+psycopg://", poolclass=NullPool, async_creator=check_out_for_session, hide_parameters=True
-    )
+    engine = engine_on(pool, options.statement_timeout)
     first = None
     if not in_background:
         first = await open_connection(dsn, options, first_timeout or options.connect_timeout)
@@ -206,30 +210,6 @@ def _split_limits(limits: PoolLimits) -> tuple[PoolLimits, PoolLimits | None]:
         replace(limits, max_size=max_size, min_size=min(limits.min_size, max_size)),
         replace(limits, max_size=1, min_size=0),
     )
-
-
-def _is_unexplained(error: psycopg.Error) -> bool:
-    # A statement that was prepared before a table was dropped and made again may miss what is there.
-    rule = rule_for(error)
-    return rule is None or rule.becomes is SchemaMismatch
-
-
-def _failure(
-    error: psycopg.Error, statement: Statement, connection: Connection, *, is_stale: bool, is_late: bool
-) -> Exception:
-    """The error to raise unless the statement runs again; raises it at once if running again would not help."""
-    rule = rule_for(error)
-    if rule and rule.is_renewed and monotonic() > connection.opened_at + RENEWED_AFTER:
-        connection.invalidated = True
-    nothing_happened = statement.reads or connection.has_rolled_back(error)
-    failure = translate(error, nothing_happened=nothing_happened)
-    if is_late and isinstance(failure, Unavailable):
-        failure = _deadline_exceeded(nothing_happened=nothing_happened)
-    failure.__cause__ = None if failure is error else error
-    is_retried = is_stale or (rule is not None and rule.is_retried)
-    if is_late or not is_retried or not nothing_happened:
-        raise failure
-    return failure
 
 
 def _deadline_exceeded(*, nothing_happened: bool) -> Unavailable:

@@ -100,8 +100,8 @@ RULES = {
 ENDED_BY_SERVER = ("25P04", "57P01", "57P05")
 """Told by a server process that ends in good order: it rolls back what it has not committed."""
 IN_DOUBT = ("08", "25P03", "25P04", "40003", "57P")
-"""Classes and SQLSTATEs of a connection that is lost. On a connection that goes on they are a pooler's word, or that of
-a server about another one, after which a write may have happened or not."""
+"""Classes and SQLSTATEs of a connection that is lost. If it goes on, a pooler or a coordinator has lost a connection of
+its own, and a write may have happened or not."""
 
 
 def is_in_doubt(error: psycopg.Error) -> bool:
@@ -131,7 +131,7 @@ def explain(error: psycopg.Error) -> str:
     return f"{error.sqlstate}: {error.diag.message_primary}"
 
 
-def cause(error: Unavailable) -> str:
+def for_log(error: Unavailable) -> str:
     """The error with the server's reason, for the log: no value of a row is in the primary message of these errors."""
     origin = cause_of(error)
     return f"{error} ({explain(origin)})" if origin else str(error)

@@ -24,6 +24,6 @@ class DatabaseOptions:
     connect_timeout: int = CONNECT_TIMEOUT
     """For each address of the database; two at least (libpq's rule)."""
     statement_timeout: float = 5.0
-    """Limit of one statement, the wait for a connection included; past it the connection is cut off."""
+    """Limit of one statement, the wait for a connection included; past it the statement is cancelled."""
     log_sql: bool = False
     """Logs every statement at DEBUG, without its parameters (D18)."""

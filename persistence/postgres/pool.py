@@ -21,12 +21,11 @@ from typing import Any, NamedTuple
 
 from psycopg.pq import TransactionStatus
 
-from persistence.postgres.cancellation import CANCEL_REQUEST_TIMEOUT, CANCEL_TIMEOUT, end, release_caller
+from persistence.postgres.cancellation import CANCEL_REQUEST_TIMEOUT, CANCEL_TIMEOUT, cancel_and_release, finish
 from persistence.postgres.connection import Connection
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import PoolTimeout, Unavailable
 from persistence.postgres.options import PoolLimits
-from persistence.postgres.statement import Statement
 from persistence.postgres.wait_queue import BUSY, WaitQueue
 
 logger = logging.getLogger(__name__)
@@ -38,9 +37,9 @@ CHECK_TIMEOUT = 1.0
 SHRINK_AFTER_IDLE = 300.0
 """Seconds after which an idle connection beyond the minimum is closed."""
 MAINTENANCE_INTERVAL = 30.0
-"""Seconds between two looks at the idle connections."""
+"""Seconds between two sweeps of the idle connections."""
 RENEWED_AFTER = 1.0
-"""Seconds that a connection lives at least before an error makes the pool look for a better one."""
+"""Seconds that a connection lives at least before an error makes the pool replace it by a better one."""
 FIRST_RETRY, SLOWEST_RETRY = 0.05, 0.15
 """Seconds between attempts to reach a lost database: doubling from the first to the slowest, with jitter."""
 
@@ -79,8 +78,8 @@ class Pool:
 
     @property
     def is_lost(self) -> bool:
-        """Tells if there is no connection and none can be opened, so that waiting is in vain."""
-        return self._failing and not self._open_count
+        """Tells if there is no connection of use and none can be opened, so that waiting is in vain."""
+        return self._failing and not self._idle and all(connection.runs_on for connection in self._in_use)
 
     def open(self, first: Connection | None = None) -> None:
         """Takes the first connection, if there is one, and opens the rest of the minimum in the background."""
@@ -93,13 +92,13 @@ class Pool:
         """Closes every connection, those in use included; callers that wait get `Unavailable`."""
         self._closed = True
         self._queue.fail_all(CLOSED)
+        self._discard_idle()
         # Each is closed when its user, who still waits on its socket, gives it back. The server is told as well, or it
         # would go on with what nobody awaits any more.
-        await asyncio.gather(*(release_caller(connection, CANCEL_TIMEOUT) for connection in self._in_use))
+        await asyncio.gather(*(cancel_and_release(connection, CANCEL_TIMEOUT) for connection in self._in_use))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._discard_idle()
 
     async def check_out(self, timeout: float = math.inf) -> Connection:
         """A connection that has just been seen alive, for `check_in` later.
@@ -120,12 +119,15 @@ class Pool:
             connection = self._take(self._idle.pop()) if self._idle else await self._wait(deadline, ends - monotonic())
             if not _needs_check(connection) or await self._is_alive(connection, deadline - monotonic()):
                 return connection
+            if monotonic() >= deadline:
+                # A check in no time at all would be failed by every other connection.
+                raise PoolTimeout(BUSY)
 
     def check_in(self, connection: Connection) -> None:
         """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use."""
         self._queue.note_use(monotonic() - connection.checked_out_at)
         if connection.runs_on and not self._closed:
-            self._spawn(self._end(connection))
+            self._spawn(self._finish(connection))
         else:
             self._in_use.discard(connection)
             self._receive(connection)
@@ -133,24 +135,20 @@ class Pool:
     def time_out(self, connection: Connection) -> None:
         """Ends the statement that runs on a connection, in the server as well, and then the connection.
 
-        A caller that awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest.
+        A caller that awaits an answer gets an `OperationalError` after `CANCEL_TIMEOUT` at the latest; in a session,
+        whose connection cannot be used to read on, after `CANCEL_REQUEST_TIMEOUT`.
         """
         connection.invalidated = True
-        # The caller in a session waits for longer, because its connection cannot be used to read on.
-        self._spawn(release_caller(connection, CANCEL_REQUEST_TIMEOUT if connection.give_back else CANCEL_TIMEOUT))
+        self._spawn(cancel_and_release(connection, CANCEL_REQUEST_TIMEOUT if connection.on_close else CANCEL_TIMEOUT))
 
-    def distrust(self, connection: Connection, statement: Statement) -> bool:
-        """Closes a connection after an error that no rule explains, and tells if the statement was prepared on it.
-
-        Then what it was planned with may have been dropped and made again, so all other connections are closed, too.
-        """
-        connection.invalidated = True
-        if not connection.has_prepared(statement):
-            return False
-        if connection.opened_at < monotonic() - RENEWED_AFTER:
-            self._renewed_at = monotonic()
-            self._discard_idle()
-        return True
+    def replace(self, connection: Connection, *, with_all_others: bool = False) -> None:
+        """Closes a connection after an error that a new one may not have, unless it is new itself."""
+        now = monotonic()
+        if connection.opened_at + RENEWED_AFTER < now:
+            connection.invalidated = True
+            if with_all_others:
+                self._renewed_at = now
+                self._discard_idle()
 
     @property
     def _open_count(self) -> int:
@@ -200,15 +198,15 @@ class Pool:
         else:
             self._idle.append(connection)
 
-    async def _end(self, connection: Connection) -> None:
+    async def _finish(self, connection: Connection) -> None:
         """Closes a connection when the server has ended the statement that was left on it."""
         try:
-            await end(connection)
+            await finish(connection)
         finally:
-            self._in_use.discard(connection)
             self._discard(connection)
 
     def _discard(self, connection: Connection) -> None:
+        self._in_use.discard(connection)
         connection.pgconn.finish()  # psycopg's `close` would have to be awaited.
         if not self._closed:
             self._grow()
@@ -226,7 +224,6 @@ class Pool:
             self.check_in(connection)
             raise
         if not alive:
-            self._in_use.discard(connection)
             self._discard(connection)
             if monotonic() - started >= CHECK_TIMEOUT:
                 # The path to the server is dead: the others, idle for longer, would each take as long to say so.
@@ -235,9 +232,12 @@ class Pool:
 
     def _grow(self) -> None:
         """Starts opening what callers in the queue and the minimum need, as far as the limit allows."""
-        needed = max(len(self._queue) - self._opening, self.limits.min_size - self._size)
-        for _ in range(min(needed, self.limits.max_size - self._size)):
-            self._open_one()
+        room = self.limits.max_size - self._size
+        # Counting the queue takes long for a long one, which it is when there is no room.
+        if room > 0:
+            needed = max(len(self._queue) - self._opening, self.limits.min_size - self._size)
+            for _ in range(min(needed, room)):
+                self._open_one()
 
     def _open_one(self) -> None:
         # While attempts fail only one is under way, so that the database's return meets no storm.

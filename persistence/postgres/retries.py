@@ -19,7 +19,7 @@ REFILL = 50.0
 
 
 class Retries:
-    """The budget of a process; made by `open_database`."""
+    """The budget of a process, for requests and for probes."""
 
     def __init__(self) -> None:
         self._left = float(BUDGET)

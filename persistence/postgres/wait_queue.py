@@ -8,7 +8,6 @@ A caller that has waited for so long that no time is left for its statement is r
 statement would be cut off, and its connection with it, while the callers behind it wait (ADR 0019).
 """
 
-import math
 from asyncio import Future, get_running_loop
 from collections import OrderedDict
 from time import monotonic
@@ -60,15 +59,14 @@ class WaitQueue:
         """Records how long a connection was in use. This makes a running median."""
         self._usual_use *= ADJUSTMENT if seconds > self._usual_use else 1 / ADJUSTMENT
 
-    def join(self, timeout: float = math.inf, patience: float | None = None) -> Waiter:
+    def join(self, timeout: float, patience: float) -> Waiter:
         """Adds a caller that has `timeout` seconds for its wait and its statement, and waits for `patience` at most."""
         if not self._waiters:
             self.restart()
         loop = get_running_loop()
         waiter: Waiter = loop.create_future()
-        if patience is not None:
-            timer = loop.call_later(max(0.0, patience), _time_out, waiter)
-            waiter.add_done_callback(lambda _: timer.cancel())
+        timer = loop.call_later(max(0.0, patience), _time_out, waiter)
+        waiter.add_done_callback(lambda _: timer.cancel())
         now = monotonic()
         self._waiters[waiter] = now + timeout * SHARE, now + timeout
         return waiter

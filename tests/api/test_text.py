@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from persistence.models import TAG_MAX_LENGTH
 from persistence.postgres.database import Database
 from tests.support.helpers import Client, Json, address, assert_problem, get_task, insert_task, make_task, write
 
@@ -44,6 +45,8 @@ async def test_lengths_are_those_of_the_normal_form(client: Client, task: Json) 
         assert (await write(client, "PATCH", task, {field: "\u0958" * (most // 2)})).is_success
         assert (await write(client, "PATCH", task, {field: "\u0958" * (most // 2 + 1)})).status_code == 400
     assert (await write(client, "PATCH", task, {"tags": [normalize("NFD", "\uac01" * 10)]})).is_success
+    # A letter that is one character in lower case only.
+    assert (await write(client, "PATCH", task, {"tags": ["H\u0331" * TAG_MAX_LENGTH]})).is_success
     assert (await client.get(f"{task['user_id']}/tasks", params={"q": normalize("NFD", "\uac01" * 100)})).is_success
 
 

@@ -1,5 +1,6 @@
 """The command `manage.py dbhealth`."""
 
+import asyncio
 import re
 import socket
 from types import SimpleNamespace
@@ -7,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from persistence import history, migrator
+from persistence.health_report import Report, examine
+from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from tests.commands.conftest import SECRET
 from tests.support.servers import PostgresServer, command, url_of
@@ -93,6 +96,25 @@ def test_it_waits_for_a_database_that_comes_up(postgres: PostgresServer, monkeyp
     outcome = command(postgres.url, "dbhealth", "--wait", "30")
 
     assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("PostgreSQL")
+
+
+def test_it_waits_for_a_database_that_goes_away_while_it_is_asked(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [postgres.stop]
+
+    async def interrupted(database: Database, dsn: Dsn) -> Report:
+        if faults:
+            await asyncio.to_thread(faults.pop())
+        return await examine(database, dsn)
+
+    monkeypatch.setattr(dbhealth, "examine", interrupted)
+    monkeypatch.setattr(dbhealth, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: postgres.start()))
+
+    outcome = command(postgres.url, "dbhealth", "--wait", "30")
+
+    assert (outcome.err, faults) == ("", [])
     assert outcome.out.startswith("PostgreSQL")
 
 

@@ -99,6 +99,7 @@ def test_status_and_check_tell_where_the_database_is(empty_dsn: Dsn, dsn: Dsn) -
         (["--down", "one"], "invalid int value"),
         (["0001", "--down", "1"], "goes with none of"),
         (["--status", "--check"], "not allowed with"),
+        (["--status", "--sql"], "--sql goes with none of"),
         (["--json"], "--json goes with --status or --check"),
         (["--new", "..."], "A revision needs a description"),
     ],

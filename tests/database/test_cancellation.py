@@ -65,9 +65,16 @@ async def test_the_server_has_no_more_connections_than_the_limit(
 
 
 async def test_a_database_that_is_closed_leaves_no_statement_behind(empty_dsn: Dsn, admin: Admin) -> None:
-    async with open_database(empty_dsn, options()) as database:
+    async with open_database(empty_dsn, options(least=2)) as database:
         running = asyncio.create_task(database.rows(SLEEP, FOREVER))
         await admin.waiting()
+        await eventually(lambda: database.pool.stats.idle == 1)
+        closing = asyncio.create_task(database.pool.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            # The first step raises, although a connection was idle.
+            database.pool.check_out().send(None)
+        await closing
     with pytest.raises(Unavailable):
         await running
     await eventually(lambda: not admin.pids())

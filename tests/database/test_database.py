@@ -15,9 +15,10 @@ from sqlmodel import col, select
 from persistence import migrator, tasks
 from persistence.models import Task, User
 from persistence.postgres import pool
+from persistence.postgres.connection import PREPARE_AFTER
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import DeadlineExceeded, Unavailable, UniqueViolated
+from persistence.postgres.errors import DeadlineExceeded, SchemaMismatch, Unavailable, UniqueViolated
 from tests.database.helpers import (
     FOREVER,
     LONG,
@@ -157,6 +158,15 @@ async def test_one_statement_that_can_no_longer_be_run_renews_all_connections(
         user = await new_user(database)
         assert await tasks.create(database, user, TASK)
         assert all(await asyncio.gather(*(tasks.create(database, user, TASK) for _ in range(8))))
+
+
+async def test_a_schema_that_lacks_something_costs_no_connection(single: Database) -> None:
+    """A reconnect at each request and probe would be all that a database behind the code gets to do."""
+    before = await pid_of(single)
+    for _ in range(2 * PREPARE_AFTER):
+        with pytest.raises(SchemaMismatch):
+            await single.rows(statement("SELECT 1 AS value FROM nothing"), {})
+    assert await pid_of(single) == before
 
 
 async def test_an_error_that_nobody_expects_closes_its_connection(single: Database) -> None:

@@ -86,7 +86,7 @@ def test_every_sort_and_filter_is_either_an_index_range_or_excused() -> None:
     assert IN_ORDER.keys() | READS_MORE.keys() == names - {"nothing"}
     assert not IN_ORDER.keys() & READS_MORE
     for name in task_lists.CONDITIONS.keys() - {"nothing"}:
-        assert task_lists.has_one_plan(frozenset({name}), "created_at") == (name in IN_ORDER), name
+        assert task_lists.is_in_index_order(frozenset({name}), "created_at") == (name in IN_ORDER), name
 
 
 def test_the_documentation_names_every_read_that_reads_more() -> None:

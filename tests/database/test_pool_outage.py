@@ -56,6 +56,23 @@ async def test_a_stopped_database_fails_callers_at_once_and_they_are_served_when
         assert database.pool.stats == PoolStats(size=4, idle=4, in_use=0, waiting=0)
 
 
+async def test_a_statement_that_is_still_being_ended_is_no_reason_to_wait_for_a_lost_database(
+    postgres: PostgresServer,
+) -> None:
+    async with open_database(postgres.dsn, options(least=2, most=2, connect_timeout=2)) as database:
+        await hold_at_once(database, 2)
+        running = asyncio.create_task(database.rows(SLEEP, FOREVER, 0.5))
+        await eventually(lambda: database.pool.stats.in_use == 1)
+        async with frozen(postgres):
+            with pytest.raises(DeadlineExceeded):
+                await running
+            # Its connection is in use until its end is known; the other one fails a check.
+            with pytest.raises(Unavailable):
+                await database.rows(PID, {}, 2.0)
+            await eventually(lambda: database.pool.is_lost)
+            assert database.pool.stats.in_use == 1
+
+
 async def test_rotated_credentials_fail_callers_until_they_are_right_again(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,15 +115,15 @@ async def test_the_check_of_an_idle_connection_is_not_repeated_for_each_and_does
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", -1.0)
     async with open_database(postgres.dsn, options(least=4, most=4)) as database:
-        for check_timeout, timeout in ((0.2, 2.0), (3600.0, 0.3)):
+        # One check that takes too long condemns the others, which have been idle for longer; one that takes all the
+        # time of its caller leaves them.
+        for checks, check_timeout, timeout in ((1, 0.2, 2.0), (2, 3600.0, 0.3)):
             monkeypatch.setattr(pool, "CHECK_TIMEOUT", check_timeout)
             await eventually(lambda: database.pool.stats.idle == 4)
             async with frozen(postgres):
                 with pytest.raises(Unavailable):
                     await database.rows(PID, {}, timeout)
-            if check_timeout < 1:
-                # A check that takes too long condemns the others, which have been idle for longer.
-                assert caplog.text.count("Discarding a connection") == 1
+            assert caplog.text.count("Discarding a connection") == checks
 
 
 async def test_a_check_that_succeeds_in_the_moment_of_its_timeout_yields_no_aborted_connection(

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from persistence import tasks
-from persistence.postgres import database as database_module
 from persistence.postgres import pool, retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
@@ -209,13 +208,13 @@ async def test_a_connection_to_a_server_that_can_only_be_read_is_replaced_but_no
     admin.alter("SET default_transaction_read_only = on")
     async with open_database(migrated_dsn, OPTIONS) as database:
         admin.alter("RESET default_transaction_read_only")
-        monkeypatch.setattr(database_module, "RENEWED_AFTER", 3600.0)
+        monkeypatch.setattr(pool, "RENEWED_AFTER", 3600.0)
         for _ in range(2):
             with pytest.raises(Unavailable) as refusal:
                 await tasks.create(database, user, TASK)
             assert isinstance(refusal.value.__cause__, psycopg.errors.ReadOnlySqlTransaction)
         assert await value_of(database, "SELECT 1 AS value") == 1
-        monkeypatch.setattr(database_module, "RENEWED_AFTER", 0.0)
+        monkeypatch.setattr(pool, "RENEWED_AFTER", 0.0)
         with pytest.raises(Unavailable):
             await tasks.create(database, user, TASK)
         assert await tasks.create(database, user, TASK)

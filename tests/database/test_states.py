@@ -204,7 +204,7 @@ def test_the_documented_rights_are_enough_for_the_server_and_its_commands(migrat
         ("SELECT ON alembic_version", "Missing rights: SELECT on alembic_version.", State.works),
         ("EXECUTE ON FUNCTION valid_tags", "permission denied for function valid_tags", None),
         ("EXECUTE ON FUNCTION tag_keys", "permission denied for function tag_keys", None),
-        ("USAGE ON SCHEMA public", 'relation "tasks" does not exist', ()),
+        ("USAGE ON SCHEMA public", "Missing rights: USAGE on schema public.", ()),
     ],
 )
 def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_it(

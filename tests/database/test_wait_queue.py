@@ -1,5 +1,6 @@
 """The callers that wait for a connection: which are let in, and which are served."""
 
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 async def test_it_serves_in_the_order_of_coming_and_passes_over_callers_that_have_left() -> None:
     queue = WaitQueue()
-    first, second, third, fourth = [queue.join() for _ in range(4)]
+    first, second, third, fourth = [queue.join(inf, inf) for _ in range(4)]
     second.cancel()
     queue.leave(third)
     assert len(queue) == 2
@@ -30,7 +31,7 @@ async def test_a_caller_without_the_time_left_for_a_usual_statement_is_refused(c
     queue = WaitQueue()
     for _ in range(300):
         queue.note_use(5)
-    late, early, unlimited = queue.join(20), queue.join(600), queue.join()
+    late, early, unlimited = queue.join(20, inf), queue.join(600, inf), queue.join(inf, inf)
     clock.now = 15.0
     assert [queue.next(), queue.next()] == [early, unlimited]
     with pytest.raises(PoolTimeout):
@@ -44,7 +45,7 @@ async def test_a_caller_is_served_in_the_first_half_of_its_time_or_if_only_a_sta
     queue = WaitQueue()
     for seconds in (*[usual] * 300, *[stall] * 20):
         queue.note_use(seconds)
-    caller = queue.join(60)
+    caller = queue.join(60, inf)
     clock.now = wait
     assert queue.next() is caller
 
@@ -52,7 +53,7 @@ async def test_a_caller_is_served_in_the_first_half_of_its_time_or_if_only_a_sta
 async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted(clock: SimpleNamespace) -> None:
     queue = WaitQueue()
     for _ in range(1000):
-        queue.join(60)
+        queue.join(60, inf)
     clock.now = 0.1
     assert queue.is_overloaded(0.1)
     # A caller with more time joins a queue that has not lasted for half of it.
@@ -70,7 +71,7 @@ async def test_it_is_judged_by_how_quickly_it_has_been_served_once_it_has_lasted
 
 async def test_the_end_of_the_queue_ends_every_wait() -> None:
     queue = WaitQueue()
-    waiting, cancelled = queue.join(), queue.join()
+    waiting, cancelled = queue.join(inf, inf), queue.join(inf, inf)
     cancelled.cancel()
     queue.fail_all("The end.")
     with pytest.raises(Exception, match=r"^The end\.$"):

@@ -86,7 +86,7 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except ERRORS as error:
-            raise explained(error) from error
+            raise as_command_error(error) from error
 
     def print_json(self, document: Any) -> None:
         self.stdout.write(json.dumps(document, indent=2))
@@ -104,16 +104,13 @@ def located_database() -> Iterator[Dsn]:
 
 @asynccontextmanager
 async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
-    """The database with a pool as small as a command needs. Raises `Error` with a hint."""
+    """The database with a pool as small as a command needs; to be used inside of `located_database`."""
     options = replace(settings.DATABASE_OPTIONS, limits=PoolLimits(min_size=1, max_size=2), statement_timeout=TIMEOUT)
-    try:
-        async with open_database(dsn, options) as database:
-            yield database
-    except psycopg.OperationalError as error:
-        raise unreachable(error, dsn) from error
+    async with open_database(dsn, options) as database:
+        yield database
 
 
-def explained(error: BaseException) -> Error:
+def as_command_error(error: BaseException) -> Error:
     """An error of a command, or one of `ERRORS`, in a line with a hint."""
     if isinstance(error, Error):
         return error
@@ -127,5 +124,5 @@ def explained(error: BaseException) -> Error:
 def unreachable(error: psycopg.OperationalError, dsn: Dsn) -> Error:
     if error.sqlstate:
         # The server has answered.
-        return explained(error)
+        return as_command_error(error)
     return Error(f"No connection to the database {dsn}: {diagnose(error)}")

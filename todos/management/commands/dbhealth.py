@@ -3,13 +3,15 @@ import time
 from dataclasses import asdict
 from typing import Any, override
 
+import psycopg
 from django.conf import settings
 from django.core.management.base import CommandParser
 
 from persistence.health_report import Report, examine
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import PoolLimits
-from todos.management.base import ERRORS, TIMEOUT, Error, explained, located_database, opened_database
+from todos.management.base import ERRORS, TIMEOUT, Error, as_command_error, located_database, opened_database
 from todos.management.base import Command as BaseCommand
 
 RETRY_DELAY = 0.5
@@ -32,7 +34,7 @@ class Command(BaseCommand):
                 report = _examine_within(dsn, wait)
         except (Error, *ERRORS) as error:
             if json:
-                self.print_json({"healthy": False, "error": str(explained(error))})
+                self.print_json({"healthy": False, "error": str(as_command_error(error))})
                 raise SystemExit(1) from None
             raise
         limits = settings.DATABASE_OPTIONS.limits
@@ -66,7 +68,7 @@ def _examine_within(dsn: Dsn, wait: float) -> Report:
     while True:
         try:
             return asyncio.run(_examine(dsn))
-        except Error:
+        except (Error, Unavailable, psycopg.OperationalError):
             if time.monotonic() >= deadline:
                 raise
             time.sleep(RETRY_DELAY)

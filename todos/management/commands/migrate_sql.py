@@ -32,6 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["revision"] and any(options[name] for name in ("down", "status", "check", "new")):
             raise Error("A revision goes with none of --down, --status, --check and --new.")
+        if options["sql"] and any(options[name] for name in ("status", "check", "new")):
+            raise Error("--sql goes with none of --status, --check and --new.")
         if options["json"] and not (options["status"] or options["check"]):
             raise Error("--json goes with --status or --check.")
         if options["new"] is not None:
