@@ -43,7 +43,7 @@ test-slow: setup ## Run the tests that take long: real servers, browsers, genera
 fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,000 in bent bytes (CASES=1000000, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz
 
-chaos: setup ## Break everything it depends on, half an hour, and count what is lost (ARGS="deadlock" for one scenario)
+chaos: setup ## Break everything it depends on, an hour, and count what is lost (ARGS="deadlock" for one scenario)
 	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults $(ARGS)
 

@@ -89,7 +89,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if given.list:
         parser.exit(message="".join(f"{name}: {each.goal}\n" for name, each in SCENARIOS.items()))
-    # A run takes half an hour, so mistakes are reported before it.
+    # A run takes an hour, so mistakes are reported before it.
     if given.markdown and not all(mark in given.markdown.read_text() for mark in MARKS):
         parser.error(f"{given.markdown} does not have the lines {' and '.join(MARKS)}")
     for word in given.words:
