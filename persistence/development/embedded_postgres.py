@@ -25,7 +25,6 @@ from typing import IO
 
 import psycopg
 
-from persistence.development.guard import MUTEX, USERS, is_only_user
 from persistence.postgres.dsn import Dsn
 
 DATABASE = "todo"
@@ -34,6 +33,10 @@ START_TIMEOUT = 60
 START_ATTEMPTS = 3
 """The processes of a killed server take a moment to notice and to let go of its memory."""
 
+_USERS = "users.lock"
+"""The file that each process which uses the server locks, shared; exclusive while the server is stopped."""
+_STARTING = "server.lock"
+"""The file that a process locks while it starts the server."""
 _SOCKET_PATH_MAX_LENGTH = 107
 """Bytes that the address of a Unix socket can hold (unix(7), less the final NUL)."""
 _SOCKET_NAME = ".s.PGSQL.5432"
@@ -55,18 +58,21 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
     that has anything else to do.
     """
     server = _Server(folder.resolve(), settings)
-    with server.open(USERS) as users:
+    process_id = os.getpid()
+    with server.open(_USERS) as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            with server.starting_or_stopping():
+            with server.open(_STARTING) as starting:
+                fcntl.flock(starting, fcntl.LOCK_EX)
                 if not server.is_running():
-                    _start_guard(server.folder)
+                    _start_guard(server.folder / _USERS)
                 server.start()
             yield Dsn({"host": str(server.socket_folder), "user": "postgres", "dbname": DATABASE, "sslmode": "disable"})
         finally:
-            with server.starting_or_stopping():
-                if is_only_user(users):
-                    server.stop()
+            # The end of a forked process, such as a worker of gunicorn, must not stop the server: a fork has a copy of
+            # this block, and shares the lock.
+            if os.getpid() == process_id and _is_only_user(users):
+                server.stop()
 
 
 def stop(folder: Path) -> None:
@@ -76,11 +82,20 @@ def stop(folder: Path) -> None:
         server.stop()
 
 
-def _start_guard(folder: Path) -> None:
-    # The shell leaves it to init, as this process would have to wait for its end. Its session is its own, so that
-    # neither a closed terminal nor Ctrl-C ends it, too.
+def _is_only_user(users: IO[str]) -> bool:
+    """Tells if no other process holds a lock on the file, and then makes the own lock exclusive."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start_guard(users: Path) -> None:
+    # The shell ends at once, so that the guard becomes a child of init, which collects its exit status. In a session of
+    # its own the guard gets neither Ctrl-C nor the hangup of a closed terminal.
     subprocess.run(  # noqa: S603 - our own program
-        ["/bin/sh", "-c", '"$0" -m persistence.development.guard "$1" &', sys.executable, str(folder)],
+        ["/bin/sh", "-c", '"$0" -m persistence.development.guard "$1" &', sys.executable, str(users)],
         cwd=_PROJECT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -115,12 +130,6 @@ class _Server:
             raise EmbeddedPostgresError(
                 f"The database's folder cannot be used: {error}; it may belong to another user"
             ) from error
-
-    @contextmanager
-    def starting_or_stopping(self) -> Iterator[None]:
-        with self.open(MUTEX) as mutex:
-            fcntl.flock(mutex, fcntl.LOCK_EX)
-            yield
 
     def start(self) -> None:
         if not (self._data / "PG_VERSION").exists():

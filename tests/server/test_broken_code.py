@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from persistence.development import embedded_postgres
 from persistence.postgres.dsn import Dsn
 from tests.support.servers import LONG, WebServer, copy_project, eventually
 from tests.support.sites import WORKERS, Site, production, running_site
@@ -152,10 +153,13 @@ def test_a_first_start_ends(migrated_dsn: Dsn, tmp_path: Path) -> None:
 
 
 @slow
-def test_in_development_the_server_waits_for_the_code_to_be_mended(migrated_dsn: Dsn, tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
-    options = ("--reload", "--workers", "1")
-    with running_site(migrated_dsn, tmp_path, *options, project=project, ENVIRONMENT="development") as site:
+def test_in_development_the_server_waits_for_the_code_to_be_mended(tmp_path: Path) -> None:
+    project, folder = copy_project(tmp_path / "project"), tmp_path / "pg"
+    with embedded_postgres.running(folder) as dsn:
+        # The server is to be the only user, as that of `make run` is.
+        pass
+    settings = {"ENVIRONMENT": "development", "DATABASE_URL": f"embedded://{folder}"}
+    with running_site(dsn, tmp_path, "--reload", "--workers", "1", project=project, **settings) as site:
         mend = add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")(project)
         eventually(lambda: FAILED in site.web.log)
         mend()

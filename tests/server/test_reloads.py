@@ -25,11 +25,7 @@ IN_THE_MASTER = {
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",
 }  # fmt: skip
-ONLY_IN_DEVELOPMENT = {
-    "persistence.development",
-    "persistence.development.embedded_postgres",
-    "persistence.development.guard",
-}
+ONLY_IN_DEVELOPMENT = {"persistence.development", "persistence.development.embedded_postgres"}
 NEW_AFTER_A_RELOAD = (
     "config.asgi", "server.protocol", "server.clients", "server.responses", "server.parser", "web.handler",
     "web.problems", "todos.api", "persistence.tasks", "persistence.postgres.pool",
