@@ -1,36 +1,49 @@
-"""Prints what uv's own files say about where packages come from, in the form of such a file.
+"""Prints what uv's own files say about where packages and Pythons come from, in the form of such a file.
 
-Any other option in them, such as `exclude-newer` or `target`, would change or break what a lock file describes. Takes
-the path in `UV_CONFIG_FILE`, if that is set.
+Any other option in them, such as `exclude-newer` or `target`, would change or break what a lock file describes. Any
+Python 3 may run this.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
-import tomllib
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+try:
+    import tomllib
+except ImportError:
+    # Python is older than 3.11, but its pip has that module, too.
+    from pip._vendor import tomli as tomllib  # type: ignore[import-not-found, no-redef] # .venv has no pip
+
 KEPT = {
     "allow-insecure-host", "cache-dir", "extra-index-url", "find-links", "http-proxy", "https-proxy", "index",
-    "index-strategy", "index-url", "keyring-provider", "native-tls", "no-index", "no-proxy", "offline", "system-certs",
+    "index-strategy", "index-url", "keyring-provider", "native-tls", "no-index", "no-proxy", "offline",
+    "python-downloads-json-url", "python-install-mirror", "system-certs",
 }  # fmt: skip
 
 
 def files() -> list[Path]:
-    """The files that uv would read, the user's before the machine's."""
+    """The file that UV_CONFIG_FILE names, else those that uv would read, the user's before the machine's."""
+    if named := os.environ.get("UV_CONFIG_FILE"):
+        return [Path(named)]
     user = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     machine = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     of_user, *of_machine = (Path(folder, "uv", "uv.toml").expanduser() for folder in (user, *machine, "/etc"))
-    return [of_user, *[file for file in of_machine if file.is_file()][:1]]
+    return [file for file in (of_user, *[file for file in of_machine if file.is_file()][:1]) if file.is_file()]
 
 
-def sources(files: list[Path]) -> dict[str, Any]:
+def sources() -> dict[str, Any]:
     """What counts of the files: of two values the first, of two lists both."""
     found: dict[str, Any] = {}
-    for file in files:
-        options = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for file in files():
+        try:
+            options = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            sys.exit(f"setup: uv's settings in {file.absolute()} cannot be read: {error}")
         for name, value in chain(options.get("pip", {}).items(), options.items()):
             if name in KEPT and isinstance(value, list):
                 found[name] = [*found.get(name, []), *value]
@@ -47,5 +60,5 @@ def as_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-for name, value in sources([Path(sys.argv[1])] if sys.argv[1] else files()).items():
+for name, value in sources().items():
     print(f"{name} = {as_toml(value)}")

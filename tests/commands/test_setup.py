@@ -16,7 +16,7 @@ import pytest
 from tests.support.servers import ROOT
 
 SOURCES = re.compile(
-    r".*INDEX.*|.*(FIND_LINKS|HOST|CERT|CERTS|TLS|PROXY|TIMEOUT|RETRIES|OFFLINE|CACHE_DIR|MIRROR)"
+    r".*INDEX.*|.*(FIND_LINKS|HOST|CERT|CERTS|TLS|PROXY|TIMEOUT|RETRIES|OFFLINE|CACHE_DIR|MIRROR|JSON_URL)"
     r"|.*(KEYRING|CREDENTIALS).*|PIP_CONFIG_FILE|UV_CONFIG_FILE"
 )
 """Variables that say where packages come from, and how to get there."""
@@ -29,9 +29,11 @@ class Project:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def setup(self, *arguments: str, kind: str = "--production", **variables: str) -> subprocess.CompletedProcess[str]:
+    def setup(
+        self, *arguments: str, kind: str = "--production", python: str | None = sys.executable, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.folder / "scripts" / "setup", kind, "--python", sys.executable, *arguments],
+            [self.folder / "scripts" / "setup", kind, *(["--python", python] if python else []), *arguments],
             env=self.environment | variables,
             capture_output=True,
             text=True,
@@ -189,19 +191,55 @@ def test_arguments_that_it_does_not_know_change_nothing(project: Project, argume
     assert set(project.folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ['a"b', "a$b", "a`b", r"a\\b", "a\nb"])
-def test_a_path_that_the_development_database_cannot_use_is_refused_at_once(
-    project: Project, tmp_path: Path, name: str
-) -> None:
-    moved = Project(project.folder.rename(tmp_path / name), project.environment)
+def test_a_path_that_the_development_database_cannot_use_is_refused_at_once(project: Project, tmp_path: Path) -> None:
+    for name in ('a"b', "a$b", "a`b", r"a\\b", "a\nb"):
+        project = Project(project.folder.rename(tmp_path / name), project.environment)
+        outcome = project.setup(kind="--benchmarks")
+        assert outcome.returncode == 1
+        assert f"PostgreSQL cannot use the path '{project.folder}'" in outcome.stderr
+    # Production has no such database.
+    assert project.setup().returncode == 0
+    project.assert_has_the_package()
 
-    outcome = moved.setup(kind="--benchmarks")
+
+@pytest.fixture
+def project_without_python(project: Project, tmp_path: Path) -> Project:
+    """The same on a machine whose only Python does not suit, and which may fetch another."""
+    programs = tmp_path / "programs"
+    for name in ("cat", "cksum", "cut", "dirname", "env", "head", "mkdir", "rm", "rmdir", "sed", "sh", "sort", "tr"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    # It runs scripts, but says of itself nothing, by which the setup and uv would know it.
+    (programs / "python3").write_text(f'#!/bin/sh\ncase "$*" in *" -c "*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    (programs / "python3").chmod(0o755)
+    del project.environment["UV_OFFLINE"]
+    project.environment["PATH"] = str(programs)
+    return project
+
+
+def test_a_python_is_fetched_from_where_uvs_own_file_says(project_without_python: Project, tmp_path: Path) -> None:
+    file = tmp_path / ".config" / "uv" / "uv.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'required-version = "<0.1"\npython-install-mirror = "file://{tmp_path}/nowhere"\n')
+
+    outcome = project_without_python.setup(python=None)
 
     assert outcome.returncode == 1
-    assert f"PostgreSQL cannot use the path '{moved.folder}'" in outcome.stderr
-    # Production has no such database.
-    assert moved.setup().returncode == 0
-    moved.assert_has_the_package()
+    assert "so uv fetches one" in outcome.stderr
+    # uv's own reason.
+    assert f"{tmp_path}/nowhere/" in outcome.stderr
+
+
+@pytest.mark.parametrize("text", [None, "half ="])
+def test_a_file_of_uv_that_cannot_be_read_is_named(project: Project, tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "uv.toml"
+    if text:
+        file.write_text(text)
+
+    outcome = project.setup(UV_CONFIG_FILE=str(file))
+
+    assert outcome.returncode == 1
+    assert f"uv's settings in {file} cannot be read" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
 
 
 def variables(project: Project, uv: str) -> set[str]:
