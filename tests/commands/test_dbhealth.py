@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -102,15 +103,21 @@ def test_it_waits_for_a_database_that_comes_up(postgres: PostgresServer, monkeyp
 def test_it_waits_for_a_database_that_goes_away_while_it_is_asked(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = [postgres.stop]
+    faults, repairs = [postgres.stop], [postgres.start]
 
     async def interrupted(database: Database, dsn: Dsn) -> Report:
         if faults:
             await asyncio.to_thread(faults.pop())
         return await examine(database, dsn)
 
+    def sleep(seconds: float) -> None:
+        if repairs:
+            repairs.pop()()
+        else:
+            time.sleep(seconds)
+
     monkeypatch.setattr(dbhealth, "examine", interrupted)
-    monkeypatch.setattr(dbhealth, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: postgres.start()))
+    monkeypatch.setattr(dbhealth, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
 
     outcome = command(postgres.url, "dbhealth", "--wait", "30")
 
