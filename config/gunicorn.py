@@ -1,13 +1,18 @@
 """The settings of `gunicorn -c python:config.gunicorn`; `--bind`, `--workers` and other options override them."""
 
 import signal
+import sys
 from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
-from config.env import ROOT, env
-from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, HEADER_MAX, HEADERS_MAX, LINE_MAX
-from server.master import Master
+# gunicorn handles signals only after `on_starting`. Until then one would end the server with another status than 0, and
+# process 1 of a container not at all.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+from config.env import ROOT, env  # noqa: E402 - importing takes time, in which the signal may come
+from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, HEADER_MAX, HEADERS_MAX, LINE_MAX  # noqa: E402 - as above
+from server.master import Master  # noqa: E402 - as above
 
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
@@ -51,7 +56,7 @@ def on_starting(server: Any) -> None:
     for name in _LIBRARIES:
         import_module(name)
     if not env.is_production:
-        # It means that the terminal was closed. `nohup` has it ignored, so that the server goes on.
+        # SIGHUP means that the terminal was closed. `nohup` has it ignored, so that the server goes on.
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             server.handle_hup = server.handle_term
         _resources.enter_context(env.database_location.running())

@@ -18,8 +18,8 @@ NAMES = {
         "init_signals", "nr_conns", "servers", "state",
     ],
     "gunicorn.arbiter:Arbiter": [
-        "WORKERS", "app", "handle_hup", "handle_term", "log", "manage_workers", "num_workers", "reap_workers", "reload",
-        "signal", "spawn_worker", "spawn_workers", "stop", "wait_for_signals", "worker_age",
+        "WORKERS", "WORKER_BOOT_ERROR", "app", "cfg", "handle_hup", "handle_term", "kill_worker", "log",
+        "manage_workers", "num_workers", "reap_workers", "reload", "spawn_worker", "spawn_workers", "stop", "worker_age",
     ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [

@@ -1,4 +1,4 @@
-"""gunicorn's master: it goes on with the workers that it has when no new one can start, and a stop waits for none."""
+"""gunicorn's master: workers that serve go on until new ones do, and as long as none can start."""
 
 import signal
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from server.shared_state import SHARED_STATE
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds until the next try when a worker could not start."""
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class _ReloadOver(Exception):
-    """A reload has nothing left to wait for: the server is to stop, or no new worker could start."""
+class _Reloaded(Exception):
+    """The new workers have been started."""
 
 
 class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _settings: Mapping[str, Any]
+    _is_reloading = False
+    _replaced_age = 0
+    """The last reload replaces the workers up to this age; 0 after a reload that has failed."""
     _failures = 0
     """Starts of workers that have failed since one worked."""
     _failed_age = 0
-    """The age of the newest worker when a start failed last. Those that were starting then fail for the same reason."""
+    """The age of the newest worker when a start failed last. Workers that were starting then fail for the same reason."""
     _next_start = 0.0
-    _is_reloading = False
-    _must_stop = False
 
     @classmethod
     def take_over(cls, server: Any, settings: Mapping[str, Any]) -> None:
@@ -42,19 +42,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         server._settings = settings  # noqa: SLF001 - it is one of this class
 
     @override
-    def signal(self, sig: int, frame: object) -> None:
-        self._must_stop |= sig in _STOPS
-        super().signal(sig, frame)
-
-    @override
-    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """A stop comes before whatever else is asked for, and several reloads are one."""
-        signals = list(dict.fromkeys(super().wait_for_signals(timeout)))
-        return [each for each in signals if each in _STOPS] or signals
-
-    @override
     def stop(self, graceful: bool = True) -> None:
-        SHARED_STATE.note_stop()
+        SHARED_STATE.is_stopping = True
         super().stop(graceful)
 
     @override
@@ -66,11 +55,13 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             refuse(self.app.cfg, self._settings)
         except (SystemExit, RuntimeError) as error:
             self.app.cfg = present
-            self.log.error("Nothing is reloaded, because gunicorn's settings cannot be used: %s", error)  # noqa: TRY400 - gunicorn shows more
+            # gunicorn prints the reason and exits with a number.
+            reason = "the reason is above" if isinstance(error, SystemExit) else error
+            self.log.error("Nothing is reloaded, because gunicorn's settings cannot be used: %s", reason)  # noqa: TRY400 - gunicorn shows more
             return
-        SHARED_STATE.note_reload(self.worker_age)
+        self._replaced_age = self.worker_age
         self._is_reloading = True
-        with suppress(_ReloadOver):
+        with suppress(_Reloaded):
             super().reload()
         self._is_reloading = False
 
@@ -78,10 +69,27 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def manage_workers(self) -> None:
         if self._failures and SHARED_STATE.serving_age > self._failed_age:
             self._failures = 0
-        if SHARED_STATE.is_worn and not self._must_pause:
-            self.log.info("A worker has answered as many requests as it may, so all are replaced.")
-            self.reload()
+        if SHARED_STATE.worn_age > self._replaced_age:
+            if self._failures:
+                # One more is tried, as if one were missing, before all are started in vain.
+                self.num_workers = self.cfg.workers + 1
+            else:
+                self.log.info("A worker has answered as many requests as it may, so all are replaced.")
+                self.reload()
         super().manage_workers()
+        if self._is_reloading:
+            # gunicorn would wait until the old workers have gone, and manage nothing meanwhile.
+            raise _Reloaded
+
+    @override
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """Called again and again for workers that are too many. In a reload they serve on until a new one does."""
+        worker = self.WORKERS.get(pid)
+        if worker and sig == signal.SIGTERM and not SHARED_STATE.is_stopping:
+            if self._awaits_successor and worker.age <= SHARED_STATE.serving_age:
+                return
+            worker.is_dismissed = True
+        super().kill_worker(pid, sig)
 
     @override
     def spawn_workers(self) -> None:
@@ -89,10 +97,9 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         if not self._failures:
             number = self.num_workers - len(self.WORKERS)
         else:
-            number = int(self.worker_age == self._failed_age and not self._must_pause)
+            number = int(self._newest <= self._settled_age and not self._must_pause)
         for _ in range(number):
-            if not self._must_stop:
-                self.spawn_worker()
+            self.spawn_worker()
 
     @override
     def reap_workers(self) -> None:
@@ -100,15 +107,12 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         self._reap()
         if SHARED_STATE.is_stopping:
             return
-        ages = {worker.age for worker in self.WORKERS.values()}
-        newest = max(SHARED_STATE.serving_age, SHARED_STATE.replaced_age, self._failed_age)
-        if any(worker.age > newest for worker in before if worker.age not in ages):
+        gone = [worker for worker in before if worker not in self.WORKERS.values()]
+        if any(worker.age > self._settled_age and not worker.is_dismissed for worker in gone):
             self._note_failure()
-        if SHARED_STATE.awaits_successor and SHARED_STATE.is_replaced(max(ages, default=0)):
-            SHARED_STATE.note_reload(0)
-            self.log.error("The reload has failed, because no new worker could start; %d serve on.", len(ages))
-        if self._is_reloading and (self._must_stop or not SHARED_STATE.replaced_age):
-            raise _ReloadOver
+        if self._awaits_successor and self._newest <= self._replaced_age:
+            self._replaced_age = 0
+            self.log.error("The reload has failed, because no new worker could start; %d serve on.", len(self.WORKERS))
 
     def _reap(self) -> None:
         """Gunicorn ends the server when a worker cannot start. That is right only if none has ever served."""
@@ -116,12 +120,15 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             try:
                 super().reap_workers()
             except HaltServer:
-                if not SHARED_STATE.is_stopping and not SHARED_STATE.has_served:
+                if not SHARED_STATE.is_stopping and not SHARED_STATE.serving_age:
                     raise
             else:
                 return
 
     def _note_failure(self) -> None:
+        if not SHARED_STATE.serving_age:
+            # It has crashed or exited with a status that gunicorn does not know.
+            raise HaltServer("Worker failed to boot.", self.WORKER_BOOT_ERROR)
         self._failures += 1
         self._failed_age = self.worker_age
         pause = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
@@ -133,4 +140,18 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
 
     @property
     def _must_pause(self) -> bool:
-        return self._failures > 0 and monotonic() < self._next_start
+        return monotonic() < self._next_start
+
+    @property
+    def _newest(self) -> int:
+        return max((worker.age for worker in self.WORKERS.values()), default=0)
+
+    @property
+    def _settled_age(self) -> int:
+        """Up to this age workers have served or failed."""
+        return max(SHARED_STATE.serving_age, self._failed_age)
+
+    @property
+    def _awaits_successor(self) -> bool:
+        """True until one of the workers that came with the last reload serves."""
+        return 0 < self._replaced_age >= SHARED_STATE.serving_age

@@ -33,12 +33,13 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     clients: "Clients"
     max_requests: int
+    is_dismissed = False
+    """Set by the master when it tells the worker to leave."""
 
     @override
     def init_process(self) -> None:
-        self.is_leaving = self._is_serving = False
+        self.is_leaving = False
         self._task: asyncio.Task[Any] | None = None
-        self._successors: asyncio.Task[None] | None = None
         # gunicorn would close connections without a word, and start a new worker when this one has gone.
         self._requests_max, self.max_requests = self.max_requests, sys.maxsize
         super().init_process()
@@ -65,7 +66,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         # gunicorn leaves its own setting out here, and with the default of 100 a crowd of clients waits for seconds.
         self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
         # A replacement may come up without the database: it serves what it can until that is back.
-        self.state["is_replacement"] = SHARED_STATE.has_served
+        self.state["is_replacement"] = SHARED_STATE.serving_age > 0
         # A stop has come before it serves.
         with suppress(asyncio.CancelledError):
             await super()._serve()
@@ -74,37 +75,25 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     def notify(self) -> None:
         """Called by gunicorn when the worker begins to serve, and once a second from then on."""
         super().notify()
-        self._is_serving = True
-        SHARED_STATE.note_serving(self.age)
+        SHARED_STATE.serving_age = max(SHARED_STATE.serving_age, self.age)
         if self.nr >= self._requests_max:
-            SHARED_STATE.note_worn(self.age)
+            SHARED_STATE.worn_age = self.age
         self.clients.sweep()
 
     @override
     def handle_exit_signal(self) -> None:
-        if not self._is_serving or SHARED_STATE.is_stopping or not SHARED_STATE.is_replaced(self.age):
-            self._leave()
-        elif self._successors is None:
-            self._successors = self.loop.create_task(self._await_successors())
+        self._leave()
 
     @override
     def handle_quit_signal(self) -> None:
         super().handle_quit_signal()
         self._leave()
 
-    async def _await_successors(self) -> None:
-        """Serves on until newer workers do, so that no client has to wait for them to start."""
-        while SHARED_STATE.awaits_successor and not SHARED_STATE.is_stopping:  # noqa: ASYNC110 - by other processes
-            await asyncio.sleep(_PAUSE)
-        if SHARED_STATE.is_replaced(self.age) or SHARED_STATE.is_stopping:
-            self._leave()
-        else:
-            # The new ones could not start.
-            self._successors = None
-
     def _leave(self) -> None:
         if self._task is None:
-            # It has nothing to finish yet.
+            # It has nothing to finish yet, and another signal must not interrupt its end.
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_IGN)
             sys.exit()
         if not self.is_leaving:
             self.is_leaving = True

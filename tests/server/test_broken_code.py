@@ -127,6 +127,8 @@ def test_settings_that_are_wrong_at_a_reload_change_nothing(migrated_dsn: Dsn, t
             config.write_text(f"{ours}{text}\n")
             site.web.process.send_signal(signal.SIGHUP)
             eventually(lambda number=number: site.web.log.count("Nothing is reloaded") == number)  # type: ignore[misc]
+            reason = site.web.log.rpartition("settings cannot be used: ")[2]
+            assert reason.startswith(("the reason is above", "--threads"))
             serve_on(site, WORKERS)
         assert {worker.pid for worker in site.workers} == old
 
@@ -139,16 +141,47 @@ def test_settings_that_are_wrong_at_a_reload_change_nothing(migrated_dsn: Dsn, t
         assert site.web.stop() == 0
 
 
-def test_a_first_start_ends(migrated_dsn: Dsn, tmp_path: Path) -> None:
+@slow
+def test_a_worker_that_has_answered_its_requests_serves_on_and_one_at_a_time_tries_until_the_code_is_mended(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with site_of(migrated_dsn, tmp_path, "--max-requests", "20") as (site, project):
+        old = {worker.pid for worker in site.workers}
+        mend = add("\nraise RuntimeError\n", "todos", "api.py")(project)
+        for _ in range(20 * WORKERS):
+            assert site.web.http.get(site.tasks).status_code == 200
+        eventually(lambda: site.web.log.count(FAILED) >= 4)
+        # The first ones, those of the reload, and then one after the other.
+        assert site.web.log.count("Booting worker") <= 2 * WORKERS + 4
+        assert old <= {worker.pid for worker in site.workers}
+        assert site.web.http.get(site.tasks).status_code == 200
+
+        mend()
+        eventually(lambda: not old & {worker.pid for worker in site.workers})
+        eventually(lambda: len(site.workers) == WORKERS)
+        serve_on(site, WORKERS)
+        assert site.web.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from todos.nowhere import nothing",
+        pytest.param("raise SystemExit('it ends itself')", marks=slow),
+        CRASH,
+    ],
+    ids=["import", "exit", "crash"],
+)
+def test_a_first_start_ends(text: str, migrated_dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
-    add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")(project)
+    add(f"\n{text}\n", "todos", "api.py")(project)
     web: WebServer = production(migrated_dsn, tmp_path, project=project)
     web.start()
     try:
         assert web.process.wait(LONG) == 3
     finally:
         web.end()
-    assert "todos.nowhere" in web.log
+    assert web.log.count("Reason: Worker failed to boot.") == 1
     assert FAILED not in web.log
 
 

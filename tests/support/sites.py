@@ -62,6 +62,11 @@ class Site:
         """The workers that have ever been ready to serve."""
         return self.web.log.count("ASGI server listening")
 
+    @property
+    def started(self) -> int:
+        """The workers that have ever begun to start."""
+        return self.web.log.count("Booting worker")
+
     def connections_of_clients(self) -> int:
         """The connections of clients that the workers have open."""
         sockets = [each for worker in self.workers for each in worker.net_connections("tcp")]
