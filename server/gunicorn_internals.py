@@ -19,7 +19,8 @@ NAMES = {
     ],
     "gunicorn.arbiter:Arbiter": [
         "WORKERS", "WORKER_BOOT_ERROR", "app", "cfg", "handle_hup", "handle_term", "kill_worker", "log",
-        "manage_workers", "num_workers", "reap_workers", "reload", "spawn_worker", "spawn_workers", "stop", "worker_age",
+        "manage_workers", "num_workers", "reap_workers", "reload", "spawn_worker", "spawn_workers", "stop",
+        "worker_age",
     ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [
@@ -31,8 +32,8 @@ NAMES = {
     "gunicorn.asgi.protocol:BodyReceiver": ["_chunks", "signal_disconnect"],
     "gunicorn.asgi.protocol:FlowControl": ["resume_writing"],
     "gunicorn.asgi.parser:PythonProtocol": [
-        "_buffer", "_finalize_headers", "_find_line", "_headers_list", "_state", "http_version", "is_complete",
-        "method", "path", "remaining",
+        "_buffer", "_chunk_state", "_finalize_headers", "_find_line", "_headers_list", "_state", "http_version",
+        "is_complete", "method", "path", "remaining",
     ],
 }  # fmt: skip
 """Modules, or classes after a colon, with the names that are used of each."""

@@ -38,10 +38,10 @@ _SAID = {
 class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's, stricter about where a request goes and how long it is."""
 
-    __slots__ = ("_lines", "_lines_size")
-    _lines: int
-    """Lines after the first one: headers, sizes of chunks, trailers."""
-    _lines_size: int
+    __slots__ = ("_bytes_left", "_chunk_lines")
+    _bytes_left: int
+    """Bytes that the lines after the first one may still have: headers, sizes of chunks, trailers."""
+    _chunk_lines: int
 
     @property
     def has_begun(self) -> bool:
@@ -65,19 +65,23 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def _find_line(self, limit: int, error: Exception) -> int:
-        """Bounds the lines together: each is looked at byte by byte, and there may be one for each byte of a body."""
+        """Bounds the lines together: each is looked at byte by byte, and there may be one for each byte of a body.
+
+        It is called for each header of each request.
+        """
         end: int = super()._find_line(limit, error)
-        if end < 0:
-            return end
-        if self._state == "request_line":
-            self._lines = self._lines_size = 0
-            return end
-        self._lines += 1
-        self._lines_size += end
-        if self._lines_size > HEAD_MAX:
-            raise LimitRequestHeaders
-        if self._lines > HEADERS_MAX + CHUNKS_MAX:
-            raise InvalidChunkSize(f"A body may come in at most {CHUNKS_MAX:,} chunks.")
+        state = self._state
+        if state == "request_line":
+            self._bytes_left, self._chunk_lines = HEAD_MAX, 0
+        elif end > 0:
+            self._bytes_left -= end
+            if self._bytes_left < 0:
+                raise LimitRequestHeaders
+            if state == "chunked" and self._chunk_state == "size":
+                self._chunk_lines += 1
+                # The end of the body looks like one more chunk.
+                if self._chunk_lines > CHUNKS_MAX + 1:
+                    raise InvalidChunkSize(f"A body may come in at most {CHUNKS_MAX:,} chunks.")
         return end
 
     @override
