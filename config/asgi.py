@@ -11,7 +11,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 
-from config import logs
 from config.env import env
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
@@ -37,7 +36,6 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
 async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     async with AsyncExitStack() as stack:
-        stack.callback(logs.write_counts)
         try:
             dsn = stack.enter_context(env.database_location.running())
             database = await stack.enter_async_context(

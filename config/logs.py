@@ -1,5 +1,6 @@
 """The form of the log: one line for each record, with the id of the request it belongs to."""
 
+import atexit
 import logging
 import threading
 import traceback
@@ -22,7 +23,7 @@ class WithRequestId(logging.Filter):
 
 
 class CountingHandler(logging.StreamHandler[TextIO]):
-    """Writes the first of equal lines and counts the others, which a period later are one line.
+    """Writes the first of equal lines, and up to `COUNTED_SECONDS` later one line with the number of the others.
 
     Each 503 is a line, so an outage would be thousands a second. A traceback is always written: a client may ask about
     its request id. So are statements, which development wants to see.
@@ -31,29 +32,43 @@ class CountingHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[tuple[str, int, str], int] = {}
+        atexit.register(self._end)
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno > logging.DEBUG and not record.exc_info:
-            kind = (record.name, record.levelno, record.getMessage())
-            if not self._counts:
-                self._start_timer()
-            self._counts[kind] = self._counts.get(kind, -1) + 1
-            if self._counts[kind]:
-                return
-        super().emit(record)
+        try:
+            repeats = self._repeats(record)
+        except Exception:  # noqa: BLE001 - a message that cannot be formatted must not fail what logs it
+            self.handleError(record)
+        else:
+            if not repeats:
+                super().emit(record)
+
+    def _repeats(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.DEBUG or record.exc_info:
+            return False
+        kind = (record.name, record.levelno, record.getMessage())
+        if not self._counts:
+            self._start_timer()
+        self._counts[kind] = self._counts.get(kind, -1) + 1
+        return self._counts[kind] > 0
 
     def _start_timer(self) -> None:
         timer = threading.Timer(COUNTED_SECONDS, self.write_counts)
         timer.daemon = True
         timer.start()
 
+    def _end(self) -> None:
+        # Tests replace standard error, and close what was in its place.
+        if not self.stream.closed:
+            self.write_counts(goes_on=False)
+
     def write_counts(self, *, goes_on: bool = True) -> None:
         """Writes what has been counted, and forgets the lines that have not come again."""
         with self.lock or nullcontext():
             counts = {kind: count for kind, count in self._counts.items() if count}
-            self._counts = dict.fromkeys(counts, 0)
-            if counts and goes_on:
+            self._counts = dict.fromkeys(counts, 0) if goes_on else {}
+            if self._counts:
                 self._start_timer()
             for (name, level, text), count in counts.items():
                 record = logging.LogRecord(name, level, "", 0, "%s (%d more of these)", (text, count), None)
@@ -103,9 +118,3 @@ def configuration(env: Env) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
         },
     }
-
-
-def write_counts() -> None:
-    """Writes what has been counted so far; called at the end of a process."""
-    if isinstance(console := logging.getHandlerByName("console"), CountingHandler):
-        console.write_counts(goes_on=False)

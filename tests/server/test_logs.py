@@ -3,6 +3,8 @@
 import io
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,8 @@ from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
-from tests.support.servers import PostgresServer, eventually
+from tests.support.processes import clean_environment
+from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
 from web import request_ids
 
@@ -141,11 +144,12 @@ def test_what_repeats_is_one_line_and_a_count(monkeypatch: pytest.MonkeyPatch) -
         handler.write_counts()
         log.warning("Number %d", 1)
         handler.write_counts(goes_on=False)
+        log.warning("Number %d", 1)
 
     lines = [
         "Answering 503", "Number 0", "Number 1",
         "Answering 503 (999 more of these)", "Number 0 (499 more of these)", "Number 1 (499 more of these)",
-        "Answering 503 (1 more of these)", "Number 1",
+        "Answering 503 (1 more of these)", "Number 1", "Number 1",
     ]  # fmt: skip
     assert text.getvalue().splitlines() == [f"WARNING tests [-] {line}" for line in lines]
 
@@ -155,6 +159,35 @@ def test_the_count_comes_by_itself_when_nothing_more_is_logged(monkeypatch: pyte
         for _number in range(3):
             logging.getLogger("tests").warning("Again")
         eventually(lambda: "(2 more of these)" in text.getvalue())
+
+
+def test_a_process_that_ends_has_written_its_counts(tmp_path: Path) -> None:
+    code = (
+        "import logging, django; django.setup()\n"
+        "for number in range(3): logging.getLogger('config').warning('Again')\n"
+        "import atexit; atexit.register(logging.getLogger('config').warning, 'Again')"
+    )
+    variables = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://localhost/todo"}
+    settings = {"DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=clean_environment() | variables | settings,
+        capture_output=True, text=True, timeout=LONG, check=True,
+    )  # fmt: skip
+
+    assert [line.partition("] ")[2] for line in process.stderr.splitlines()] == ["Again", "Again (3 more of these)"]
+
+
+def test_a_message_that_cannot_be_formatted_does_not_fail_what_logs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with counted(monkeypatch, 3600) as (handler, text):
+        # Not by a logger, as pytest's own handler would raise.
+        handler.handle(logging.makeLogRecord({"levelno": logging.WARNING, "msg": "%d of %d", "args": (1,)}))
+        logging.getLogger("tests").warning("The next one")
+
+    assert "Message: '%d of %d'" in capsys.readouterr().err
+    assert text.getvalue().endswith("The next one\n")
 
 
 def test_statements_and_tracebacks_are_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
