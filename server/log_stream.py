@@ -32,6 +32,7 @@ class LogStream(io.TextIOBase):
         self._partial = ""
         self._waiting = deque[bytes]()
         self._size = self._lost = 0
+        self._is_torn = False
         self._thread: threading.Thread | None = None
 
     @override
@@ -67,27 +68,38 @@ class LogStream(io.TextIOBase):
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 data = self._waiting[0]
-            self._write(data)
+            lost = self._write(data)
+            with self._changed:
+                told = self._lost if not lost and len(self._waiting) == 1 else 0
+            if told:
+                now = time.strftime(GunicornLogger.datefmt)
+                text = f"{now} [{os.getpid()}] [WARNING] {told} lines of the log are lost.\n"
+                lost = told * self._write(text.encode())
             with self._changed:
                 # It counts as waiting until it has been written.
                 self._size -= len(self._waiting.popleft())
-                if not self._waiting and self._lost:
-                    lost, self._lost = self._lost, 0
-                    now = time.strftime(GunicornLogger.datefmt)
-                    self._put(f"{now} [{os.getpid()}] [WARNING] {lost} lines of the log are lost: nothing read it.\n")
+                self._lost += lost - told
                 self._changed.notify_all()
 
-    def _write(self, data: bytes) -> None:
-        """Writes to the descriptor itself: the lock of Python's own stream would be held at the end of the process."""
+    def _write(self, data: bytes) -> int:
+        """Returns the number of lines that are lost, because the reader has gone or a disk is full.
+
+        Writes to the descriptor itself: the lock of Python's own stream would be held at the end of the process.
+        """
+        lines = data.count(b"\n")
+        data = b"\n" * self._is_torn + data
         while data:
             try:
-                data = data[os.write(self._fd, data) :]
+                number = os.write(self._fd, data)
             except BlockingIOError:
                 # Another process that has the same pipe or terminal may have set it so.
                 select.select([], [self._fd], [])
             except OSError:
-                # A reader that has gone cannot be told.
-                return
+                break
+            else:
+                self._is_torn = data[number - 1 : number] != b"\n"
+                data = data[number:]
+        return min(lines, data.count(b"\n"))
 
     def drain(self, seconds: float) -> None:
         with self._changed:

@@ -80,6 +80,32 @@ def test_a_reader_that_has_gone_does_no_harm() -> None:
     os.close(write)
 
 
+FULL = """
+import os, resource, signal, sys
+from server.log_stream import LogStream
+stream = LogStream(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+stream.write("Whole\\n")
+stream.drain(60)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+for number in range(3):
+    stream.write(f"Line {number}\\n")
+    stream.drain(60)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+stream.write("Whole again\\n")
+stream.drain(60)
+"""
+"""A disk without room for a while, which is a file that may not grow."""
+
+
+def test_lines_for_which_a_disk_has_no_room_are_counted_and_the_next_one_begins_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", FULL, file], cwd=ROOT, timeout=LONG, check=True)
+
+    first, torn, next_one, count = file.read_text().splitlines()
+    assert (first, torn, next_one) == ("Whole", "Line", "Whole again")
+    assert "3 lines of the log are lost" in count
+
+
 def output_of(code: str, status: int = 0) -> str:
     """What a process prints that logs as a server does."""
     process = subprocess.run(
@@ -125,7 +151,7 @@ def test_a_process_ends_although_nothing_reads_its_log() -> None:
 def test_requests_and_a_stop_wait_for_no_reader_of_the_log_and_no_line_is_lost_unsaid(
     migrated_dsn: Dsn, tmp_path: Path
 ) -> None:
-    agent, requests = "x" * 4000, 2 * WAITING_MAX // 4000
+    agent, requests = "x" * 8000, 2 * WAITING_MAX // 8000
     # A worker that waited would be killed long after the test has given up.
     options = ("--workers", "1", "--access-logfile", "-", "--graceful-timeout", "600")
     with production(migrated_dsn, tmp_path, *options, kind=PipedWebServer) as web:
