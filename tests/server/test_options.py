@@ -11,7 +11,8 @@ from config import gunicorn as ours
 from persistence.postgres.dsn import Dsn
 from server.options import REFUSED, refuse
 from tests.docs.pages import DOCS, section
-from tests.support.servers import LONG, WebServer, url_of
+from tests.support.servers import LONG
+from tests.support.sites import production
 
 SECTION = section(DOCS / "configuration.md", "Options of gunicorn")
 OTHER_VALUES: Mapping[str, Any] = {
@@ -64,20 +65,10 @@ def test_what_would_break_a_promise_is_refused_with_the_reason(name: str) -> Non
     assert str(refusal.value).count("cannot be set") == 1
 
 
-@pytest.mark.parametrize("place", ["command line", "variable", "file"])
-def test_a_server_with_a_refused_option_does_not_start_wherever_it_stands(
-    place: str, migrated_dsn: Dsn, tmp_path: Path
-) -> None:
-    environment, options = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(migrated_dsn)}, list[str]()
-    match place:
-        case "command line":
-            options = ["--threads", "4"]
-        case "variable":
-            environment["GUNICORN_CMD_ARGS"] = "--threads 4"
-        case _:
-            (tmp_path / "here.py").write_text("from config.gunicorn import *\nthreads = 4\n")
-            options = ["-c", str(tmp_path / "here.py")]
-    web = WebServer(tmp_path, environment, *options)
+def test_a_server_with_a_refused_option_does_not_start(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    file = tmp_path / "here.py"
+    file.write_text("from config.gunicorn import *\nthreads = 4\n")
+    web = production(migrated_dsn, tmp_path, "-c", str(file))
     web.start()
     try:
         assert web.process.wait(LONG) == 1
