@@ -32,8 +32,8 @@ _MIDDLEWARE = OriginCorsMiddleware(lambda _: HttpResponse())
 def add_headers(response: HttpResponse, origin: str | None) -> HttpResponse:
     """Lets a script read a refusal that the middleware does not see, which would look like a broken network otherwise.
 
-    `origin` is None if the header has not been read, as the head of the request was not. Then any script may read why:
-    a refusal has nothing secret. Browsers take that from requests without credentials only.
+    `origin` is None if the head of the request was refused before this header came. Then any script may read why: a
+    refusal has nothing secret. Browsers take that from requests without credentials only.
     """
     if origin is None:
         response[ACCESS_CONTROL_ALLOW_ORIGIN] = "*"

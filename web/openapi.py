@@ -40,7 +40,8 @@ Tasks of many users.
 - **Bodies** are strict JSON (RFC 8259) in UTF-8. Unknown members are refused, and so are unknown query parameters of \
 tasks.
 - **OPTIONS** and a 405 name the methods of a path in `Allow`.
-- **X-Request-ID**: send your own and find it in the server's log and in the answer.
+- **X-Request-ID**: send your own and find it in the answer and in the server's log (of equal lines only the first is \
+written).
 - There is no sign-in yet: a client that knows a user's id can read and change that user's tasks.
 """
 INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "All rights reserved"}}
@@ -50,7 +51,7 @@ TAGS = [
 ]
 HEADERS: Mapping[str, Any] = {
     "X-Request-ID": {
-        "description": "The id of the request in the server's log: the one you sent, or one that was made up.",
+        "description": "The id of the request, also in the server's log: the one you sent, or one that was made up.",
         "required": True,
         "schema": {"type": "string", "pattern": request_ids.PATTERN},
     },
@@ -168,10 +169,10 @@ def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterat
 def _complete_answers(operation: dict[str, Any], problems: tuple[type[Problem], ...]) -> None:
     del operation[contract.PROBLEMS]
     answers: dict[int, Any] = operation["responses"]
-    if bare := [problem.__name__ for problem in problems if not any(isinstance(each, problem) for each in EXAMPLES)]:
+    if bare := [problem.__name__ for problem in problems if problem not in map(type, EXAMPLES)]:
         raise TypeError(f"{', '.join(bare)} has no example: add one to EXAMPLES in web/openapi.py")
     for problem in EXAMPLES:
-        if isinstance(problem, problems):
+        if type(problem) in problems:
             schema: Any = {"$ref": "#/components/schemas/Problem", "properties": {"type": {"enum": []}}}
             answer = answers.setdefault(
                 problem.status,

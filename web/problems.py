@@ -105,13 +105,10 @@ class ServiceUnavailable(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
-class SchemaMismatched(Problem):
+class SchemaMismatched(ServiceUnavailable):
     """An administrator has to migrate the database, or to start code that fits it."""
 
     status, kind, title = 503, "schema-mismatch", "The database does not fit the service"
-
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
 class WriteOutcomeUnknown(Problem):

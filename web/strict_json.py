@@ -8,7 +8,7 @@ from todos.errors import InvalidInput
 from web.problems import MalformedJson
 
 MARKS_MAX = 5_000
-"""Commas and opening brackets of one body, those in texts included: each but the first can begin another value.
+"""Commas and opening brackets of one body, those in texts included: a body has at most one value more than these.
 
 A valid body has less than a third of that, even if its texts consist of commas. Counting them takes less time than
 parsing does, which goes on to the end of the body and would hold up every other request.

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.contract import DOCUMENT, FIELDS, FILE, OPERATIONS, SCHEMAS, Json, validator
-from tests.support.helpers import Client
+from tests.support.helpers import Client, subclasses
 from tests.support.servers import command
 from todos.errors import TYPE_PREFIX, Problem
 from todos.queries import TaskQuery
@@ -113,7 +113,7 @@ def test_every_problem_has_an_example_at_its_status() -> None:
     # operation has a conflict.
     elsewhere = {"malformed-request", "target-too-long", "head-too-large", "method-not-allowed", "conflict"}
 
-    assert shown == {(each.status, each.kind) for each in Problem.__subclasses__() if each.kind not in elsewhere}
+    assert shown == {(each.status, each.kind) for each in subclasses(Problem) if each.kind not in elsewhere}
 
 
 def test_every_answer_that_is_a_problem_says_of_which_types_it_can_be() -> None:

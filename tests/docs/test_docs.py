@@ -13,6 +13,7 @@ from persistence.postgres.errors import RULES, ConstraintViolated, Rule
 from tests.commands.test_commands import COMMANDS, parser_of
 from tests.docs.pages import DOCS, name_of, rows, section, text
 from tests.support.contract import OPERATIONS
+from tests.support.helpers import subclasses
 from tests.support.servers import ROOT
 from todos.errors import TYPE_PREFIX, Problem
 from todos.queries import DEFAULT_LIMIT, MAX_LIMIT, TaskQuery
@@ -104,7 +105,7 @@ def test_every_parameter_of_a_list_is_explained_and_no_other() -> None:
 def test_every_problem_is_explained_with_its_status_and_no_other() -> None:
     documented = {name: row[1] for name, row in rows(text(API)).items() if name.startswith("urn:")}
 
-    assert documented == {TYPE_PREFIX + problem.kind: str(problem.status) for problem in Problem.__subclasses__()}
+    assert documented == {TYPE_PREFIX + problem.kind: str(problem.status) for problem in subclasses(Problem)}
 
 
 def test_the_errors_of_the_database_are_listed_with_what_follows() -> None:

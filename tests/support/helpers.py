@@ -199,3 +199,8 @@ async def lost_database(server: Dsn, dsn: Dsn) -> AsyncIterator[Database]:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (dsn.database,)
             )
         yield database
+
+
+def subclasses[T](cls: type[T]) -> set[type[T]]:
+    """All of them, those of subclasses, too."""
+    return {each for direct in cls.__subclasses__() for each in (direct, *subclasses(direct))}
