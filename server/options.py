@@ -8,52 +8,35 @@ from typing import Any
 
 from gunicorn.config import Config
 
-_LOG = "it may wait for whatever takes the log, and requests with it; log to standard error or to a file"
-_HEAD = "a proxy in front may read such a request differently"
-_TLS = "HTTPS is for the proxy in front"
-_LIMITS = "answers name the limits of server/limits.py; change them there"
-_HTTP2 = "only HTTP/1.1 and 1.0 are understood"
-_OTHER_PROTOCOL = "only plain HTTP is understood"
-_PASTE = "there is no application for Paste"
-_DIRTY = "no part of the application uses it"
-
-REFUSED = {
-    "worker_class": "reloads, graceful stops and limits for clients are in server.worker.Worker",
-    "threads": "a worker has one event loop and no threads; choose the number of workers",
-    "preload_app": "a reload would not take new code",
-    "reuse_port": "clients that wait for a worker that stops would be reset",
-    "raw_env": "it comes too late for our own settings; set the variable in the environment or in .env",
-    "asgi_loop": "the server is measured and tested with uvloop only",
-    "asgi_lifespan": "the database is opened and closed by it",
-    "http_parser": "the rules for the head of a request are built on Python's parser",
-    "root_path": "every path begins with /api; let the proxy strip a prefix",
-    "control_socket_disable": "a thread of the master for it would be copied into every worker",
-    "logger_class": _LOG,
-    "logconfig": _LOG,
-    "logconfig_dict": _LOG,
-    "logconfig_json": _LOG,
-    "syslog": _LOG,
-    "statsd_host": "it takes the place of the logger that never waits",
-    "limit_request_line": _LIMITS,
-    "limit_request_fields": _LIMITS,
-    "limit_request_field_size": _LIMITS,
-    "permit_obsolete_folding": _HEAD,
-    "strip_header_spaces": _HEAD,
-    "permit_unconventional_http_method": _HEAD,
-    "permit_unconventional_http_version": _HEAD,
-    "casefold_http_method": _HEAD,
-    "keyfile": _TLS,
-    "certfile": _TLS,
-    "ca_certs": _TLS,
-    "http_protocols": _HTTP2,
-    "http2_cleartext": _HTTP2,
-    "proxy_protocol": _OTHER_PROTOCOL,
-    "protocol": _OTHER_PROTOCOL,
-    "paste": _PASTE,
-    "raw_paste_global_conf": _PASTE,
-    "dirty_apps": _DIRTY,
-    "dirty_workers": _DIRTY,
-}
+_REASONS = {
+    "reloads, graceful stops and limits for clients are in server.worker.Worker": ["worker_class"],
+    "a worker has one event loop and no threads; choose the number of workers": ["threads"],
+    "a reload would not take new code": ["preload_app"],
+    "clients that wait for a worker that stops would be reset": ["reuse_port"],
+    "it comes too late for our own settings; set the variable in the environment or in .env": ["raw_env"],
+    "the server is measured and tested with uvloop only": ["asgi_loop"],
+    "the database is opened and closed by it": ["asgi_lifespan"],
+    "the rules for the head of a request are built on Python's parser": ["http_parser"],
+    "every path begins with /api; let the proxy strip a prefix": ["root_path"],
+    "a lock that its thread holds would stay locked in a new worker": ["control_socket_disable"],
+    "it may wait for whatever takes the log, and requests with it; log to standard error or to a file": [
+        "logger_class", "logconfig", "logconfig_dict", "logconfig_json", "syslog",
+    ],
+    "the logger that never waits has nothing for it": ["statsd_host"],
+    "answers name the limits of server/limits.py; change them there": [
+        "limit_request_line", "limit_request_fields", "limit_request_field_size",
+    ],
+    "a proxy in front may read such a request differently": [
+        "permit_obsolete_folding", "strip_header_spaces", "permit_unconventional_http_method",
+        "permit_unconventional_http_version", "casefold_http_method",
+    ],
+    "HTTPS is for the proxy in front": ["keyfile", "certfile", "ca_certs"],
+    "only HTTP/1.1 and 1.0 are understood": ["http_protocols", "http2_cleartext"],
+    "only plain HTTP is understood": ["proxy_protocol", "protocol"],
+    "there is no application for Paste": ["paste", "raw_paste_global_conf"],
+    "no part of the application uses it": ["dirty_apps", "dirty_workers"],
+}  # fmt: skip
+REFUSED = {name: reason for reason, names in _REASONS.items() for name in names}
 """Reasons, by gunicorn's name of the setting, which must be as `config/gunicorn.py` or else gunicorn itself sets it."""
 
 
