@@ -1,4 +1,4 @@
-"""The commands of `manage.py`: those of this project, and of Django's those that do something here."""
+"""The commands of `manage.py`: those of this project, and of Django's those that are of use here."""
 
 import sys
 from typing import Any, override
@@ -27,14 +27,14 @@ INSTEAD = {
 
 
 class Commands(ManagementUtility):
-    """Django's command line without the commands for its ORM, which would do nothing or blame a setting."""
+    """Django's command line without the commands that need its ORM, or for which there is no use here."""
 
     @override
     def fetch_command(self, subcommand: str) -> Any:
         if subcommand in INSTEAD:
             sys.exit(f"Error: Django's {subcommand} does not work here; use {INSTEAD[subcommand]}.")
         if subcommand in _others():
-            sys.exit(f"Error: Django's {subcommand} does nothing here; `manage.py help` lists the commands.")
+            sys.exit(f"Error: Django's {subcommand} is not used here; `manage.py help` lists the commands.")
         return super().fetch_command(subcommand)
 
     @override
