@@ -28,7 +28,7 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _failures = 0
     """Starts of workers that have failed since one worked."""
     _failed_age = 0
-    """The age of the newest worker at the last failed start: workers that were starting then fail for the same reason."""
+    """The age of the newest worker at the last failed start. Others that started before it fail for the same reason."""
     _next_start = 0.0
 
     @classmethod
