@@ -1,5 +1,6 @@
 """The start of a server whose database is away, late, behind or empty."""
 
+import signal
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from persistence import history
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import free_port
-from tests.support.servers import LONG, PostgresServer, WebServer, eventually
+from tests.support.servers import LONG, ROOT, PostgresServer, WebServer, eventually
 from tests.support.sites import WORKERS, locked, production
 
 SECRET = "correct-horse"
@@ -39,6 +40,24 @@ def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
 
 def test_development_fails_at_once_and_in_good_order_with_several_workers(tmp_path: Path) -> None:
     assert "Attempt" not in run_to_its_end(tmp_path, "development", workers=3).log
+
+
+def test_a_worker_that_is_one_too_many_while_it_starts_is_no_failure(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    web = production(migrated_dsn, tmp_path, "tests.support.gated:application", GATE=str(gate), PYTHONPATH=str(ROOT))
+    try:
+        with locked(gate):
+            web.start()
+            eventually(lambda: web.log.count("At the gate") == WORKERS)
+            web.process.send_signal(signal.SIGTTOU)
+            eventually(lambda: "Worker exiting" in web.log)
+        web.wait_until_live()
+        assert web.stop() == 0
+    finally:
+        web.end()
+    assert web.log.count("Booting worker") == WORKERS
+    assert "ERROR" not in web.log
 
 
 @pytest.mark.slow
