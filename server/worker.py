@@ -60,6 +60,9 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         from server.clients import Clients
 
         self._task = asyncio.current_task()
+        if self.is_leaving:
+            # A module that was being imported has caught the exit.
+            return
         super().init_signals()
         gunicorn_internals.replace()
         self.clients = Clients(self.loop, self.cfg.worker_connections)
@@ -90,15 +93,14 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self._leave()
 
     def _leave(self) -> None:
+        if self.is_leaving:
+            return
+        self.is_leaving = True
         if self._task is None:
-            # It has nothing to finish yet, and another signal must not interrupt its end.
-            for number in _STOPS:
-                signal.signal(number, signal.SIG_IGN)
+            # It has nothing to finish yet.
             sys.exit()
-        if not self.is_leaving:
-            self.is_leaving = True
-            # gunicorn looks only once a second whether to stop, and does when its pause is interrupted.
-            self._task.cancel()
+        # gunicorn looks only once a second whether to stop, and does when its pause is interrupted.
+        self._task.cancel()
 
     @override
     async def _shutdown(self) -> None:
