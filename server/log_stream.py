@@ -108,17 +108,21 @@ class LogStream(io.TextIOBase):
             self._changed.wait_for(lambda: not self._waiting, seconds)
 
 
+_STREAMS: list[LogStream] = []
+
+
 class Logger(GunicornLogger):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's, which the master makes before it logs anything; whatever the process prints goes the same way."""
 
     def __init__(self, cfg: Any) -> None:
-        streams = LogStream(1), LogStream(2)
-        sys.stdout, sys.stderr = (cast(Any, stream) for stream in streams)
-        atexit.register(_drain, streams)
+        _STREAMS[:] = LogStream(1), LogStream(2)
+        sys.stdout, sys.stderr = (cast(Any, stream) for stream in _STREAMS)
+        atexit.register(drain)
         super().__init__(cfg)
 
 
-def _drain(streams: tuple[LogStream, ...]) -> None:
+def drain() -> None:
+    """Waits for what reads the log, but not for long; called at the end of a process."""
     end = time.monotonic() + DRAIN_SECONDS
-    for stream in streams:
+    for stream in _STREAMS:
         stream.drain(end - time.monotonic())

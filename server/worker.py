@@ -5,6 +5,7 @@ is imported in the worker.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, override
 
 from gunicorn.workers.gasgi import ASGIWorker
 
+from server import log_stream
 from server.limits import CLOSE_SECONDS, DRAIN_SECONDS
 from server.shared_state import SHARED_STATE
 
@@ -60,9 +62,6 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         from server.clients import Clients
 
         self._task = asyncio.current_task()
-        if self.is_leaving:
-            # A module that was being imported has caught the exit.
-            return
         super().init_signals()
         gunicorn_internals.replace()
         self.clients = Clients(self.loop, self.cfg.worker_connections)
@@ -97,8 +96,11 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             return
         self.is_leaving = True
         if self._task is None:
-            # It has nothing to finish yet.
-            sys.exit()
+            # It has nothing to finish yet. An exception in the middle of an import might be caught, or leave a lock
+            # behind for which the end would wait.
+            self.log.info("Worker exiting (pid: %s)", self.pid)
+            log_stream.drain()
+            os._exit(0)
         # gunicorn looks only once a second whether to stop, and does when its pause is interrupted.
         self._task.cancel()
 
