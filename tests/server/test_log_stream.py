@@ -175,6 +175,7 @@ def test_everything_goes_to_a_file_if_gunicorn_is_told_to_capture_it(migrated_ds
     options = ("--capture-output", "--error-logfile", str(file), "--access-logfile", "-")
     with production(migrated_dsn, tmp_path, *options) as web:
         web.http.get("/v1/live")
+        eventually(lambda: "GET /api/v1/live" in file.read_text())
         file.rename(tmp_path / "old.log")
         web.process.send_signal(signal.SIGUSR1)
         eventually(file.exists)
