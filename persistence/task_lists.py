@@ -25,8 +25,10 @@ type Start = Literal["first", "after", "after-null"]
 type Filters = Mapping[str, Any]
 """Names of `CONDITIONS`, each with what it binds, or None."""
 
+TAGS_COUNTED = 1000
+"""Tags in the counts of a user: the most frequent ones. Each task may have others than all others have."""
 SHAPES_KEPT = 1000
-"""Statements kept, of more than 100,000 possible; building one takes about as long as running it."""
+"""Statements kept, of more than 100,000 possible; building a new one takes as long as several creates."""
 
 
 def _bound(name: str, column: str) -> sa.ColumnElement[Any]:
@@ -204,7 +206,14 @@ _TASKS = (
     sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, _ALONE).cte("mine")
 )
 _TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
-_USES = sa.select(_TAGGED.c.tag, sa.func.count().label("uses")).group_by(_TAGGED.c.tag).subquery("used")
+_TAG, _NUMBER = _TAGGED.c.tag, sa.func.count()
+_USES = (
+    sa.select(_TAG, _NUMBER.label("uses"))
+    .group_by(_TAG)
+    .order_by(_NUMBER.desc(), _TAG.collate("C"))
+    .limit(sa.literal_column(str(TAGS_COUNTED)))
+    .subquery("used")
+)
 # Written by hand, because `json_object_agg` puts space around everything, and the text goes out as it is.
 _MEMBER = sa.cast(sa.func.to_json(_USES.c.tag), sa.Text()) + sa.literal_column("':'") + sa.cast(_USES.c.uses, sa.Text())
 _TAGS = sa.select(
@@ -229,7 +238,7 @@ SUMMARY = Statement(
 
 
 async def summary(database: Database, user_id: UUID) -> dict[str, Any]:
-    """The counts of all the user's tasks at one moment; `tags` is JSON text, the most frequent tag first.
+    """The counts of all the user's tasks at one moment; `tags` is JSON text, the most frequent tag first, up to 1,000.
 
     One round trip, which reads all of them.
     """

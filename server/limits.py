@@ -10,6 +10,12 @@ HEAD_MAX = 32 * 1024
 """Bytes of all headers together, and of what else comes in lines: sizes of chunks, and trailers."""
 CHUNKS_MAX = 1_000
 """Chunks of one body: each takes the parser some 2 µs, however short it is."""
+UNSENT_MAX = 64 * 1024
+"""Bytes of answers that the kernel keeps for a client, besides those that are on their way.
+
+It takes more when half of them are gone. With the 4 MiB that Linux may keep, a client that takes 100 KB a second would
+look for half a minute as if it took nothing.
+"""
 
 DRAIN_SECONDS = 1
 """Seconds for which a worker that stops still takes requests on its connections."""

@@ -7,6 +7,7 @@ is imported in the worker.
 import asyncio
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, override
 from gunicorn.workers.gasgi import ASGIWorker
 
 from server import log_stream
-from server.limits import CLOSE_SECONDS, DRAIN_SECONDS
+from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, UNSENT_MAX
 from server.shared_state import SHARED_STATE
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self.clients = Clients(self.loop, self.cfg.worker_connections)
         # gunicorn leaves its own setting out here, and with the default of 100 a crowd of clients waits for seconds.
         self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
+        for listener in self.sockets:
+            if listener.sock.family != socket.AF_UNIX:
+                # What is accepted from it has the option as well.
+                listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
         # A replacement may come up without the database: it serves what it can until that is back.
         self.state["is_replacement"] = SHARED_STATE.serving_age > 0
         # A stop has come before it serves.

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from persistence.models import TITLE_MAX_LENGTH
+from persistence.models import TITLE_MAX_LENGTH, Priority, values_of
 from persistence.task_lists import SortKey
 from todos.errors import InvalidInput
 
@@ -77,5 +77,8 @@ class ListCursors:
 
     def _from_bytes(self, raw: bytes) -> Any:
         if self._sort in ("priority", "title"):
-            return raw.decode()
+            value = raw.decode()
+            if "\0" in value or (self._sort == "priority" and value not in values_of(Priority)):
+                raise ValueError
+            return value
         return _EPOCH + int.from_bytes(raw, signed=True) * _MICROSECOND if raw else None

@@ -1,7 +1,9 @@
 """Probes: `live` for a supervisor that restarts processes, `health` for a load balancer."""
 
+import asyncio
 import logging
 from time import monotonic
+from weakref import WeakKeyDictionary
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
+_checks = WeakKeyDictionary[Database, asyncio.Task[Readiness]]()
+"""The check that runs, if one does. Probes that come meanwhile share it, or a flood of them would keep the one
+connection that is there for probes busy, and call the database disconnected."""
+
 _FAULTS = {
     "disconnected": "The database cannot be reached.",
     "read-only": "The database can only be read.",
@@ -37,7 +43,7 @@ async def health(request: Request) -> HttpResponse:
     While `database` is `read-only`, tasks can be read and not changed.
     """
     try:
-        found = await _check(request.database)
+        found = await asyncio.shield(_shared_check(request.database))
     except Unavailable as error:
         logger.warning("Unhealthy: %s", error)
         return _answer("disconnected", "unknown", _FAULTS["disconnected"])
@@ -54,6 +60,13 @@ async def health(request: Request) -> HttpResponse:
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja knows it by this name
     """Answers without touching the database."""
     return json_response({"status": "alive"})
+
+
+def _shared_check(database: Database) -> asyncio.Task[Readiness]:
+    running = _checks.get(database)
+    if running is None or running.done():
+        running = _checks[database] = asyncio.create_task(_check(database))
+    return running
 
 
 async def _check(database: Database) -> Readiness:

@@ -25,6 +25,7 @@ from persistence.models import (
     Priority,
     Status,
 )
+from persistence.task_lists import TAGS_COUNTED
 from persistence.tasks import COLUMNS, VALUES
 from todos.types import TAGS_SENT_MAX, Description, DueDate, Id, Tags, Title
 
@@ -224,7 +225,7 @@ class TaskSummary(BaseModel):
     total: _Count
     status: StatusCounts
     priority: PriorityCounts
-    tags: Annotated[dict[str, _Count], Field(description="Every tag that occurs.")]
+    tags: Annotated[dict[str, _Count], Field(description=f"The {TAGS_COUNTED:,} most frequent tags.")]
     overdue: Annotated[_Count, Field(description="Pending tasks whose due date has passed.")]
 
 

@@ -70,6 +70,22 @@ async def test_a_table_that_a_migration_holds_does_not_make_the_service_unhealth
         assert await _health(client, 200) == HEALTHY
 
 
+async def test_a_flood_of_probes_leaves_the_connection_for_probes_to_each(
+    migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 10.0)
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        async with database.connection() as connection:
+            # Each check waits for the lock for a moment, so that one after the other they would take longer.
+            await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+            answers = await asyncio.gather(*(client.get("v1/health") for _ in range(200)))
+        assert {answer.status_code for answer in answers} == {200}
+        async with database.connection() as connection:
+            await connection.execute("DROP TABLE alembic_version")
+        # Nothing is remembered.
+        assert await _health(client, 503) == UNUSABLE
+
+
 async def test_the_end_of_a_setting_that_only_reads_is_seen_although_sessions_keep_it(migrated_dsn: Dsn) -> None:
     async with open_database(migrated_dsn) as administrator, administrator.connection() as admin:
         change = f'ALTER DATABASE "{migrated_dsn.database}" {{}}'.format

@@ -11,10 +11,12 @@ import pytest
 
 from persistence.models import TITLE_MAX_LENGTH
 from persistence.postgres.database import Database
+from persistence.task_lists import SortKey
 from tests.support.contract import SCHEMAS
 from tests.support.helpers import Client, Json, address, assert_problem, insert_task, make_task
 from tests.support.model import lists
 from tests.support.model.lists import Position
+from todos.cursors import ListCursors
 
 SORTS: list[str] = SCHEMAS["Sort"]["enum"]
 
@@ -149,6 +151,12 @@ async def test_a_cursor_is_good_for_one_list_of_one_user_only(
     await assert_refused(client, alice, cursor, **other)
     await assert_refused(client, bob, cursor, **mine)
     assert (await client.get(f"{alice}/tasks", params={**mine, "cursor": cursor})).status_code == 200
+
+
+@pytest.mark.parametrize(("sort", "value"), [("priority", "urgent"), ("priority", ""), ("title", "a\0b")])
+async def test_a_forged_cursor_is_refused_as_a_cursor(client: Client, alice: UUID, sort: SortKey, value: str) -> None:
+    forged = ListCursors(alice, {}, sort, descending=False).encode((value, uuid4()))
+    await assert_refused(client, alice, forged, sort=sort)
 
 
 async def test_a_change_of_any_character_of_a_cursor_is_noticed(client: Client, alice: UUID) -> None:

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from persistence.models import TAGS_MAX_COUNT
 from persistence.postgres.database import Database
+from persistence.task_lists import TAGS_COUNTED
 from tests.support.helpers import Client, Json, insert_task, make_task
 
 NOTHING: Json = {
@@ -49,6 +51,15 @@ async def test_the_most_frequent_tags_come_first(client: Client, alice: UUID) ->
         await make_task(client, alice, tags=tags)
 
     assert list((await summary(client, alice))["tags"].items()) == [("z", 3), ("b", 2), ("a", 1)]
+
+
+async def test_only_so_many_tags_are_counted(client: Client, database: Database, alice: UUID) -> None:
+    tags = [f"tag {number:04}" for number in range(TAGS_COUNTED + TAGS_MAX_COUNT)]
+    for first in range(0, len(tags), TAGS_MAX_COUNT):
+        await insert_task(database, alice, "many", tags=tags[first : first + TAGS_MAX_COUNT])
+    await insert_task(database, alice, "the last one again", tags=tags[-1:])
+
+    assert list((await summary(client, alice))["tags"]) == [tags[-1], *tags[: TAGS_COUNTED - 1]]
 
 
 async def test_odd_tags_are_counted_as_they_are(client: Client, alice: UUID) -> None:

@@ -6,6 +6,7 @@ deadline, and gets to read why it has passed.
 
 import select
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -16,6 +17,7 @@ import pytest
 from persistence.postgres.dsn import Dsn
 from tests.support.databases import new_user, temporary_database
 from tests.support.hostile import CHUNKED, CORPUS, POST, Row
+from tests.support.impatient import UNREAD_TIMEOUT
 from tests.support.servers import eventually
 from tests.support.sites import Site, raw_post, running_site
 from tests.support.sockets import LIVE, Answer, all_from, answer_from, answers_in, check_problem, connect
@@ -177,7 +179,7 @@ def test_a_client_that_closes_its_half_gets_its_answers(site: Site) -> None:
             assert [answer.status for answer in answers_in(all_from(client))] == statuses
 
 
-def test_a_client_that_does_not_read_is_closed(site: Site) -> None:
+def test_a_client_that_does_not_read_is_closed_and_one_that_reads_slowly_is_not(site: Site) -> None:
     user = new_user(site.dsn)
     with psycopg.connect(site.dsn.conninfo) as connection:
         connection.execute(
@@ -187,14 +189,19 @@ def test_a_client_that_does_not_read_is_closed(site: Site) -> None:
         )
     ask = b"GET /api/%s/tasks?limit=500 HTTP/1.1\r\nHost: test\r\n%%s\r\n" % str(user).encode()
     with ExitStack() as stack:
-        for last in (b"", b"Connection: close\r\n"):
-            client = stack.enter_context(socket.socket())
+        clients = []
+        for last in (b"", b"", b"Connection: close\r\n"):
+            clients.append(client := stack.enter_context(socket.socket()))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", site.web.port))
             # The answers are more than the kernel holds for the client.
             client.sendall(ask % b"" * 30 + ask % last)
-        eventually(lambda: site.connections_of_clients() == 2)
-        eventually(lambda: site.connections_of_clients() == 0)
+        eventually(lambda: site.connections_of_clients() == 3)
+        end = time.monotonic() + 2 * UNREAD_TIMEOUT
+        while time.monotonic() < end or site.connections_of_clients() > 1:
+            assert clients[0].recv(2048)
+            time.sleep(0.01)
+        assert site.connections_of_clients() == 1
 
 
 def test_an_endless_body_is_refused_early_and_hardly_read(site: Site) -> None:
