@@ -26,7 +26,11 @@ class Watch:
 
     def __init__(self, conninfo: str) -> None:
         self.most = 0
-        """The largest number of connections in one sample."""
+        """The largest number of connections in two samples on end.
+
+        A server process that was told to end needs a moment, in which the connection that takes its place may be there.
+        """
+        self._last = 0
         self.longest_idle_in_transaction = 0.0
         """Seconds, as far as samples show."""
         self.samples = 0
@@ -56,7 +60,7 @@ class Watch:
 
     def _add(self, rows: list[tuple[str, float | None]]) -> None:
         self.samples += 1
-        self.most = max(self.most, len(rows))
+        self.most, self._last = max(self.most, min(self._last, len(rows))), len(rows)
         waits = [seconds or 0.0 for state, seconds in rows if state.startswith("idle in transaction")]
         self.longest_idle_in_transaction = max(self.longest_idle_in_transaction, *waits, 0.0)
 
