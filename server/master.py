@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any, override
 
@@ -14,6 +15,9 @@ from server.shared_state import SHARED_STATE
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds until the next try when a worker could not start."""
+_ROOT = Path(__file__).parents[1]
+PACKAGES = ("config", "migrations", "persistence", "server", "todos", "web")
+"""What `--reload` watches. The tests and the benchmarks are not part of the server."""
 
 
 class _Reloaded(Exception):
@@ -30,6 +34,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _failed_age = 0
     """The age of the newest worker at the last failed start. Others that started before it fail for the same reason."""
     _next_start = 0.0
+    _code: Mapping[Path, int] | None = None
+    """The files when the master last looked. It looks before it starts a worker, so that no later change is missed."""
 
     @classmethod
     def take_over(cls, server: Any, settings: Mapping[str, Any]) -> None:
@@ -67,6 +73,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def manage_workers(self) -> None:
+        if self.cfg.reload and not self._is_reloading:
+            self._follow_code()
         if self._failures and SHARED_STATE.serving_age > self._failed_age:
             self._failures = 0
         if SHARED_STATE.worn_age > self._replaced_age:
@@ -80,6 +88,16 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         if self._is_reloading:
             # gunicorn would wait until the old workers have gone, and manage nothing meanwhile.
             raise _Reloaded
+
+    def _follow_code(self) -> None:
+        """Reloads when a file has changed. If the code cannot be loaded, the old workers serve until it is mended.
+
+        gunicorn's own reloader ends a worker before its successor starts, and does not watch a module that has failed.
+        """
+        before, self._code = self._code, _files_of_code()
+        if before not in (None, self._code):
+            self.log.info("The code has changed, so new workers load it.")
+            self.reload()
 
     @override
     def kill_worker(self, pid: int, sig: int) -> None:
@@ -133,10 +151,11 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         self._failed_age = self.worker_age
         pause = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
         self._next_start = monotonic() + pause
-        self.log.error(
-            "A worker could not start; the reason is above. %d go on, and after %g s the next one tries.",
-            len(self.WORKERS), pause,
-        )  # fmt: skip
+        if len(self.WORKERS) < self.num_workers:
+            rest = f"{len(self.WORKERS)} of {self.num_workers} are left, and after {pause:g} s the next one tries"
+        else:
+            rest = "The others go on"
+        self.log.error("A worker could not start; the reason is above. %s.", rest)
 
     @property
     def _must_pause(self) -> bool:
@@ -155,3 +174,14 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def _awaits_successor(self) -> bool:
         """True until one of the workers that came with the last reload serves."""
         return 0 < self._replaced_age >= SHARED_STATE.serving_age
+
+
+def _files_of_code() -> dict[Path, int]:
+    """The files of the code, with the times of their last changes."""
+    times = {}
+    for package in PACKAGES:
+        for file in (_ROOT / package).rglob("*.py"):
+            # Editors lock a file by a link to nowhere, and one may have gone by now.
+            with suppress(OSError):
+                times[file] = file.stat().st_mtime_ns
+    return times

@@ -45,6 +45,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self._task: asyncio.Task[Any] | None = None
         # gunicorn would close connections without a word, and start a new worker when this one has gone.
         self._requests_max, self.max_requests = self.max_requests, sys.maxsize
+        # The master watches the code. gunicorn would serve an answer of its own in place of code with a syntax error.
+        self.cfg.set("reload", False)
         super().init_process()
 
     @override

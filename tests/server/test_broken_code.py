@@ -45,12 +45,13 @@ def add(text: str, *place: str) -> Fault:
     return add_to
 
 
+NOWHERE = add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")
 CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 slow = pytest.mark.slow
 each_fault = pytest.mark.parametrize(
     "break_it",
     [
-        pytest.param(add("\nfrom todos.nowhere import nothing\n", "todos", "api.py"), id="import"),
+        pytest.param(NOWHERE, id="import"),
         pytest.param(add("\ndef half(", "persistence", "tasks.py"), id="syntax", marks=slow),
         pytest.param(add("\nraise SystemExit('it ends itself')\n", "web", "handler.py"), id="exit", marks=slow),
         pytest.param(add(f"\n{CRASH}\n", "web", "handler.py"), id="crash", marks=slow),
@@ -185,16 +186,67 @@ def test_a_first_start_ends(text: str, migrated_dsn: Dsn, tmp_path: Path) -> Non
     assert FAILED not in web.log
 
 
+def make_missing_module(project: Path, _mend: Callable[[], object]) -> None:
+    (project / "todos" / "nowhere.py").write_text("nothing = 1\n")
+
+
+def restore(_project: Path, mend: Callable[[], object]) -> None:
+    mend()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "mend_it", "reason"),
+    [
+        pytest.param(add("\ndef half(", "todos", "types.py"), restore, "SyntaxError", id="syntax"),
+        pytest.param(NOWHERE, make_missing_module, "ModuleNotFoundError", id="import"),
+        pytest.param(add("\nraise SystemExit\n", "web", "handler.py"), restore, FAILED, id="exit", marks=slow),
+        pytest.param(
+            add("\ndef half(", "migrations", "versions", "0099_half.py"),
+            restore,
+            "0099_half",
+            id="migration",
+            marks=slow,
+        ),
+    ],
+)
+def test_in_development_the_old_code_serves_until_the_new_one_is_mended(
+    break_it: Fault,
+    mend_it: Callable[[Path, Callable[[], object]], None],
+    reason: str,
+    migrated_dsn: Dsn,
+    tmp_path: Path,
+) -> None:
+    project = copy_project(tmp_path / "project")
+    options = ("--reload", "--workers", "1")
+    with running_site(migrated_dsn, tmp_path, *options, project=project, ENVIRONMENT="development") as site:
+        [old] = site.workers
+        mend = break_it(project)
+        eventually(lambda: "The reload has failed" in site.web.log)
+        eventually(lambda: site.workers == [old])
+        assert reason in site.web.log
+        serve_on(site, 1)
+        assert site.workers == [old]
+
+        mend_it(project, mend)
+        eventually(lambda: site.listening == 2)
+        eventually(lambda: not old.is_running())
+        serve_on(site, 1)
+        assert site.web.stop() == 0
+
+
 @slow
-def test_in_development_the_server_waits_for_the_code_to_be_mended(tmp_path: Path) -> None:
+def test_in_development_a_server_without_workers_waits_for_the_code_to_be_mended(tmp_path: Path) -> None:
     project, folder = copy_project(tmp_path / "project"), tmp_path / "pg"
     with embedded_postgres.running(folder) as dsn:
         # The server is to be the only user, as that of `make run` is.
         pass
     settings = {"ENVIRONMENT": "development", "DATABASE_URL": f"embedded://{folder}"}
     with running_site(dsn, tmp_path, "--reload", "--workers", "1", project=project, **settings) as site:
-        mend = add("\nfrom todos.nowhere import nothing\n", "todos", "api.py")(project)
-        eventually(lambda: FAILED in site.web.log)
+        [old] = site.workers
+        mend = NOWHERE(project)
+        eventually(lambda: "The reload has failed" in site.web.log)
+        old.kill()
+        eventually(lambda: "0 of 1 are left" in site.web.log)
         mend()
         eventually(lambda: site.listening == 2)
         serve_on(site, 1)

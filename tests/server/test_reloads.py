@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from persistence.postgres.dsn import Dsn
+from server.master import PACKAGES
 from tests.faults.http import Http
 from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, PostgresServer, copy_project, eventually
@@ -70,6 +71,10 @@ def test_the_master_loads_no_code_that_a_reload_should_renew(run_folder: Path, s
     # A handler for one copy of a class does not catch an error of another copy.
     assert {"todos.errors.Problem", "persistence.postgres.errors.Unavailable"} <= exceptions.keys()
     assert set(exceptions.values()) == {1}
+
+
+def test_every_package_of_the_server_is_watched() -> None:
+    assert set(PACKAGES) == set(OURS)
 
 
 async def test_a_reload_takes_new_code_and_fails_no_request(migrated_dsn: Dsn, tmp_path: Path) -> None:
