@@ -4,8 +4,12 @@
 import os
 import sys
 
-from config.commands import Commands
-
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    Commands(sys.argv).execute()
+    try:
+        # Importing takes time, in which Ctrl-C may come.
+        from config.commands import Commands
+
+        Commands(sys.argv).execute()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")

@@ -6,9 +6,12 @@ from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
-# gunicorn handles signals only after `on_starting`. Until then one would end the server with another status than 0, and
-# process 1 of a container not at all.
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+# gunicorn handles signals only after `on_starting`. Until then one would end the server with another status than 0 or
+# with a traceback, and process 1 of a container not at all.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(_number, lambda *_: sys.exit())
+# `manage.py runserver` leaves it blocked.
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 from config.env import ROOT, env  # noqa: E402 - importing takes time, in which the signal may come
 from server.limits import CLOSE_SECONDS, DRAIN_SECONDS, HEADER_MAX, HEADERS_MAX, LINE_MAX  # noqa: E402 - as above

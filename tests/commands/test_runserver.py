@@ -13,7 +13,7 @@ import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import clean_environment, free_port
-from tests.support.servers import ROOT, command, eventually, url_of
+from tests.support.servers import ROOT, command, copy_project, eventually, manage, url_of
 
 
 def test_it_refuses_production(dsn: Dsn) -> None:
@@ -85,3 +85,25 @@ def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn,
     assert docs in text
     assert status == 0
     assert "Traceback" not in log.read_text()
+
+
+CTRL_C = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize("name", ["commands", "settings"])
+def test_ctrl_c_while_it_loads_its_code_is_one_line(name: str, dsn: Dsn, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (project / "config" / f"{name}.py").write_text(f"{CTRL_C}\n")
+    environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(dsn)}
+    outcome = manage("runserver", str(free_port()), environment=environment, project=project)
+
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (1, "", "Interrupted.\n")
+
+
+def test_ctrl_c_while_gunicorn_is_loaded_ends_the_start(dsn: Dsn, tmp_path: Path) -> None:
+    # Python imports this module before all others.
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif 'gunicorn' in sys.orig_argv:\n    {CTRL_C}\n")
+    environment = {"ENVIRONMENT": "development", "DATABASE_URL": url_of(dsn), "PYTHONPATH": str(tmp_path)}
+    outcome = manage("runserver", str(free_port()), environment=environment)
+
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")

@@ -100,14 +100,17 @@ def test_a_stop_of_all_processes_in_the_middle_of_reloads_waits_for_no_new_worke
         assert_stopped(site, workers=6)
 
 
-def test_a_signal_before_gunicorn_takes_any_ends_the_start(migrated_dsn: Dsn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_before_gunicorn_takes_any_ends_the_start(
+    number: signal.Signals, migrated_dsn: Dsn, tmp_path: Path
+) -> None:
     config = tmp_path / "config.py"
     config.write_text(
         "import os, signal\n"
         "from config import gunicorn\n"
         "from config.gunicorn import *\n"
         "def on_starting(server):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    os.kill(os.getpid(), {number.value})\n"
         "    gunicorn.on_starting(server)\n"
     )
     web = production(migrated_dsn, tmp_path, "-c", str(config))
@@ -117,6 +120,7 @@ def test_a_signal_before_gunicorn_takes_any_ends_the_start(migrated_dsn: Dsn, tm
     finally:
         web.end()
     assert "Booting worker" not in web.log
+    assert "Traceback" not in web.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 import socket
 import sys
 from typing import Any, override
@@ -40,6 +41,8 @@ class Command(BaseCommand):
                 user_id = asyncio.run(_seed(dsn))
             self._welcome(f"http://{host}:{port}", user_id)
         self.stdout.flush()
+        # Python would end with a traceback while it loads gunicorn. Ctrl-C waits until config/gunicorn.py is there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         # This process becomes gunicorn, so that signals and an end by kill -9 reach the server itself.
         os.execv(  # noqa: S606 - our own interpreter with our own arguments
             sys.executable,
