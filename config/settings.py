@@ -14,7 +14,7 @@ ROOT_URLCONF = "config.urls"
 INSTALLED_APPS = ["todos", "web", "django.contrib.staticfiles", "corsheaders", "ninja"]
 MIDDLEWARE = ["web.cors.OriginCorsMiddleware"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
-STATIC_URL = "/static/"
+STATIC_URL = "/api/static/"  # A proxy passes only `/api/` on.
 
 DATABASES: dict[str, dict[str, str]] = {}
 # For the management commands.

@@ -5,5 +5,5 @@ from web.assets import asset
 
 urlpatterns = [
     path("api/", api.urls),
-    path("static/ninja/<str:name>", asset, name="asset"),
+    path("api/static/ninja/<str:name>", asset, name="asset"),
 ]

@@ -170,7 +170,7 @@ async def test_no_request_needs_a_thread(
     answers = [await call(client, operation, alice, task["id"]) for operation in OPERATIONS.values()]
     answers += [
         await client.get("docs"),
-        await client.get("http://test/static/ninja/swagger-ui.css"),
+        await client.get("http://test/api/static/ninja/swagger-ui.css"),
         await client.options(f"{alice}/tasks", headers=cors),
     ]
     assert all(answer.is_success for answer in answers)

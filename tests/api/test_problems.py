@@ -9,7 +9,7 @@ from tests.support.helpers import Client, Json, assert_problem, call
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO")
 
-OTHERS = ("/api/docs", "/api/openapi.json", "/static/ninja/swagger-ui.css")
+OTHERS = ("/api/docs", "/api/openapi.json", "/api/static/ninja/swagger-ui.css")
 ALLOWED: dict[str, set[str]] = {path: {"GET"} for path in OTHERS}
 for _operation in OPERATIONS.values():
     ALLOWED[_operation.path] = ALLOWED.get(_operation.path, set()) | {_operation.method}
@@ -18,7 +18,7 @@ UNKNOWN = [
     "/", "/api", "/api/", "/api//", "/api/nope", "/api/v1", "/api/v1/", "/api/v1/nope", "/api/v1/health/", "/api/docs/",
     "/api/{user_id}", "/api/{user_id}/", "/api/{user_id}/Tasks", "/api/{user_id}/tasks/",
     "/api/{user_id}/tasks/{task_id}/", "/api/{user_id}/tasks/{task_id}/tags", "/api///tasks",
-    "/static/ninja/%2e%2e/schema.py", "/static/", "/admin/", "/%00", "/%FF", "/%F0%9F%98%80",
+    "/api/static/ninja/%2e%2e/schema.py", "/static/", "/api/static/", "/admin/", "/%00", "/%FF", "/%F0%9F%98%80",
     "/<script>alert(1)</script>",
 ]  # fmt: skip
 

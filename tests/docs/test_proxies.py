@@ -1,4 +1,4 @@
-"""The proxies of the documentation, with the settings that it has for them: entity tags come through as they are."""
+"""The proxies of the documentation, with its settings: entity tags and all that the page of the API loads come through."""
 
 import re
 import shutil
@@ -99,6 +99,16 @@ def test_a_change_through_the_proxy_that_is_configured_so_is_made(language: str,
 
     assert read.headers["ETag"] == f'"{read.json()["version"]}"'
     assert written.status_code == 200
+
+
+@pytest.mark.parametrize("language", ["nginx", "apache"])
+def test_all_that_the_page_of_the_api_loads_comes_through_the_proxy(language: str, site: Site, tmp_path: Path) -> None:
+    with proxy(language, documented(language, site), tmp_path) as url:
+        loaded = re.findall(r'(?:href|src)="(/[^"]+)"', httpx.get(f"{url}/api/docs").text)
+        statuses = {path: httpx.get(url + path).status_code for path in loaded}
+
+    assert {Path(path).suffix for path in loaded} >= {".js", ".css"}
+    assert set(statuses.values()) == {200}, statuses
 
 
 @pytest.mark.parametrize(("language", "setting"), [("nginx", "gzip off;"), ("apache", "DeflateAlterETag NoChange")])
