@@ -21,6 +21,7 @@ class Diagnosis:
         return f"{self.problem}. {self.hint}".rstrip()
 
 
+_GRANT = "Grant the rights that docs/database.md lists."
 _HINTS = {
     r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
     r"translate host name|name or service not known|failed to resolve|no address associated": (
@@ -32,6 +33,8 @@ _HINTS = {
     r"authentication failed|no password supplied": (
         "Check the user and the password in DATABASE_URL; they may have been rotated."
     ),
+    r"not permitted to log in": "The role may not log in: ALTER ROLE ... LOGIN, or check the user in DATABASE_URL.",
+    r"permission denied for database": _GRANT,
     r'role ".*" does not exist': "There is no such user: check the user in DATABASE_URL.",
     r'database ".*" does not exist': "Create the database, or check its name at the end of DATABASE_URL.",
     r"too many clients|too many connections|no more connections|remaining connection slots": (
@@ -45,10 +48,10 @@ _HINTS = {
 }
 _HINTS_BY_SQLSTATE = {
     "25006": "The server only reads, as a standby or by a setting: DATABASE_URL has to lead to one that writes.",
-    "42501": "Grant the rights that docs/database.md lists.",
+    "42501": _GRANT,
     "42": "Run `manage.py migrate_sql`.",
 }
-_OTHER_HINT = "Check DATABASE_URL; docs/database.md explains it."
+_OTHER_HINT = "Check DATABASE_URL and its query parameters; docs/configuration.md explains them."
 
 
 def diagnose(error: BaseException) -> Diagnosis:
@@ -64,8 +67,9 @@ def diagnose(error: BaseException) -> Diagnosis:
 
 
 def _statement(text: str) -> str:
-    # libpq repeats itself for each address that a name has, so the last line counts, but for the questions it asks and
-    # the advice it gives.
+    # libpq repeats itself for each address that a name has, so the last line counts, but for the questions it asks, the
+    # advice it gives, and what the server adds to its message.
     lines = [line.strip() for line in text.splitlines()]
-    said = [line for line in lines if line and not line.endswith("?") and not line.startswith("Either provide")]
+    added = ("Either provide", "DETAIL:", "HINT:")
+    said = [line for line in lines if line and not line.endswith("?") and not line.startswith(added)]
     return said[-1].rstrip(".") if said else ""

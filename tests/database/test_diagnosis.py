@@ -1,6 +1,7 @@
 """The diagnosis of a database that cannot be reached: each reason has its own hint, and none shows the password."""
 
 import ssl
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -21,7 +22,9 @@ HINTS = {
     "moment": "The server is starting or stopping",
     "refused": "No server listens there",
     "socket": "There is no such socket",
-    "other": "Check DATABASE_URL; docs/database.md explains it.",
+    "rights": "Grant the rights that docs/database.md lists.",
+    "login": "The role may not log in",
+    "other": "Check DATABASE_URL and its query parameters; docs/configuration.md explains them.",
 }
 
 
@@ -43,6 +46,30 @@ def assert_hint(error: BaseException, hint: str, said: str) -> None:
 def test_a_missing_database_or_user(dsn: Dsn) -> None:
     assert_hint(failure(dsn, dbname="nowhere"), "database", 'database "nowhere" does not exist')
     assert_hint(failure(dsn, user="nobody-here", password="hunter2"), "user", 'role "nobody-here" does not exist')
+
+
+def test_a_role_that_may_not_connect_or_log_in(migrated_dsn: Dsn) -> None:
+    role = f"role_{uuid4().hex}"
+    with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as admin:
+        admin.execute(f"REVOKE CONNECT ON DATABASE {migrated_dsn.database} FROM PUBLIC".encode())
+        admin.execute(f"CREATE ROLE {role} LOGIN".encode())
+        assert_hint(failure(migrated_dsn, user=role), "rights", "permission denied for database")
+        admin.execute(f"ALTER ROLE {role} NOLOGIN".encode())
+        assert_hint(failure(migrated_dsn, user=role), "login", "is not permitted to log in")
+        admin.execute(f"DROP ROLE {role}".encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("options", "-c nonsense=1", "nonsense"),
+        ("target_session_attrs", "standby", "standby"),
+        ("gssencmode", "require", "GSSAPI"),
+        ("service", "nonsense", "nonsense"),
+    ],
+)
+def test_a_query_parameter_that_the_server_or_libpq_cannot_meet(name: str, value: str, said: str, dsn: Dsn) -> None:
+    assert_hint(failure(dsn, **{name: value}), "other", said)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,11 @@ def as_role(dsn: Dsn, *grants: str, revoked: str = "") -> Iterator[Dsn]:
     role = f"role_{uuid4().hex}"
     with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'".encode())
-        for thing in ("SCHEMA public", "ALL TABLES IN SCHEMA public", "ALL FUNCTIONS IN SCHEMA public"):
+        database = f"DATABASE {dsn.database}"
+        for thing in (database, "SCHEMA public", "ALL TABLES IN SCHEMA public", "ALL FUNCTIONS IN SCHEMA public"):
             admin.execute(f"REVOKE ALL ON {thing} FROM PUBLIC".encode())
         for grant in grants:
-            admin.execute(grant.replace("todo_server", role).encode())
+            admin.execute(grant.replace("todo_server", role).replace("DATABASE todo", database).encode())
         if revoked:
             admin.execute(f"REVOKE {revoked} FROM {role}".encode())
         yield Dsn(dsn.parameters | {"user": role, "password": "hunter2"})
@@ -227,7 +228,7 @@ def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_i
 
 
 def test_a_role_without_any_rights_gets_a_line_from_each_command_that_names_what_is_missing(migrated_dsn: Dsn) -> None:
-    with as_role(migrated_dsn, "GRANT USAGE ON SCHEMA public TO todo_server") as dsn:
+    with as_role(migrated_dsn, *GRANTS[:2]) as dsn:
         tables = {line: "alembic_version" if "migrate_sql" in line else "users" for line in LINES}
         denied = {line: f"42501: permission denied for table {table}" for line, table in tables.items()}
         missing = "Missing rights: SELECT on tasks, INSERT on tasks, UPDATE on tasks, DELETE on tasks, SELECT on a"
