@@ -46,6 +46,15 @@ CLIENT_CHECK_INTERVAL = "1s"
 
 APPLIED = Statement(select(column("version_num")).select_from(table("alembic_version")))
 """The revision that a database is at, as `the_one` takes it."""
+HIDDEN = Statement.script(
+    """
+SELECT 'USAGE on schema ' || relnamespace::regnamespace AS missing FROM pg_class
+WHERE relname = 'alembic_version' AND NOT has_schema_privilege(relnamespace, 'USAGE')
+AND relnamespace::regnamespace::text = ANY (string_to_array(replace(current_setting('search_path'), ' ', ''), ','))
+""",
+    columns=("missing",),
+)
+"""The right without which the tables are hidden from the role: PostgreSQL says that they do not exist."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class RevisionRun:
 def current(dsn: Dsn, connect_timeout: int = CONNECT_TIMEOUT) -> str | None:
     """The revision a database is at, None before the first. Opens a connection.
 
-    Raises `MigrationError` for a database at several, and `psycopg.Error`.
+    Raises `MigrationError` for a database at several, or whose schema may not be used, and `psycopg.Error`.
     """
     with _connection(dsn, connect_timeout) as connection:
         connection.exec_driver_sql(SET_LOCK_TIMEOUT)
@@ -69,10 +78,16 @@ def current(dsn: Dsn, connect_timeout: int = CONNECT_TIMEOUT) -> str | None:
 
 
 async def applied_revision(database: Database, timeout: float) -> str | None:
-    """The same through the pool. One round trip; raises `MigrationError`, and `Unavailable` after `timeout` seconds."""
+    """The same through the pool. One round trip, or two if the table is not there.
+
+    Raises `MigrationError`, and `Unavailable` after `timeout` seconds, or if the schema hides the table.
+    """
+    deadline = time.monotonic() + timeout
     try:
         return the_one([row["version_num"] for row in await database.rows(APPLIED, {}, timeout)])
     except SchemaMismatch:
+        if await database.rows(HIDDEN, {}, max(0.0, deadline - time.monotonic())):
+            raise
         # The table does not exist yet.
         return None
 
@@ -195,7 +210,10 @@ def _first_line(error: DBAPIError) -> str:
 
 
 def _current(connection: Connection) -> str | None:
-    return the_one(MigrationContext.configure(connection).get_current_heads())
+    applied = MigrationContext.configure(connection).get_current_heads()
+    if not applied and (missing := connection.exec_driver_sql(HIDDEN.text).scalar()):
+        raise MigrationError(f"Missing rights: {missing}. Grant the rights that docs/database.md lists.")
+    return the_one(applied)
 
 
 @contextmanager

@@ -49,13 +49,15 @@ _PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement i
 _CHECK = Statement.script(_LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = """
-SELECT privilege || ' on ' || name
+SELECT privilege || ' on ' || name AS missing
 FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'alembic_version'],
             ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT']) AS needed (name, privilege)
 WHERE NOT has_table_privilege(to_regclass(name), privilege)
 UNION ALL
-SELECT 'USAGE on schema ' || relnamespace::regnamespace
-FROM pg_class WHERE relname = 'tasks' AND NOT has_schema_privilege(relnamespace, 'USAGE')
+SELECT 'EXECUTE on function ' || oid::regprocedure FROM pg_proc
+WHERE proname IN ('folded', 'tag_keys', 'valid_tags') AND pg_function_is_visible(oid)
+AND NOT has_function_privilege(oid, 'EXECUTE')
+UNION ALL
 """
 
 
@@ -113,6 +115,6 @@ async def faults(database: Database, timeout: float) -> list[str]:
             if (cause := cause_of(error)) is None:
                 raise
             found.setdefault(str(diagnose(cause)), []).append(name)
-    rights = await database.rows(Statement.script(_RIGHTS, columns=("missing",)), {}, timeout)
+    rights = await database.rows(Statement.script(_RIGHTS + migrator.HIDDEN.text, columns=("missing",)), {}, timeout)
     missing = [f"Missing rights: {', '.join(row['missing'] for row in rights)}."] if rights else []
     return [f"{', '.join(names)}: {reason}" for reason, names in found.items()] + missing

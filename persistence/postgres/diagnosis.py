@@ -49,6 +49,7 @@ _HINTS = {
 _HINTS_BY_SQLSTATE = {
     "25006": "The server only reads, as a standby or by a setting: DATABASE_URL has to lead to one that writes.",
     "42501": _GRANT,
+    "42P01": "Run `manage.py migrate_sql`, or let the role and its search_path see the schema that has the tables.",
     "42": "Run `manage.py migrate_sql`.",
 }
 _OTHER_HINT = "Check DATABASE_URL and its query parameters; docs/configuration.md explains them."

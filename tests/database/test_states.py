@@ -203,8 +203,10 @@ def test_the_documented_rights_are_enough_for_the_server_and_its_commands(migrat
         ("UPDATE ON tasks", "Missing rights: UPDATE on tasks.", ("GET", "DELETE")),
         ("DELETE ON tasks", "Missing rights: DELETE on tasks.", ("POST", "GET", "PUT", "PATCH")),
         ("SELECT ON alembic_version", "Missing rights: SELECT on alembic_version.", State.works),
-        ("EXECUTE ON FUNCTION valid_tags", "permission denied for function valid_tags", None),
-        ("EXECUTE ON FUNCTION tag_keys", "permission denied for function tag_keys", None),
+        *(
+            (f"EXECUTE ON FUNCTION {name}", f"Missing rights: EXECUTE on function {name}(", None)
+            for name in ("folded", "tag_keys", "valid_tags")
+        ),
         ("USAGE ON SCHEMA public", "Missing rights: USAGE on schema public.", ()),
     ],
 )
@@ -225,6 +227,24 @@ def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_i
     if works != State.works:
         thing = "tasks" if right.startswith("USAGE") else right.rsplit(maxsplit=1)[-1]
         assert re.search(rf"Answering 503: .+ \(42...: (permission denied for|relation) .*{thing}", caplog.text)
+
+
+def test_a_schema_that_the_role_may_not_use_is_not_taken_for_an_empty_database(migrated_dsn: Dsn) -> None:
+    rights = "Missing rights: USAGE on schema public. Grant the rights that docs/database.md lists."
+    with as_role(migrated_dsn, *GRANTS, revoked="USAGE ON SCHEMA public") as dsn:
+        check_requests(dsn, migrated_dsn, State((*UNUSABLE, "unknown"), ()))
+        for line in ASK_FOR_THE_REVISION[1:-1]:
+            refused = command(url_of(dsn), *line.split())
+            assert (refused.status, refused.out) == (1, "")
+            assert rights in refused.err
+        assert "Run `manage.py migrate_sql`.\n" not in command(url_of(dsn), "dbhealth").out
+
+
+def test_a_schema_of_another_application_hides_nothing(empty_dsn: Dsn) -> None:
+    execute(empty_dsn, "CREATE SCHEMA other", "CREATE TABLE other.alembic_version (version_num text)")
+    with as_role(empty_dsn, *GRANTS[:2]) as dsn:
+        check_requests(dsn, empty_dsn, State((*UNUSABLE, "behind"), ()))
+        assert "behind (at nothing" in command(url_of(dsn), "migrate_sql", "--status").out
 
 
 def test_a_role_without_any_rights_gets_a_line_from_each_command_that_names_what_is_missing(migrated_dsn: Dsn) -> None:

@@ -1,4 +1,4 @@
-"""The proxies of the documentation, with its settings: entity tags and all that the page of the API loads come through."""
+"""The proxies of the documentation, with its settings: entity tags and the page of the API come through as they are."""
 
 import re
 import shutil
