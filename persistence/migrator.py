@@ -196,9 +196,13 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, DBAPIError):
         return f"failed: {type(error).__name__}: {str(error).replace('\n', ' ')}"
     became = "may be applied or not, as the connection was lost" if error.connection_invalidated else "failed"
-    hint = ""
-    if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-        hint = f"; a lock was held for more than {LOCK_TIMEOUT}: run it again when the database is less busy"
+    hints = {
+        "25006": "; the server only reads: DATABASE_URL has to lead to one that writes",
+        "3F000": "; let the search_path of the role or of DATABASE_URL name a schema that exists",
+        "42501": "; migrate with the DATABASE_URL of the role that owns the tables and may create in their schema",
+        "55P03": f"; a lock was held for more than {LOCK_TIMEOUT}: run it again when the database is less busy",
+    }
+    hint = hints.get(getattr(error.orig, "sqlstate", None) or "", "")
     # A revision that refuses by itself has said why.
     refused = isinstance(error.orig, psycopg.errors.RaiseException)
     statement = "" if refused else " ".join((error.statement or "").split())

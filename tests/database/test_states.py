@@ -240,6 +240,19 @@ def test_a_schema_that_the_role_may_not_use_is_not_taken_for_an_empty_database(m
         assert "Run `manage.py migrate_sql`.\n" not in command(url_of(dsn), "dbhealth").out
 
 
+def test_a_role_that_may_not_migrate_is_told_to_be_the_owner(migrated_dsn: Dsn, empty_dsn: Dsn) -> None:
+    owner = "migrate with the DATABASE_URL of the role that owns the tables"
+    with as_role(migrated_dsn, *GRANTS) as dsn:
+        down = command(url_of(dsn), "migrate_sql", "--down", "1")
+    with as_role(empty_dsn, *GRANTS[:2]) as dsn:
+        up = command(url_of(dsn), "migrate_sql")
+    nowhere = command(f"{url_of(empty_dsn)}&options=-c%20search_path%3Dnowhere", "migrate_sql")
+
+    assert f"must be owner of table tasks; {owner}" in down.err
+    assert f"permission denied for schema public; {owner}" in up.err
+    assert "no schema has been selected to create in; let the search_path" in nowhere.err
+
+
 def test_a_schema_of_another_application_hides_nothing(empty_dsn: Dsn) -> None:
     execute(empty_dsn, "CREATE SCHEMA other", "CREATE TABLE other.alembic_version (version_num text)")
     with as_role(empty_dsn, *GRANTS[:2]) as dsn:
@@ -308,3 +321,5 @@ def only_reads(dsn: Dsn) -> None:
     check_requests(dsn, dsn, State((503, "unhealthy", "read-only", "up-to-date"), ("GET",)))
     refused = "in a read-only transaction. The server only reads"
     check_commands(dsn, State(says=dict.fromkeys(("dbhealth", *LINES[5:], "runserver --seed"), refused)))
+    down = command(url_of(dsn), "migrate_sql", "--down", "1")
+    assert "in a read-only transaction; the server only reads" in down.err
