@@ -1,4 +1,4 @@
-"""gunicorn's options that this server refuses, because with them it could not keep what it promises.
+"""gunicorn's options and values that this server refuses, because with them it could not keep what it promises.
 
 `docs/configuration.md` has a word on every other option, and a test compares both with the installed gunicorn.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
 _REASONS = {
     "reloads, graceful stops and limits for clients are in server.worker.Worker": ["worker_class"],
@@ -38,10 +39,18 @@ _REASONS = {
 }  # fmt: skip
 REFUSED = {name: reason for reason, names in _REASONS.items() for name in names}
 """Reasons, by gunicorn's name of the setting, which must be as `config/gunicorn.py` or else gunicorn itself sets it."""
+AT_LEAST: dict[str, tuple[int | None, str]] = {
+    "workers": (1, "nothing would answer"),
+    "worker_connections": (1, "every client would be refused"),
+    "timeout": (31, "a start may take 30 seconds"),
+    "graceful_timeout": (None, "requests under way would be cut off"),
+    "asgi_disconnect_grace_period": (None, "a client that hangs up would cancel its write"),
+}
+"""Lower bounds with reasons; None for the value that `config/gunicorn.py` has from `REQUEST_TIMEOUT`."""
 
 
 def refuse(cfg: Any, ours: Mapping[str, Any]) -> None:
-    """Raises `RuntimeError`, which gunicorn shows in one line, if a refused option differs from our settings."""
+    """Raises `RuntimeError`, which gunicorn shows in one line, for each option that breaks a promise."""
     expected = Config()
     for name in REFUSED.keys() & ours.keys():
         expected.set(name, ours[name])
@@ -50,5 +59,12 @@ def refuse(cfg: Any, ours: Mapping[str, Any]) -> None:
         for name, reason in REFUSED.items()
         if (setting := cfg.settings[name]).value != expected.settings[name].value
     ]
+    faults += [
+        f"{cfg.settings[name].cli[-1]} must be at least {least}: {reason}"
+        for name, (bound, reason) in AT_LEAST.items()
+        if cfg.settings[name].value < (least := ours[name] if bound is None else bound)
+    ]
+    if cfg.loglevel.lower() not in Logger.LOG_LEVELS:
+        faults.append(f"--log-level must be one of {', '.join(Logger.LOG_LEVELS)}")
     if faults:
         raise RuntimeError(". ".join(faults) + ".")

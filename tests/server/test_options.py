@@ -9,7 +9,7 @@ from gunicorn.config import KNOWN_SETTINGS, Config
 
 from config import gunicorn as ours
 from persistence.postgres.dsn import Dsn
-from server.options import REFUSED, refuse
+from server.options import AT_LEAST, REFUSED, refuse
 from tests.docs.pages import DOCS, section
 from tests.support.servers import LONG
 from tests.support.sites import production
@@ -63,6 +63,24 @@ def test_what_would_break_a_promise_is_refused_with_the_reason(name: str) -> Non
 
     assert REFUSED[name] in str(refusal.value)
     assert str(refusal.value).count("cannot be set") == 1
+
+
+@pytest.mark.parametrize("name", AT_LEAST)
+def test_a_value_that_would_break_a_promise_is_refused_with_the_least_and_the_reason(name: str) -> None:
+    bound, reason = AT_LEAST[name]
+    least = getattr(ours, name) if bound is None else bound
+    refuse(config(**{name: least}), vars(ours))
+
+    with pytest.raises(RuntimeError, match=rf"must be at least {least}: {reason}"):
+        refuse(config(**{name: least - 1}), vars(ours))
+    assert any(f"`{Config().settings[name].cli[-1]}`" in line and reason in line for line in SECTION.splitlines())
+
+
+def test_a_log_level_that_does_not_exist_is_refused() -> None:
+    refuse(config(loglevel="DEBUG"), vars(ours))
+
+    with pytest.raises(RuntimeError, match="--log-level must be one of critical, error, warning, info, debug"):
+        refuse(config(loglevel="loud"), vars(ours))
 
 
 def test_a_server_with_a_refused_option_does_not_start(migrated_dsn: Dsn, tmp_path: Path) -> None:

@@ -142,8 +142,7 @@ def test_a_start_without_a_database_ends_at_once(number: signal.Signals, tmp_pat
 
 
 def test_a_worker_that_was_frozen_is_killed_in_the_end(migrated_dsn: Dsn, tmp_path: Path) -> None:
-    options = ("--workers", "2", "--graceful-timeout", "3")
-    with running_site(migrated_dsn, tmp_path, *options) as site:
+    with running_site(migrated_dsn, tmp_path, "--workers", "2", REQUEST_TIMEOUT="1") as site:
         frozen, _ = site.workers
         frozen.suspend()
         assert site.web.stop() == 0
