@@ -135,7 +135,9 @@ def migrate(
 
 def sql(current: str | None, target: str) -> str:
     """The SQL that `migrate` would run between two revisions, but for its lock; touches no database."""
-    direction, _ = path(current, target)
+    direction, revisions_to_go = path(current, target)
+    if not revisions_to_go:
+        return f"-- Nothing to do: the database is at {current or 'nothing'}.\n"
     settings = history.config()
     settings.output_buffer = io.StringIO()
     way = f"{current or 'base'}:{target}"

@@ -18,6 +18,9 @@ EXAMPLE = "postgresql://user:password@ep-name-123.eu-central-1.aws.neon.tech/tod
 _UNENCRYPTED = ("disable", "allow", "prefer")
 _VERIFYING = ("verify-ca", "verify-full")
 _ENCRYPTED = ("require", *_VERIFYING)
+_OURS = ("application_name", "client_encoding", "connect_timeout")
+"""Parameters that are decided elsewhere; another encoding would keep most text from being stored."""
+_PORT_MAX = 65535
 
 
 class BadDatabaseUrl(ValueError):
@@ -105,6 +108,8 @@ class Dsn:
 
 
 def _parse_url(url: str) -> dict[str, str]:
+    if url != url.strip(" \t\r\n'\""):
+        raise BadDatabaseUrl("it has a space, a line break or a quote before or after it")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise BadDatabaseUrl(f"it must start with one of {', '.join(f'{name}://' for name in SCHEMES)}")
@@ -116,8 +121,8 @@ def _parse_url(url: str) -> dict[str, str]:
         )
     except ValueError:
         raise BadDatabaseUrl(
-            "its host or port cannot be read; inside the user name or password write '@' as %40, ':' as %3A, "
-            "'/' as %2F, '#' as %23, '?' as %3F and '%' as %25"
+            f"its host or port cannot be read; a port is a number up to {_PORT_MAX}; inside the user name or password "
+            "write '@' as %40, ':' as %3A, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25"
         ) from None
     if "@" in parts.path + parts.query:
         raise BadDatabaseUrl("it has a '/' or '?' before the last '@'; inside the password write them as %2F and %3F")
@@ -133,9 +138,10 @@ def _parse_url(url: str) -> dict[str, str]:
     parameters = {name: value for name, value in parameters.items() if value.strip(",")}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         # asyncpg's users write ssl=require for what libpq calls sslmode.
-        parameters["sslmode" if name == "ssl" else name] = value
-    if not all(port.isdigit() for port in parameters.get("port", "").split(",") if port):
-        raise BadDatabaseUrl("its port is not a number")
+        if name not in _OURS:
+            parameters["sslmode" if name == "ssl" else name] = value
+    if not all(port.isdecimal() and int(port) <= _PORT_MAX for port in parameters.get("port", "").split(",") if port):
+        raise BadDatabaseUrl(f"its port is not a number up to {_PORT_MAX}")
     if any("\0" in value for value in parameters.values()):
         raise BadDatabaseUrl("it has a NUL character (%00)")
     if not parameters.get("host"):

@@ -59,7 +59,7 @@ def test_sql_prints_what_would_run_and_runs_nothing(empty_dsn: Dsn, dsn: Dsn) ->
     assert [outcome.status for outcome in (printed, way_down, nothing)] == [0] * 3
     assert printed.out.strip() == migrator.sql(None, "head").strip()
     assert way_down.out.strip() == migrator.sql(HEAD, REVISIONS[-2]).strip()
-    assert not re.search("CREATE|DROP|ALTER|UPDATE|INSERT", nothing.out)
+    assert nothing.out == f"-- Nothing to do: the database is at {HEAD}.\n"
     # Each transaction waits as briefly for a table as a revision that runs.
     for outcome in (printed, way_down):
         assert outcome.out.count("BEGIN;") == outcome.out.count("BEGIN;\n\nSET lock_timeout = '3s';\n") > 0

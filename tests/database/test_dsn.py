@@ -28,7 +28,8 @@ def test_all_four_schemes_mean_the_same() -> None:
     ("reason", "urls"),
     [
         ("must start with one of postgresql://", ["", "todo", "mysql://localhost/todo", "postgresql:x/todo"]),
-        ("host or port", [":port/todo", ":99999/todo", "[::1/todo", f"alice:{PASSWORD}%ff@localhost/todo"]),
+        ("a port is a number up to 65535", [":port/todo", ":99999/todo"]),
+        ("host or port", [ "[::1/todo", f"alice:{PASSWORD}%ff@localhost/todo"]),
         ("names no database", ["localhost", "localhost/"]),
         ("names no host", ["/todo", "alice@/todo"]),
         ("'/' as %2F", [f"alice:{PASSWORD}/x@localhost/todo"]),
@@ -42,7 +43,8 @@ def test_all_four_schemes_mean_the_same() -> None:
         ("unencrypted", [f"localhost,{NEON}/todo?sslmode=disable", f"/todo?host=localhost,{NEON}&sslmode=disable"]),
         ("unencrypted", [f"localhost/todo?{name}=203.0.113.7&sslmode=disable" for name in ("host", "hostaddr")]),
         ("its sslmode is none of", [f"localhost/todo?sslmode={mode}" for mode in ("REQUIRE", "", "verify")]),
-        ("its port is not a number", ["/todo?host=/run/postgresql&port=many"]),
+        ("its port is not a number up to", [f"/todo?host=/x&port={port}" for port in ("many", "99999", "²")]),
+        ("space, a line break or a quote", ["localhost/todo ", "localhost/todo\n", "localhost/todo?sslmode=prefer'"]),
     ],
 )  # fmt: skip
 def test_it_refuses_a_malformed_url_and_says_why_without_the_password(reason: str, urls: list[str]) -> None:
@@ -71,6 +73,11 @@ def test_it_keeps_an_odd_password_as_it_is_and_never_shows_it(password: str) -> 
     assert str(Dsn.parse("postgresql:///todo?host=/run/postgresql")) == "/run/postgresql/todo"
     assert repr(dsn) == "Dsn(alice@localhost:6432/todo)"
     assert password not in f"{dsn} {dsn!r} {[dsn]} {dsn.direct()!r}"
+
+
+def test_what_the_settings_decide_is_not_passed_through() -> None:
+    query = "client_encoding=LATIN1&connect_timeout=abc&application_name=mine"
+    assert Dsn.parse(f"postgresql://localhost/todo?{query}") == Dsn.parse("postgresql://localhost/todo")
 
 
 def test_it_passes_neons_parameters_through() -> None:

@@ -120,7 +120,8 @@ def test_a_bad_environment_stops_gunicorn_and_manage_py_with_one_message(
     [
         ("", "must start with"),
         (SECRET, "must start with"),
-        (f"'{URL}'", "must start with"),
+        (f"'{URL}'", "a quote before or after it"),
+        (f" {URL}", "a space, a line break or a quote before"),
         (f"postgresql://app:{SECRET}/#?@db.example.com/todo", "'/' as %2F"),
         (f"postgresql://app:123#{SECRET}@db.example.com/todo", "%23"),
         (f"{URL}?sslmode=disable", "name the host in DATABASE_PRIVATE_HOSTS"),
