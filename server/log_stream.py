@@ -2,12 +2,14 @@
 
 import atexit
 import io
+import logging
 import os
 import select
 import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Any, cast, override
 
 from gunicorn.glogging import Logger as GunicornLogger
@@ -119,6 +121,18 @@ class Logger(GunicornLogger):  # type: ignore[misc] # gunicorn has no types
         sys.stdout, sys.stderr = (cast(Any, stream) for stream in _STREAMS)
         atexit.register(drain)
         super().__init__(cfg)
+
+    @override
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.handleError = partial(_lose, handler)
+
+
+def _lose(handler: logging.Handler, record: logging.LogRecord) -> None:
+    # The traceback of each line that a full disk does not take would fill the disk of standard error as well.
+    if not isinstance(sys.exception(), OSError):
+        logging.Handler.handleError(handler, record)
 
 
 def drain() -> None:
