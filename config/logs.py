@@ -32,7 +32,7 @@ class CountingHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[tuple[str, int, str], int] = {}
-        atexit.register(self._end)
+        atexit.register(self.write_counts, goes_on=False)
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -58,13 +58,11 @@ class CountingHandler(logging.StreamHandler[TextIO]):
         timer.daemon = True
         timer.start()
 
-    def _end(self) -> None:
-        # Tests replace standard error, and close what was in its place.
-        if not self.stream.closed:
-            self.write_counts(goes_on=False)
-
     def write_counts(self, *, goes_on: bool = True) -> None:
         """Writes what has been counted, and forgets the lines that have not come again."""
+        if self.stream.closed:
+            # As in tests, which replace standard error for a while.
+            return
         with self.lock or nullcontext():
             counts = {kind: count for kind, count in self._counts.items() if count}
             self._counts = dict.fromkeys(counts, 0) if goes_on else {}
