@@ -70,6 +70,15 @@ def state(current: str | None) -> State:
     return "behind" if current is None or current in revisions() else "unknown"
 
 
+def ahead(current: str) -> str:
+    """The message for a database whose state is unknown: what has happened, and what to do."""
+    return (
+        f"The database is at revision {current}, and this code ends at {head()}: newer code, or another branch, has "
+        f"migrated it. Use the newer code, or go down with it by `manage.py migrate_sql {head()}`; in development "
+        "another database will do, or remove .postgres"
+    )
+
+
 def path(current: str | None, target: str) -> tuple[Direction, list[str]]:
     """The revisions to apply, or to take back, from one revision to another; "base" is before the first.
 
@@ -77,8 +86,9 @@ def path(current: str | None, target: str) -> tuple[Direction, list[str]]:
     """
     known = ["base", *revisions()]
     target = head() if target == "head" else target
-    for revision in (current, target):
-        if revision is not None and revision not in known:
-            raise MigrationError(f"There is no revision {revision} in this code; there are {', '.join(known)}")
+    if current is not None and current not in known:
+        raise MigrationError(ahead(current))
+    if target not in known:
+        raise MigrationError(f"There is no revision {target} in this code; there are {', '.join(known)}")
     here, there = known.index(current or "base"), known.index(target)
     return ("up", known[here + 1 : there + 1]) if there >= here else ("down", known[here:there:-1])

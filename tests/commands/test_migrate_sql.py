@@ -77,6 +77,8 @@ def test_status_and_check_tell_where_the_database_is(empty_dsn: Dsn, dsn: Dsn) -
     with psycopg.connect(empty_dsn.conninfo) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     newer = command(url, "migrate_sql", "--check", "--json")
+    marked = command(url, "migrate_sql", "--status")
+    refused = [command(url, "migrate_sql", *arguments) for arguments in ([], ["0001"], ["--down", "1"], ["--sql"])]
 
     assert [outcome.status for outcome in (empty, status, *outcomes, current, newer)] == [1, 0, 0, 1, 0, 1]
     assert "behind (at nothing" in empty.out
@@ -87,6 +89,12 @@ def test_status_and_check_tell_where_the_database_is(empty_dsn: Dsn, dsn: Dsn) -
     assert [outcome.json for outcome in outcomes] == [{"current": "0001", "head": HEAD, "state": "behind"}] * 2
     assert current.json == {"current": HEAD, "head": HEAD, "state": "up-to-date"}
     assert newer.json["state"] == "unknown"
+    # Which revisions of this code are applied cannot be told.
+    *marks, last, advice = marked.out.splitlines()
+    assert {mark[:4] for mark in marks} == {"[?] "}
+    assert last == f"The database is unknown (at 9999, newest is {HEAD})."
+    assert "Use the newer code" in advice
+    assert {(outcome.status, outcome.err) for outcome in refused} == {(1, f"Error: {advice}\n")}
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,14 @@ class Command(BaseCommand):
         if as_json:
             self.print_json({"current": current, "head": head, "state": state})
         else:
-            applied = history.path("base", current or "base")[1] if state != "unknown" else ()
+            newer = current if state == "unknown" else None
+            applied = () if newer else history.path("base", current or "base")[1]
             for revision, description in history.revisions().items():
-                mark = "x" if revision in applied else " "
+                mark = "?" if newer else "x" if revision in applied else " "
                 self.stdout.write(f"[{mark}] {revision} {description}")
             self.stdout.write(f"The database is {state} (at {current or 'nothing'}, newest is {head}).")
+            if newer:
+                self.stdout.write(history.ahead(newer))
         if must_be_current and state != "up-to-date":
             raise SystemExit(1)
 
@@ -89,7 +92,7 @@ def _target(current: str | None, revision: str | None, down: int | None) -> str:
         target = revision or "head"
         history.path(current, target)
         return target
-    _, applied = history.path("base", current or "base")
+    _, applied = history.path(current, "base")
     if down > len(applied):
         raise Error(f"Only {len(applied)} migrations are applied, so {down} cannot be taken back.")
-    return ["base", *applied][-down - 1]
+    return [*applied, "base"][down]
