@@ -57,6 +57,8 @@ def test_a_database_behind_the_code_is_healthy_if_all_works_and_gets_a_hint(
     known = history.revisions() | {"9999": "Drop what is not used any more"}
     monkeypatch.setattr(history, "revisions", lambda: known)
     behind = command(url_of(empty_dsn), "dbhealth")
+    monkeypatch.setattr(history, "revisions", lambda: {"0001": "Create users and tasks"})
+    ahead = command(url_of(empty_dsn), "dbhealth")
 
     assert (empty.status, for_machines.status, behind.status) == (1, 1, 0)
     assert f"behind (at nothing, newest is {HEAD})" in empty.out
@@ -66,6 +68,15 @@ def test_a_database_behind_the_code_is_healthy_if_all_works_and_gets_a_hint(
     assert for_machines.json["faults"][-1].startswith(fault)
     assert f"behind (at {HEAD}, newest is 9999)" in behind.out
     assert "migrate_sql" in behind.out
+    assert history.ahead(HEAD) in ahead.out
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
+def test_it_refuses_to_wait_for_less_than_nothing(seconds: str, url_of_nothing: str) -> None:
+    outcome = command(url_of_nothing, "dbhealth", "--wait", seconds)
+
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "Error: --wait takes the number of seconds, from 0.\n"
 
 
 def test_a_database_that_cannot_be_reached_has_its_hint(dsn: Dsn, url_of_nothing: str) -> None:

@@ -7,6 +7,7 @@ import psycopg
 from django.conf import settings
 from django.core.management.base import CommandParser
 
+from persistence import history
 from persistence.health_report import Report, examine
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
@@ -29,6 +30,9 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, json: bool, wait: float, **options: Any) -> None:
+        # Also refuses "nan", which is not less than anything and would never end.
+        if not wait >= 0:
+            raise Error("--wait takes the number of seconds, from 0.")
         try:
             with located_database() as dsn:
                 report = _examine_within(dsn, wait)
@@ -58,6 +62,8 @@ class Command(BaseCommand):
         )
         if report.migration == "behind":
             self.stdout.write("            Run `manage.py migrate_sql`.")
+        if report.migration == "unknown" and report.migration_current:
+            self.stdout.write(f"            {history.ahead(report.migration_current)}.")
         self.stdout.write(f"Statements: {'not ' * bool(report.faults)}all can run")
         for fault in report.faults:
             self.stdout.write(f"            {fault}")
