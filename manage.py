@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The command line: `manage.py help` lists the commands."""
 
 import os
@@ -8,7 +8,11 @@ if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:
         # Importing takes time, in which Ctrl-C may come.
-        from config.commands import Commands
+        try:
+            from config.commands import Commands
+        except ImportError as error:
+            # As an older Python, or one without the packages. It has to be able to read this file.
+            sys.exit("Error: " + str(error) + ". Run .venv/bin/python manage.py instead; `make setup` makes .venv.")
 
         Commands(sys.argv).execute()
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
 """Django's own commands: few of them do something here, and each of the others is one line that says what does."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +10,8 @@ from django.core.management import get_commands
 
 from config.commands import INSTEAD, KEPT, OURS, Commands
 from tests.commands.test_commands import COMMANDS
+from tests.support.processes import clean_environment
+from tests.support.servers import ROOT
 
 DJANGOS = sorted({*get_commands(), *INSTEAD} - {*COMMANDS, *KEPT})
 
@@ -63,6 +67,22 @@ def test_check_shell_and_version_work(capsys: pytest.CaptureFixture[str]) -> Non
     assert run("version") == 0
     assert "no issues" in (said := capsys.readouterr().out)
     assert "\n42\n" in said
+
+
+def test_a_misspelt_command_is_named_with_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("nosuch") == 1
+    assert re.match("Unknown command: 'nosuch'.*\nType 'manage.py help' for usage.", capsys.readouterr().err)
+
+
+def test_a_python_without_the_packages_is_told_which_one_has_them() -> None:
+    # Without `site` Python has its own modules only, as another Python than that of .venv.
+    command = [sys.executable, "-S", str(ROOT / "manage.py"), "dbhealth"]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: No module named 'django'. ")
+    assert ".venv/bin/python manage.py" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_every_command_of_an_app_of_ours_is_kept() -> None:
