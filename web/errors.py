@@ -42,6 +42,9 @@ _PLAINER = {
     "extra_forbidden": "There is no such field; check its spelling",
     "model_attributes_type": "A JSON object is expected",
     "model_type": "A JSON object is expected",
+    "string_type": "A JSON string in double quotes is expected",
+    "list_type": 'A JSON array is expected, such as ["home"]',
+    "bool_type": "true or false is expected, without quotes",
     "string_unicode": "The text has a lone surrogate, which is not a character",
 }
 """pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
@@ -114,6 +117,6 @@ def _field_error(fault: dict[str, Any]) -> FieldError:
     field = ".".join(str(part) for part in place) or "body"
     detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden" and field in _ANSWERED:
-        detail = "The server decides about this; leave it out"
+        detail = "This cannot be set here; leave it out"
     # A client's own name for a field may be as long as the body.
     return {"field": field[:FIELD_SHOWN], "detail": detail}

@@ -51,8 +51,8 @@ class PathNotFound(Problem):
     status, kind, title = 404, "path-not-found", "There is nothing at this path"
 
     def __init__(self, path: str = "") -> None:
-        hint = "leave out the slash at its end" if len(path) > 1 and path.endswith("/") else "/api/docs lists them all"
-        super().__init__(f"No resource has this path; {hint}.")
+        hint = ", and none has a slash at its end" if path.endswith("/") else ""
+        super().__init__(f"No resource has this path{hint}; /api/docs lists them all.")
 
 
 class MethodNotAllowed(Problem):

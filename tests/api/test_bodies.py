@@ -83,11 +83,28 @@ async def test_a_field_that_the_server_decides_about_is_told_from_one_that_does_
         for value in (task[field], None, ""):
             response = await write(client, method, task, {"title": "x", field: value, "titel": 1})
             document = assert_problem(response, 400, "invalid-input", field, "titel")
-            assert [error["detail"][:10] for error in document["errors"]] == ["The server", "There is n"]
+            assert [error["detail"][:10] for error in document["errors"]] == ["This canno", "There is n"]
     for field in ("", "a.b", "Title"):
         response = await write(client, method, task, {"title": "x", field: None})
         assert_problem(response, 400, "invalid-input", field or "body")
     assert await get_task(client, task) == task
+
+
+@every_write
+async def test_a_value_of_another_type_is_told_the_type_that_is_wanted(client: Client, task: Json, method: str) -> None:
+    wanted: Json = {
+        "title": "A JSON string in double quotes is expected",
+        "description": "A JSON string in double quotes is expected",
+        "status": "Input should be 'pending' or 'completed'",
+        "completed": "true or false is expected, without quotes",
+        "tags": 'A JSON array is expected, such as ["home"]',
+    }
+
+    values: tuple[object, ...] = (None, 1, {})
+    for value in values:
+        sent: Json = {name: value for name in wanted if value is not None or name != "description"}
+        document = assert_problem(await write(client, method, task, sent), 400, "invalid-input", *sent)
+        assert [error["detail"] for error in document["errors"]] == [wanted[name] for name in sent]
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
