@@ -180,6 +180,19 @@ def test_what_a_setup_that_was_cut_off_has_left_is_made_again(project: Project) 
         (project.folder / ".venv" / "bin" / "python").unlink()
 
 
+def test_a_python_that_was_named_is_remembered_when_the_packages_could_not_be_installed(
+    project_without_python: Project,
+) -> None:
+    project = project_without_python
+    failed = project.setup(python=sys.executable, UV_OFFLINE="1", UV_FIND_LINKS="")
+
+    again = project.setup(python=None, UV_OFFLINE="1")
+
+    assert failed.returncode != 0
+    assert again.returncode == 0, again.stderr
+    project.assert_has_the_package()
+
+
 @pytest.mark.parametrize("arguments", [["--prodction"], ["--into"], ["--into", ""], ["--python", "/bin/false"]])
 def test_arguments_that_it_does_not_know_change_nothing(project: Project, arguments: list[str]) -> None:
     before = set(project.folder.rglob("*"))
