@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -31,12 +32,15 @@ def project(tmp_path: Path) -> Path:
 
 def serve_until_the_terminal_is_closed(project: Path, **variables: str) -> None:
     port = free_port()
+    # As CONTRIBUTING.md asks for a line of each request.
+    variables |= {"GUNICORN_CMD_ARGS": "--access-logfile -"}
     with Terminal(project, clean_environment() | OF_THE_SHELL | variables) as terminal:
         terminal.type(f"make run PORT={port}")
         eventually(lambda: "ASGI server listening" in terminal.text or "Error" in terminal.text)
         [curl] = [line for line in terminal.text.splitlines() if line.endswith("/tasks")]
         tasks = subprocess.run(shlex.split(curl), capture_output=True, check=False)
         assert b'"title":"Buy groceries"' in tasks.stdout, terminal.text
+        eventually(lambda: f'"GET {urlsplit(curl.split()[-1]).path} ' in terminal.text)
         pid_file = project / ".postgres" / "data" / "postmaster.pid"
         postmaster = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
 

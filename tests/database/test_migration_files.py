@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(
     ("name", "claims"),
     [
         # Alembic would run one of the two with this number and never the other.
-        (f"{REVISIONS[-1]}_try_it.py", (REVISIONS[-1], REVISIONS[-2])),
+        (f"{FILES[-1].stem}_again.py", (REVISIONS[-1], REVISIONS[-2])),
         (f"{NEXT}_try_it.py", (REVISIONS[-1], REVISIONS[-2])),
         # Two newest revisions.
         (f"{NEXT}_try_it.py", (NEXT, REVISIONS[-2])),

@@ -175,9 +175,9 @@ def two_heads(revisions: MigrationFiles) -> str:
     number = revisions.add("pass")
     older = next(revisions.versions.glob(f"{HEAD}_*"))
     other = revisions.versions / f"{number}_try_it.py"
-    other.rename(revisions.versions / f"{HEAD}_try_it.py")
+    newer = other.rename(revisions.versions / f"{older.stem}_again.py")
     history.revisions.cache_clear()
-    return f"{HEAD}_try_it.py does not follow {older.name}"
+    return f"{newer.name} does not follow {older.name}"
 
 
 def test_files_with_two_heads_are_refused_by_all_that_asks_for_the_revision(migrated_dsn: Dsn, two_heads: str) -> None:

@@ -193,7 +193,8 @@ def test_a_nullable_field_is_added_by_its_recipe(project: Copy) -> None:
     project.write("tests/api/test_url.py", TEST_OF_URL)
     project.generate()
 
-    project.check("tests/database/test_schema.py", "tests/database/test_migrations.py")
+    databases = (f"tests/database/test_{name}.py" for name in ("schema", "migrations", "migration_files", "states"))
+    project.check(*databases, "tests/commands/test_migrate_sql.py")
     project.assert_follows("Add a field to a task")
 
 

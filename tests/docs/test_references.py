@@ -1,6 +1,9 @@
 """Every link, file, `make` target and command that a page names exists, and decision records have their form."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,16 @@ def test_every_file_make_target_and_command_that_is_named_exists(page: Path) -> 
         assert command in COMMANDS, line
         options = {option for action in parser_of(command)._actions for option in action.option_strings}
         assert {word for word in rest if re.fullmatch(r"--[a-z]+", word)} <= options, line
+
+
+@pytest.mark.parametrize(
+    "arguments", sorted({found for page in PAGES for found in re.findall(r'make test ARGS="(.+?)"', text(page))})
+)
+def test_every_selection_of_tests_that_is_named_finds_some(arguments: str) -> None:
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *shlex.split(arguments)]
+    done = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_architecture_lists_every_decision_record() -> None:
