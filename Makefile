@@ -25,7 +25,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 .PHONY: check lock clean lint-contract
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv hold what requirements/development.txt names
 	@scripts/setup
@@ -76,7 +76,7 @@ coverage: setup ## Run all tests, the slow ones too, and check how much of the c
 
 lint: setup ## Check style, formatting and the layers' imports
 	@.venv/bin/ruff check
-	@.venv/bin/ruff format --check
+	@.venv/bin/ruff format --check || { echo '`make format` mends that.'; exit 1; }
 	@.venv/bin/lint-imports
 
 lint-contract: $(CONTRACT)/node_modules ## Check docs/openapi.json by Redocly and Spectral (needs npm, and asks its registry)

@@ -35,12 +35,14 @@ def main() -> None:
         page = file.read_text(encoding="utf-8")
         if not has_sessions(page):
             continue
+        sys.stdout.write(f"{name}: ")
+        sys.stdout.flush()
         with tempfile.TemporaryDirectory() as folder:
             now = recorded(name, page, Path(folder))
         is_current = comparable(now) == comparable(page)
         if not is_current:
             file.write_text(now, encoding="utf-8")
-        sys.stdout.write(f"{name}: {'current' if is_current else 'recorded'}\n")
+        sys.stdout.write(f"{'current' if is_current else 'recorded'}\n")
 
 
 if __name__ == "__main__":
