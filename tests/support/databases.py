@@ -16,7 +16,9 @@ def temporary_database(server: Dsn, template: str = "template1") -> Iterator[Dsn
     dsn = server.with_database(f"test_{uuid4().hex}")
     name = sql.Identifier(dsn.database)
     with psycopg.connect(server.conninfo, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+        # The other strategy writes each page to the log, which takes twice as long.
+        command = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        admin.execute(command.format(name, sql.Identifier(template)))
     yield dsn
     with psycopg.connect(server.conninfo, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
