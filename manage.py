@@ -11,7 +11,7 @@ if __name__ == "__main__":
         try:
             from config.commands import Commands
         except ImportError as error:
-            # As an older Python, or one without the packages. It has to be able to read this file.
+            # This is an older Python, which must be able to read this file, or one without the packages.
             sys.exit("Error: " + str(error) + ". Run .venv/bin/python manage.py instead; `make setup` makes .venv.")
 
         Commands(sys.argv).execute()

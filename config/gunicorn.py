@@ -9,7 +9,8 @@ from typing import Any
 # gunicorn handles signals only after `on_starting`. Until then one would end the server with another status than 0 or
 # with a traceback, and process 1 of a container not at all.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-    signal.signal(_number, lambda *_: sys.exit())
+    if signal.getsignal(_number) in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(_number, lambda *_: sys.exit())
 # `manage.py runserver` leaves it blocked.
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
@@ -23,10 +24,11 @@ worker_class = "server.worker.Worker"
 logger_class = "server.log_stream.Logger"
 proc_name = "todo"
 
-# The start may take almost 30 seconds while the database is away (D14), and a worker shows no sign of life until then.
-timeout = 60
 # In-flight requests end within a second of their own deadline. Before and after that come the steps of a stop.
 graceful_timeout = DRAIN_SECONDS + int(env.request_timeout) + 1 + CLOSE_SECONDS
+# The start may take almost 30 seconds while the database is away (D14). Until it serves, and while it stops, a worker
+# shows no sign of life.
+timeout = max(60, graceful_timeout + 1)
 # A client that hangs up must not cancel its write: the request ends by its own deadline.
 asgi_disconnect_grace_period = int(env.request_timeout) + 5
 asgi_lifespan = "on"
@@ -51,7 +53,7 @@ Nothing of ours is among them: what the master has loaded no reload renews.
 
 
 def on_starting(server: Any) -> None:
-    """Loads libraries for all workers, which then start in a third of the time, and after a crash that counts.
+    """Loads libraries for all workers, which then start in a third of the time.
 
     It also keeps the development database up while workers come and go.
     """

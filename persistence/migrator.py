@@ -50,11 +50,13 @@ HIDDEN = Statement.script(
     """
 SELECT 'USAGE on schema ' || relnamespace::regnamespace AS missing FROM pg_class
 WHERE relname = 'alembic_version' AND NOT has_schema_privilege(relnamespace, 'USAGE')
-AND relnamespace::regnamespace::text = ANY (string_to_array(replace(current_setting('search_path'), ' ', ''), ','))
+AND to_regclass('alembic_version') IS NULL AND relnamespace::regnamespace::text = ANY (
+    regexp_split_to_array(replace(current_setting('search_path'), '"$user"', quote_ident(current_user)), ' *, *')
+)
 """,
     columns=("missing",),
 )
-"""The right without which the tables are hidden from the role: PostgreSQL says that they do not exist."""
+"""A right that is missing to a schema of the `search_path`. PostgreSQL says that the tables in it do not exist."""
 
 
 @dataclass(frozen=True)

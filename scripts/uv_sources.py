@@ -1,7 +1,7 @@
 """Prints what uv's own files say about where packages and Pythons come from, in the form of such a file.
 
-Any other option in them, such as `exclude-newer` or `target`, would change or break what a lock file describes. Any
-Python 3 may run this.
+Any other option in them, such as `exclude-newer` or `target`, would change or break what a lock file describes. This
+runs before there is a .venv, with whatever Python 3 there is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,6 @@ import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-try:
-    import tomllib
-except ImportError:
-    # Python is older than 3.11, but its pip has that module, too.
-    from pip._vendor import tomli as tomllib  # type: ignore[import-not-found, no-redef] # .venv has no pip
 
 KEPT = {
     "allow-insecure-host", "cache-dir", "extra-index-url", "find-links", "http-proxy", "https-proxy", "index",
@@ -41,8 +35,8 @@ def sources() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in files():
         try:
-            options = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            options = _parse(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, ImportError) as error:
             sys.exit(f"setup: uv's settings in {file.absolute()} cannot be read: {error}")
         for name, value in chain(options.get("pip", {}).items(), options.items()):
             if name in KEPT and isinstance(value, list):
@@ -50,6 +44,15 @@ def sources() -> dict[str, Any]:
             elif name in KEPT:
                 found.setdefault(name, value)
     return found
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:
+        # Python is older than 3.11, but a pip of 21.2 or newer has that module, too.
+        from pip._vendor import tomli as tomllib  # type: ignore[import-not-found, no-redef] # .venv has no pip
+    return tomllib.loads(text)
 
 
 def as_toml(value: Any) -> str:

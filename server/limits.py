@@ -13,8 +13,8 @@ CHUNKS_MAX = 1_000
 UNSENT_MAX = 64 * 1024
 """Bytes of answers that the kernel keeps for a client, besides those that are on their way.
 
-It takes more when half of them are gone. With the 4 MiB that Linux may keep, a client that takes 100 KB a second would
-look for half a minute as if it took nothing.
+Only when half of them are gone does it take more from the server. Linux may keep 4 MiB, and then a client that reads
+100 KB a second seems to read nothing for half a minute.
 """
 
 DRAIN_SECONDS = 1

@@ -63,6 +63,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.app.cfg = present
             # gunicorn prints the reason and exits with a number.
             reason = "the reason is above" if isinstance(error, SystemExit) else error
+            # Workers that are worn would have it tried again each second.
+            self._next_start = monotonic() + _LONGEST_PAUSE
             self.log.error("Nothing is reloaded, because gunicorn's settings cannot be used: %s", reason)  # noqa: TRY400 - gunicorn shows more
             return
         self._replaced_age = self.worker_age
@@ -80,8 +82,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         if SHARED_STATE.worn_age > self._replaced_age:
             if self._failures:
                 # One more is tried, as if one were missing, before all are started in vain.
-                self.num_workers = self.cfg.workers + 1
-            else:
+                self.num_workers = len(self.WORKERS) + 1
+            elif not self._must_pause:
                 self.log.info("A worker has answered as many requests as it may, so all are replaced.")
                 self.reload()
         super().manage_workers()
@@ -129,7 +131,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         if any(worker.age > self._settled_age and not worker.is_dismissed for worker in gone):
             self._note_failure()
         if self._awaits_successor and self._newest <= self._replaced_age:
-            self._replaced_age = 0
+            # A worker that is worn says so again within a second.
+            self._replaced_age = SHARED_STATE.worn_age = 0
             self.log.error("The reload has failed, because no new worker could start; %d serve on.", len(self.WORKERS))
 
     def _reap(self) -> None:

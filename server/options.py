@@ -19,11 +19,11 @@ _REASONS = {
     "the database is opened and closed by it": ["asgi_lifespan"],
     "the rules for the head of a request are built on Python's parser": ["http_parser"],
     "every path begins with /api; let the proxy strip a prefix": ["root_path"],
-    "a lock that its thread holds would stay locked in a new worker": ["control_socket_disable"],
+    "a new worker may be forked while the thread of the control socket holds a lock": ["control_socket_disable"],
     "it may wait for whatever takes the log, and requests with it; log to standard error or to a file": [
         "logger_class", "logconfig", "logconfig_dict", "logconfig_json", "syslog",
     ],
-    "the logger that never waits has nothing for it": ["statsd_host"],
+    "our logger, which never waits, does not send to it": ["statsd_host"],
     "answers name the limits of server/limits.py; change them there": [
         "limit_request_line", "limit_request_fields", "limit_request_field_size",
     ],
@@ -42,11 +42,11 @@ REFUSED = {name: reason for reason, names in _REASONS.items() for name in names}
 AT_LEAST: dict[str, tuple[int | None, str]] = {
     "workers": (1, "nothing would answer"),
     "worker_connections": (1, "every client would be refused"),
-    "timeout": (31, "a start may take 30 seconds"),
+    "timeout": (None, "a start may take 30 seconds, and a stop as long as --graceful-timeout"),
     "graceful_timeout": (None, "requests under way would be cut off"),
     "asgi_disconnect_grace_period": (None, "a client that hangs up would cancel its write"),
 }
-"""Lower bounds with reasons; None for the value that `config/gunicorn.py` has from `REQUEST_TIMEOUT`."""
+"""Lower bounds with reasons; None for the value that `config/gunicorn.py` has."""
 
 
 def refuse(cfg: Any, ours: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEAD_TIMEOUT = 10.0
 """Seconds for a client to say anything, and again for the head of a request to arrive whole."""
 UNREAD_TIMEOUT = 10.0
-"""Seconds for a client to take any more of its answer."""
+"""Seconds for a client to take more of its answer, which shows when the kernel does: see `UNSENT_MAX`."""
 BUFFERED = 64 * 1024
 """Bytes of a body that may wait to be taken before no more are read; gunicorn's own limit is four times that."""
 

@@ -72,8 +72,9 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self.loop.create_server = partial(self.loop.create_server, backlog=self.cfg.backlog)
         for listener in self.sockets:
             if listener.sock.family != socket.AF_UNIX:
-                # What is accepted from it has the option as well.
-                listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
+                # What is accepted from it has the option as well. Not every system lets a listener have it.
+                with suppress(OSError):
+                    listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
         # A replacement may come up without the database: it serves what it can until that is back.
         self.state["is_replacement"] = SHARED_STATE.serving_age > 0
         # A stop has come before it serves.

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from time import monotonic
-from weakref import WeakKeyDictionary
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
@@ -25,8 +24,8 @@ logger = logging.getLogger(__name__)
 DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
 
-_checks = WeakKeyDictionary[Database, asyncio.Task[Readiness]]()
-"""The check that runs, if one does. Probes that come meanwhile share it, or a flood of them would keep the one
+_checks: dict[Database, asyncio.Task[Readiness]] = {}
+"""The checks that run. Probes that come meanwhile share it, or a flood of them would keep the one
 connection that is there for probes busy, and call the database disconnected."""
 
 _FAULTS = {
@@ -63,10 +62,10 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja kn
 
 
 def _shared_check(database: Database) -> asyncio.Task[Readiness]:
-    running = _checks.get(database)
-    if running is None or running.done():
-        running = _checks[database] = asyncio.create_task(_check(database))
-    return running
+    if database not in _checks:
+        _checks[database] = asyncio.create_task(_check(database))
+        _checks[database].add_done_callback(lambda _: _checks.pop(database))
+    return _checks[database]
 
 
 async def _check(database: Database) -> Readiness:

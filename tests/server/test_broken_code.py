@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -161,6 +162,35 @@ def test_a_worker_that_has_answered_its_requests_serves_on_and_one_at_a_time_tri
         eventually(lambda: not old & {worker.pid for worker in site.workers})
         eventually(lambda: len(site.workers) == WORKERS)
         serve_on(site, WORKERS)
+        assert site.web.stop() == 0
+
+
+@slow
+def test_after_a_renewal_a_reload_that_fails_is_not_tried_again_nor_are_settings_that_cannot_be_used(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    config = tmp_path / "gunicorn_here.py"
+    config.write_text(ours := "from config.gunicorn import *\n")
+    with site_of(migrated_dsn, tmp_path, "--max-requests", "100", "-c", str(config)) as (site, project):
+
+        def wear_out(renewals: int) -> None:
+            while site.web.log.count("A worker has answered as many") < renewals:
+                assert site.web.http.get(site.tasks).status_code == 200
+
+        wear_out(1)
+        eventually(lambda: site.listening == 2 * WORKERS and len(site.workers) == WORKERS)
+        mend = NOWHERE(project)
+        site.web.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "The reload has failed" in site.web.log)
+        mend()
+        time.sleep(4)
+        serve_on(site, WORKERS)
+        assert site.web.log.count("Booting worker") == 3 * WORKERS
+
+        config.write_text(f"{ours}threads = 4\n")
+        wear_out(2)
+        time.sleep(4)
+        assert site.web.log.count("Nothing is reloaded") == 1
         assert site.web.stop() == 0
 
 

@@ -70,9 +70,6 @@ class Command(BaseCommand):
         except SystemExit as stop:
             # argparse says 2 for a misspelt option; scripts should have to know 0 and 1 only.
             raise SystemExit(1 if stop.code else 0) from None
-        except KeyboardInterrupt:
-            self.stderr.write("Interrupted.")
-            raise SystemExit(1) from None
         except BrokenPipeError:
             # The reader of the output, such as `head`, has enough of it. Python would complain once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8000"
 
 
 class Command(BaseCommand):
-    help = "Serves the API as in production, but with one process that starts anew when the code changes."
+    help = "Serves the API as in production, but with one worker, and takes each change of the code."
 
     @override
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,7 +27,7 @@ class Command(BaseCommand):
             "address", nargs="?", default=DEFAULT_ADDRESS, metavar="[HOST:]PORT", help=f"default: {DEFAULT_ADDRESS}"
         )
         parser.add_argument("--seed", action="store_true", help="migrate and make the development data first")
-        parser.add_argument("--noreload", action="store_true", help="do not start anew when the code changes")
+        parser.add_argument("--noreload", action="store_true", help="do not take changes of the code")
 
     @override
     def handle(self, *args: Any, address: str, **options: Any) -> None:
