@@ -240,6 +240,18 @@ def test_a_schema_that_the_role_may_not_use_is_not_taken_for_an_empty_database(m
         assert "Run `manage.py migrate_sql`.\n" not in command(url_of(dsn), "dbhealth").out
 
 
+def test_a_schema_that_has_the_name_of_the_role_is_looked_for_as_well(migrated_dsn: Dsn) -> None:
+    with as_role(migrated_dsn, *GRANTS[:1]) as dsn:
+        role = dsn.parameters["user"]
+        execute(migrated_dsn, f"ALTER SCHEMA public RENAME TO {role}", "CREATE SCHEMA public")
+        assert f"Missing rights: USAGE on schema {role}." in command(url_of(dsn), "migrate_sql", "--status").err
+        # A table that can be seen is the one that counts.
+        table = "public.alembic_version"
+        execute(migrated_dsn, f"CREATE TABLE {table} (version_num text)", f"GRANT SELECT ON {table} TO {role}")
+        execute(migrated_dsn, f"GRANT USAGE ON SCHEMA public TO {role}")
+        assert "behind (at nothing" in command(url_of(dsn), "migrate_sql", "--status").out
+
+
 def test_a_role_that_may_not_migrate_is_told_to_be_the_owner(migrated_dsn: Dsn, empty_dsn: Dsn) -> None:
     owner = "migrate with the DATABASE_URL of the role that owns the tables"
     with as_role(migrated_dsn, *GRANTS) as dsn:
