@@ -71,11 +71,11 @@ def state(current: str | None) -> State:
 
 
 def ahead(current: str) -> str:
-    """The message for a database whose state is unknown: what has happened, and what to do; without a full stop."""
+    """The message for a database whose state is unknown: what has happened, and what to do."""
     return (
         f"The database is at revision {current}, and this code ends at {head()}: newer code, or another branch, has "
         f"migrated it. Use the newer code, or go down with it by `manage.py migrate_sql {head()}`; in development "
-        "another database will do, or remove .postgres"
+        "another database will do, or remove .postgres."
     )
 
 

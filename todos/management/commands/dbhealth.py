@@ -63,7 +63,7 @@ class Command(BaseCommand):
         if report.migration == "behind":
             self.stdout.write("            Run `manage.py migrate_sql`.")
         if report.migration == "unknown" and report.migration_current:
-            self.stdout.write(f"            {history.ahead(report.migration_current)}.")
+            self.stdout.write(f"            {history.ahead(report.migration_current)}")
         self.stdout.write(f"Statements: {'not ' * bool(report.faults)}all can run")
         for fault in report.faults:
             self.stdout.write(f"            {fault}")

@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"[{mark}] {revision} {description}")
             self.stdout.write(f"The database is {state} (at {current or 'nothing'}, newest is {head}).")
             if newer:
-                self.stdout.write(f"{history.ahead(newer)}.")
+                self.stdout.write(history.ahead(newer))
         if must_be_current and state != "up-to-date":
             raise SystemExit(1)
 
