@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 from django.core.management import get_commands
+from django.utils.log import configure_logging
 
 from config.commands import INSTEAD, KEPT, OURS, Commands
 from tests.commands.test_commands import COMMANDS
@@ -30,11 +32,15 @@ def run(*arguments: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _whole_list() -> Iterator[None]:
-    """Gives Django its list of commands back, which `help` has shortened."""
+def _everything_is_as_before() -> Iterator[None]:
+    """Gives Django its list of commands back, which `help` has shortened, and the log its standard error.
+
+    Django sets the log up at each command, and then that is the test's, which is closed after it.
+    """
     whole = dict(get_commands())
     yield
     get_commands().update(whole)
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
 
 
 @pytest.mark.parametrize("name", DJANGOS)
