@@ -50,6 +50,7 @@ def serve_until_the_terminal_is_closed(project: Path, **variables: str) -> None:
         eventually(lambda: not any(process.is_running() for process in processes))
 
 
+@pytest.mark.slow
 def test_it_serves_in_a_folder_of_any_name_until_the_terminal_is_closed(project: Path) -> None:
     serve_until_the_terminal_is_closed(project)
 

@@ -90,7 +90,7 @@ def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn,
 CTRL_C = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
 
 
-@pytest.mark.parametrize("name", ["commands", "settings"])
+@pytest.mark.parametrize("name", [pytest.param("commands", marks=pytest.mark.slow), "settings"])
 def test_ctrl_c_while_it_loads_its_code_is_one_line(name: str, dsn: Dsn, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     (project / "config" / f"{name}.py").write_text(f"{CTRL_C}\n")

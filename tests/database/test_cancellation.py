@@ -36,7 +36,7 @@ async def a_session(database: Database, user_id: UUID) -> None:
     ("work", "seconds", "deadline", "rounds"),
     [
         (one_statement, 0, 0.4, 3), (one_statement, 0.005, 0.4, 3), (one_statement, 0.05, 0.6, 3),
-        (one_statement, 0.2, 1.2, 3),
+        pytest.param(one_statement, 0.2, 1.2, 3, marks=pytest.mark.slow),
         pytest.param(a_session, 0.2, 2.0, 2, marks=pytest.mark.slow),
     ],
 )  # fmt: skip

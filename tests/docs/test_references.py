@@ -54,6 +54,7 @@ def test_every_file_make_target_and_command_that_is_named_exists(page: Path) -> 
         assert {word for word in rest if re.fullmatch(r"--[a-z]+", word)} <= options, line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", sorted({found for page in PAGES for found in re.findall(r'make test ARGS="(.+?)"', text(page))})
 )

@@ -228,7 +228,7 @@ def restore(_project: Path, mend: Callable[[], object]) -> None:
     ("break_it", "mend_it", "reason"),
     [
         pytest.param(add("\ndef half(", "todos", "types.py"), restore, "SyntaxError", id="syntax"),
-        pytest.param(NOWHERE, make_missing_module, "ModuleNotFoundError", id="import"),
+        pytest.param(NOWHERE, make_missing_module, "ModuleNotFoundError", id="import", marks=slow),
         pytest.param(add("\nraise SystemExit\n", "web", "handler.py"), restore, FAILED, id="exit", marks=slow),
         pytest.param(
             add("\ndef half(", "migrations", "versions", "0099_half.py"),

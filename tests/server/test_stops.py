@@ -100,7 +100,14 @@ def test_a_stop_of_all_processes_in_the_middle_of_reloads_waits_for_no_new_worke
         assert_stopped(site, workers=6)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGQUIT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_before_gunicorn_takes_any_ends_the_start(
     number: signal.Signals, migrated_dsn: Dsn, tmp_path: Path
 ) -> None:
@@ -141,6 +148,7 @@ def test_a_start_without_a_database_ends_at_once(number: signal.Signals, tmp_pat
     assert web.log.count("Worker exiting") == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_is_killed_in_the_end(migrated_dsn: Dsn, tmp_path: Path) -> None:
     with running_site(migrated_dsn, tmp_path, "--workers", "2", REQUEST_TIMEOUT="1") as site:
         frozen, _ = site.workers
