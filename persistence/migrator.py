@@ -24,6 +24,7 @@ from persistence import history
 from persistence.history import Direction, MigrationError, number_after, path, revisions
 from persistence.postgres.compatibility import require_compatible
 from persistence.postgres.database import Database
+from persistence.postgres.diagnosis import GRANT
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import SchemaMismatch
 from persistence.postgres.options import CONNECT_TIMEOUT
@@ -220,7 +221,7 @@ def _first_line(error: DBAPIError) -> str:
 def _current(connection: Connection) -> str | None:
     applied = MigrationContext.configure(connection).get_current_heads()
     if not applied and (missing := connection.exec_driver_sql(HIDDEN.text).scalar()):
-        raise MigrationError(f"Missing rights: {missing}. Grant the rights that docs/database.md lists.")
+        raise MigrationError(f"Missing rights: {missing}. {GRANT}")
     return the_one(applied)
 
 

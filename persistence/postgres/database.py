@@ -110,7 +110,7 @@ class Database:
     def _judge(
         self, error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool
     ) -> tuple[Exception, bool]:
-        """The error for the caller, and whether the statement may run again. Gives up connections that are past use."""
+        """The error for the caller, and whether the statement may run again. Marks connections past use."""
         rule = rule_for(error)
         # What the statement was planned with may have been dropped and made again.
         is_stale = connection.has_prepared(statement) and (rule is None or rule.becomes is SchemaMismatch)

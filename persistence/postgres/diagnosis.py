@@ -21,7 +21,7 @@ class Diagnosis:
         return f"{self.problem}. {self.hint}".rstrip()
 
 
-_GRANT = "Grant the rights that docs/database.md lists."
+GRANT = "Grant the rights that docs/database.md lists."
 _HINTS = {
     r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
     r"translate host name|name or service not known|failed to resolve|no address associated": (
@@ -34,7 +34,7 @@ _HINTS = {
         "Check the user and the password in DATABASE_URL; they may have been rotated."
     ),
     r"not permitted to log in": "The role may not log in: ALTER ROLE ... LOGIN, or check the user in DATABASE_URL.",
-    r"permission denied for database": _GRANT,
+    r"permission denied for database": GRANT,
     r'role ".*" does not exist': "There is no such user: check the user in DATABASE_URL.",
     r'database ".*" does not exist': "Create the database, or check its name at the end of DATABASE_URL.",
     r"too many clients|too many connections|no more connections|remaining connection slots": (
@@ -48,7 +48,7 @@ _HINTS = {
 }
 _HINTS_BY_SQLSTATE = {
     "25006": "The server only reads, as a standby or by a setting: DATABASE_URL has to lead to one that writes.",
-    "42501": _GRANT,
+    "42501": GRANT,
     "42P01": "Run `manage.py migrate_sql`, or let the role and its search_path see the schema that has the tables.",
     "42": "Run `manage.py migrate_sql`.",
 }

@@ -141,8 +141,8 @@ class Pool:
         connection.invalidated = True
         self._spawn(cancel_and_release(connection, CANCEL_REQUEST_TIMEOUT if connection.on_close else CANCEL_TIMEOUT))
 
-    def replace(self, connection: Connection, *, with_all_others: bool = False) -> None:
-        """Closes a connection after an error that a new one may not have, unless it is new itself."""
+    def replace(self, connection: Connection, *, with_all_others: bool) -> None:
+        """Has a connection closed that met an error which a new one may not meet, unless it is new itself."""
         now = monotonic()
         if connection.opened_at + RENEWED_AFTER < now:
             connection.invalidated = True

@@ -373,8 +373,11 @@ class Terminal:
 
 def copy_project(folder: Path) -> Path:
     """A copy of the project's code without `.env`, which a test may write into."""
+    # Only here, as it imports gunicorn.
+    from server.master import PACKAGES
+
     folder.mkdir()
-    for name in ("config", "migrations", "persistence", "server", "todos", "web"):
+    for name in PACKAGES:
         # The compiled modules are copied, too, as compiling takes long.
         shutil.copytree(ROOT / name, folder / name)
     for name in ("manage.py", "pyproject.toml"):
