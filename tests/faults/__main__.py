@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.report import fill
 from tests.faults import scenarios
 from tests.faults.matrix import SCENARIOS, Result, Run, Scenario, Skipped
-from tests.faults.report import Report, summary
+from tests.faults.report import Report, failure, summary
 
 MARKS = ("<!-- begin matrix -->", "<!-- end matrix -->")
 LIMIT, QUICK_LIMIT = 3600.0, 300.0
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> None:
     if given.markdown:
         given.markdown.write_text(fill(given.markdown.read_text(), {"matrix": page}))
     if failed:
-        sys.exit(f"failed: {', '.join(failed)}")
+        # At the very end, because a log that is cut keeps its end.
+        _print("\n" + "\n".join(failure(name, report.results[name]) for name in failed))
+        sys.exit(1)
 
 
 def _run(scenario: Scenario, given: argparse.Namespace) -> Result:

@@ -9,6 +9,7 @@ from typing import Self
 import psycopg
 
 from persistence.postgres.opening import APPLICATION_NAME
+from tests.faults.matrix import Result
 
 SAMPLE_EVERY = 0.02
 SETTLE_TIMEOUT = 10.0
@@ -65,15 +66,19 @@ class Watch:
         self.longest_idle_in_transaction = max(self.longest_idle_in_transaction, *waits, 0.0)
 
 
-async def count_unsettled(conninfo: str, limit: int) -> int:
-    """Waits until all connections are idle and within the limit, and counts those that are not after the timeout."""
+async def check_settled(result: Result, conninfo: str, limit: int) -> None:
+    """Waits until all connections are idle and within the limit, and adds those that are not to what has leaked."""
+    found: list[tuple[str, float | None]] = []
 
     def count() -> int:
+        nonlocal found
         with _connect(conninfo) as connection:
-            states = [state for state, _ in connection.execute(_STATES, [APPLICATION_NAME]).fetchall()]
-        return max(0, sum(state != "idle" for state in states), len(states) - limit)
+            found = connection.execute(_STATES, [APPLICATION_NAME]).fetchall()
+        return max(0, sum(state != "idle" for state, _ in found), len(found) - limit)
 
-    return await asyncio.to_thread(lowest, count)
+    unsettled = await asyncio.to_thread(lowest, count)
+    result.leaked += unsettled
+    result.expect(not unsettled, f"not {limit} idle connections at most, but these for so many seconds: {found}")
 
 
 def lowest(count: Callable[[], int]) -> int:

@@ -2,7 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +22,7 @@ from tests.faults import clients, pgbouncer
 from tests.faults.administrator import Administrator, administrator
 from tests.faults.certificates import Certificate
 from tests.faults.clients import Load
-from tests.faults.connections import Watch, count_unsettled, lowest
+from tests.faults.connections import Watch, check_settled, lowest
 from tests.faults.history import History
 from tests.faults.matrix import Result, Run, Skipped
 from tests.faults.pgbouncer import PgBouncer
@@ -104,11 +110,15 @@ class Environment:
         """Waits until the servers are idle, and checks connections, descriptors, workers, the log and the database."""
         self.is_concluded = True
         result, watch = self.result, self.watch
-        result.leaked += await count_unsettled(self.conninfo, self.limit)
+        await check_settled(result, self.conninfo, self.limit)
         result.expect(watch.most <= self.limit, f"{watch.most} connections at once, {self.limit} are the limit")
         idle = watch.longest_idle_in_transaction
         result.expect(idle <= IDLE_IN_TRANSACTION_MAX, f"a connection was idle in a transaction for {idle:.1f} s")
-        result.leaked += await asyncio.to_thread(lowest, self._count_leaked_descriptors)
+        leaked = await asyncio.to_thread(lowest, self._count_leaked_descriptors)
+        result.leaked += leaked
+        result.expect(
+            not leaked, f"leaked: {self.descriptors()}, others at the start: {self._others}; {self._targets()}"
+        )
         self.expect_log_without("Traceback")
         booted = self.web.log.count("Booting worker") - self.restarts
         result.expect(booted <= self.workers, f"{booted} workers were started instead of {self.workers}")
@@ -119,10 +129,13 @@ class Environment:
 
         The numbers of descriptors must be the same twice, because a worker may open or close one during the count.
         """
+        # A worker opens its last descriptors when it begins to listen, so a count from before says nothing.
+        if self.web.log.count(READY) != self.workers:
+            return False
         found = self.descriptors()
         before, self._others = self._others, {pid: each.others for pid, each in found.items()}
-        is_ready = self.web.log.count(READY) == self.workers and before == self._others
-        return is_ready and all(each.database >= POOL_MIN and not each.clients for each in found.values())
+        is_idle = all(each.database >= POOL_MIN and not each.clients for each in found.values())
+        return is_idle and before == self._others
 
     def descriptors(self) -> dict[int, Descriptors]:
         """The open descriptors of each worker, by its process id."""
@@ -140,6 +153,15 @@ class Environment:
             max(0, each.database - self.pool_max) + max(0, each.others - self._others.get(pid, each.others))
             for pid, each in self.descriptors().items()
         )
+
+    def _targets(self) -> dict[int, list[str]]:
+        """The target of each open descriptor of each worker, where the system has `/proc`."""
+        found: dict[int, list[str]] = {}
+        for process in self.processes:
+            for link in Path(f"/proc/{process.pid}/fd").glob("*"):
+                with suppress(FileNotFoundError):
+                    found.setdefault(process.pid, []).append(str(link.readlink()))
+        return found
 
 
 @asynccontextmanager

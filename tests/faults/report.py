@@ -23,6 +23,9 @@ SHOWN = 20
 """Violations of one scenario that are reported."""
 LINE = 400
 """Characters in the documentation for one problem."""
+FEW = 3
+"""Problems of one scenario at the end of the output."""
+FORBIDDEN = ("lost", "doubled", "failed", "leaked")
 COUNTS = ("rounds", "acknowledged", "lost", "doubled", "failed", "unavailable")
 PACKAGES = ("django", "django-ninja", "gunicorn", "psycopg", "sqlalchemy", "sqlmodel", "uvloop")
 HEADER = (
@@ -50,6 +53,14 @@ def summary(name: str, result: Result, *, quick: bool) -> str:
     facts += [f"{figure} {value}" for figure, value in result.figures.items()]
     problems = (f"  {problem}" for problem in _problems(result))
     return "\n".join([f"{word:7} {name} ({result.seconds:.0f} s): {', '.join(facts)}", *problems])
+
+
+def failure(name: str, result: Result) -> str:
+    """The reason why a scenario failed, in a few lines."""
+    counts = ", ".join(f"{number:,} {word}" for word in FORBIDDEN if (number := getattr(result, word)))
+    problems = [_shorten(problem) for problem in _problems(result)]
+    more = [f"{len(problems) - FEW:,} more in the output above"] if len(problems) > FEW else []
+    return "\n  ".join([f"FAILED  {name}", *filter(None, [counts]), *problems[:FEW], *more])
 
 
 @dataclass

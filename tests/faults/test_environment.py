@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, override
 
 import psycopg
 import pytest
@@ -14,12 +15,12 @@ from persistence.postgres.opening import APPLICATION_NAME
 from tests.faults import connections, pgbouncer
 from tests.faults import environment as module
 from tests.faults.certificates import Authority
-from tests.faults.environment import environment
+from tests.faults.environment import READY, Descriptors, Environment, environment
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.waiting import until
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, WebServer
 
 SOON = 0.2
 """Seconds in which an event that must not happen would have happened."""
@@ -76,6 +77,30 @@ def test_pgbouncer_with_a_certificate_accepts_no_client_without_tls(bouncer: PgB
         assert link.pgconn.ssl_in_use
 
 
+def test_descriptors_are_counted_only_once_every_worker_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker opens its last descriptor when it begins to listen. After a count from before, it would look leaked."""
+    logs = iter(["", READY])
+    others = 16
+
+    class Starting(WebServer):
+        @property
+        @override
+        def log(self) -> str:
+            nonlocal others
+            if log := next(logs, READY):
+                others = 17
+            return log
+
+    monkeypatch.setattr(Environment, "descriptors", lambda _: {1: Descriptors(database=2, clients=0, others=others)})
+    unused: Any = None
+    env = Environment(Result(), unused, unused, unused, Starting(tmp_path, {}), unused, [], 1, 4, 4, set())
+    while not env.is_complete():
+        pass
+    assert env._count_leaked_descriptors() == 0
+
+
 async def test_an_environment_is_whole_until_connections_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +124,7 @@ async def test_an_environment_is_whole_until_connections_are_left(
         await until(lambda: env.watch.most > env.limit and env.watch.longest_idle_in_transaction > SOON)
         await env.conclude()
         assert result.leaked >= 1
-        assert "4 are the limit" in result.violations[0]
-        assert "a connection was idle in a transaction" in result.violations[1]
+        assert "('idle in transaction'," in result.violations[0]
+        assert "4 are the limit" in result.violations[1]
+        assert "a connection was idle in a transaction" in result.violations[2]
         await asyncio.gather(*(connection.close() for connection in left))

@@ -57,6 +57,19 @@ def test_every_scenario_is_run_even_if_others_fail_or_are_skipped(add: Add, caps
         assert text in shown
 
 
+def test_the_output_ends_with_what_failed_and_why(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
+    add("leaky", leaked=1, violations=[f"socket {number}" for number in range(5)])
+    add("whole", missed=["it took 3 s"])
+    add("broken", lambda _: 1 / 0)
+
+    assert status("--quick") == 1
+    *_, leaky, counts, first, _second, _third, more, broken, traceback = capsys.readouterr().out.splitlines()
+    assert (leaky, counts) == ("FAILED  leaky", "  1 leaked")
+    assert (first, more) == ("  violation: socket 0", "  2 more in the output above")
+    assert broken == "FAILED  broken"
+    assert traceback.endswith("ZeroDivisionError: division by zero")
+
+
 @pytest.mark.parametrize("field", ["lost", "doubled", "failed", "leaked", "violations"])
 def test_a_violation_fails_the_short_form_too(add: Add, field: str) -> None:
     add("broken", **{field: ["a 500"] if field == "violations" else 1})

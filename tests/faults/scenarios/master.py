@@ -13,7 +13,7 @@ from time import monotonic
 import psycopg
 
 from tests.faults.bad_clients import Slow, post, stay
-from tests.faults.connections import count_unsettled
+from tests.faults.connections import check_settled
 from tests.faults.environment import READY, Environment, environment
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run, scenario
@@ -71,7 +71,7 @@ async def stuck_reader(run: Run, result: Result) -> None:
             result.rounds += 1
             result.expect(status == 0, f"the exit status is {status}")
             env.web.thaw_reader()
-            result.leaked += await count_unsettled(env.conninfo, 0)
+            await check_settled(result, env.conninfo, 0)
             await _restart(env)
     result.goal(max(exits) <= STOP_MAX, f"an exit took {max(exits):.1f} s")
     result.goal(slowest <= 1, f"a live probe took {slowest:.1f} s")
@@ -168,7 +168,7 @@ async def stop_in_every_state(run: Run, result: Result) -> None:
                     await stop(state, env.web)
                 assert isinstance(env.web, PipedWebServer)
                 env.web.thaw_reader()
-                result.leaked += await count_unsettled(env.conninfo, 0)
+                await check_settled(result, env.conninfo, 0)
                 await _restart(env)
             await _stop_a_start_without_a_database(run.folder, stop)
     for state, seconds in exits.items():

@@ -9,7 +9,7 @@ from operator import attrgetter
 from time import monotonic
 from uuid import UUID, uuid4
 
-from tests.faults.connections import count_unsettled
+from tests.faults.connections import check_settled
 from tests.faults.environment import Environment, environment
 from tests.faults.history import State
 from tests.faults.http import Answer, Http
@@ -73,7 +73,7 @@ async def _stall(env: Environment, place: str, seconds: float) -> float:
         result.recoveries.append(await found.next_success())
     refused = [sample.seconds for sample in found.refusals_since(began)]
     result.expect(bool(refused), f"no request met the stall in the {place}")
-    result.leaked += await count_unsettled(env.conninfo, env.limit)
+    await check_settled(result, env.conninfo, env.limit)
     return max(refused, default=0.0)
 
 

@@ -10,7 +10,7 @@ from time import monotonic
 
 from tests.faults import clients
 from tests.faults.bad_clients import Slow, stay
-from tests.faults.connections import count_unsettled
+from tests.faults.connections import check_settled
 from tests.faults.environment import READY, Environment, environment
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.readers import LIVE as LIVE_PATH
@@ -103,7 +103,7 @@ async def stop(run: Run, result: Result) -> None:
             result.expect(status == 0, f"the exit status is {status}")
             result.expect(env.web.log.count("Worker exiting") == env.workers, "a worker was killed")
             env.expect_log_without("Forcing close", "Traceback", "CRITICAL")
-            result.leaked += await count_unsettled(env.conninfo, 0)
+            await check_settled(result, env.conninfo, 0)
             # Requests that could not be sent have not failed, because the server is gone. A request that was sent more
             # than a second after the signal may find the connection closed.
             operations = [each for each in env.history.operations[before:] if each.invoked_at <= asked]
