@@ -111,7 +111,7 @@ def configuration(env: Env) -> dict[str, Any]:
         },
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
-            **{name: {"level": env.level} for name in ("config", "persistence", "server", "todos", "web")},
+            **{name: {"level": env.level} for name in ("config", "identity", "persistence", "server", "todos", "web")},
             # Django warns of every 405.
             "django.request": {"level": "ERROR"},
         },

@@ -16,7 +16,7 @@ from server.shared_state import SHARED_STATE
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds until the next try when a worker could not start."""
 _ROOT = Path(__file__).parents[1]
-PACKAGES = ("config", "migrations", "persistence", "server", "todos", "web")
+PACKAGES = ("config", "identity", "migrations", "persistence", "server", "todos", "web")
 """What `--reload` watches. The tests and the benchmarks are not part of the server."""
 
 

@@ -123,7 +123,16 @@ def _row_of(state: str, rule: Rule) -> str:
 
 def test_the_architecture_names_every_module() -> None:
     table = section(DOCS / "architecture.md", "Where is what")
-    packages = ("config", "server", "web", "todos", "persistence", "persistence/postgres", "persistence/development")
+    packages = (
+        "config",
+        "server",
+        "web",
+        "todos",
+        "persistence",
+        "persistence/postgres",
+        "persistence/development",
+        "identity",
+    )
     files = [name_of(file) for package in packages for file in sorted((ROOT / package).glob("*.py"))]
 
     unnamed = [file for file in files if not file.endswith("/__init__.py") and f"`{file}`" not in table]

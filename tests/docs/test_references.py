@@ -15,8 +15,8 @@ from tests.support.servers import ROOT
 FOLDERS = tuple(
     f"{name}/"
     for name in (
-        ".ci", "config", "docs", "examples", "migrations", "persistence", "requirements", "scripts",
-        "server", "tests", "todos", "web",
+        ".ci", "config", "docs", "examples", "identity", "migrations", "persistence", "requirements",
+        "scripts", "server", "tests", "todos", "web",
     )
 )  # fmt: skip
 FILE = re.compile(r"[\w./-]*\w\.(py|md|toml|txt|mako)|\.env\.example|Makefile")

@@ -249,7 +249,7 @@ def test_the_example_file_loads_names_every_variable_and_has_the_defaults(load_f
 
 
 def test_nothing_but_the_settings_reads_the_environment() -> None:
-    folders = ("config", "server", "web", "todos", "persistence", "migrations")
+    folders = ("config", "server", "web", "todos", "persistence", "identity", "migrations")
     files = [ROOT / "manage.py", *(file for folder in folders for file in (ROOT / folder).rglob("*.py"))]
     reads = re.compile(r"\b(environb?|getenvb?|putenv|unsetenv)\b|^(import|from) (pydantic_settings|decouple|dotenv)\b")
 

@@ -1,0 +1,203 @@
+"""What a token must be: its form, its signature and its claims (D32).
+
+PyJWT verifies the signature and compares the claims. The rules here are those that PyJWT leaves open, because what one
+reader takes for something else than another is a way in.
+"""
+
+import json
+import logging
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import isinf
+from typing import Any, TypeIs
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import jwt
+from jwt.algorithms import OKPAlgorithm
+
+from identity.errors import InvalidToken
+from identity.keys import KID_MAX, Key, canonical
+from identity.options import TokenRules
+
+logger = logging.getLogger(__name__)
+
+TOKEN_MAX = 8 * 1024
+"""Characters of a token."""
+LEEWAY = 30
+"""Seconds by which the clocks of the issuer and this server may differ."""
+SUBJECT_MAX = 255
+"""Characters of a subject that is not a UUID."""
+
+_FORM = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which UTF-8 cannot."""
+_DIGITS_MAX = 20
+"""Digits of an integer; a larger one cannot be compared with a float."""
+_SHOWN = 100
+
+with suppress(ValueError):
+    # PyJWT does not know the name that RFC 9864 gave to the algorithm. A later one may.
+    jwt.register_algorithm("Ed25519", OKPAlgorithm())
+
+_REASONS: dict[type[jwt.PyJWTError], str] = {
+    jwt.InvalidSignatureError: "The token's signature does not match.",
+    jwt.ExpiredSignatureError: "The token has expired.",
+    jwt.ImmatureSignatureError: "The token is not valid yet.",
+    jwt.InvalidIssuerError: "The token is from another issuer.",
+    jwt.InvalidAudienceError: "The token is for another audience.",
+}
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the right form, about whose content nothing is known yet."""
+
+    text: str = field(repr=False)
+    algorithm: str
+    kid: str
+    claims: dict[str, Any] = field(repr=False)
+
+
+def parse(text: str, rules: TokenRules) -> Token:
+    """Reads the form and the header. Raises `InvalidToken`, which says nothing about claims."""
+    if len(text) > TOKEN_MAX:
+        raise InvalidToken(f"The token is longer than {TOKEN_MAX:,} characters.")
+    form = _FORM.fullmatch(text)
+    if not form:
+        raise InvalidToken("The token does not consist of three parts in base64url without padding.")
+    header, claims, _ = (_decode(part) for part in form.groups())
+    fields = _object(header)
+    if "crit" in fields or "b64" in fields:
+        raise InvalidToken("The token's header has `crit` or `b64`, which are not supported.")
+    algorithm, kid = fields.get("alg"), fields.get("kid")
+    if not isinstance(algorithm, str) or canonical(algorithm) not in map(canonical, rules.algorithms):
+        raise InvalidToken("The token's algorithm is not accepted.")
+    if not _is_text(kid) or not 0 < len(kid) <= KID_MAX:
+        raise InvalidToken("The token's header does not name its key (`kid`).")
+    return Token(text, algorithm, kid, _object(claims))
+
+
+def verify(token: Token, key: Key, rules: TokenRules) -> tuple[UUID, int]:
+    """Verifies signature and claims; returns the user's id, and the time from which on the token is not valid.
+
+    Raises `InvalidToken`, which says something about the claims only if the issuer signed them.
+    """
+    if canonical(token.algorithm) not in key.algorithms:
+        raise InvalidToken("The token's algorithm does not fit its key.")
+    required = ["exp", "iat", "sub", "iss", *(["aud"] if rules.audience else [])]
+    try:
+        jwt.decode(
+            token.text,
+            key.public,
+            [token.algorithm],
+            {"require": required, "verify_aud": bool(rules.audience), "verify_sub": False, "verify_jti": False},
+            audience=rules.audience,
+            issuer=rules.issuer,
+            leeway=LEEWAY,
+        )
+    except jwt.MissingRequiredClaimError as error:
+        raise InvalidToken(f"The token has no claim `{error.claim}`.") from None
+    except jwt.PyJWTError as error:
+        if isinstance(error, jwt.InvalidIssuerError):
+            _log_mismatch("issuer", rules.issuer, token.claims["iss"])
+        elif isinstance(error, jwt.InvalidAudienceError):
+            _log_mismatch("audience", rules.audience, token.claims["aud"])
+        raise InvalidToken(_REASONS.get(type(error), "A time in the token is not a number.")) from None
+    _check_times(token.claims, rules)
+    _check_parties(token.claims, rules)
+    return _user_id(token.claims["sub"], rules), int(token.claims["exp"]) + LEEWAY
+
+
+def _decode(part: str) -> bytes:
+    """Refuses a part that decodes to the same bytes as another one."""
+    with suppress(ValueError):
+        data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        if urlsafe_b64encode(data).rstrip(b"=") == part.encode():
+            return data
+    raise InvalidToken("A part of the token is not base64url in its only form.")
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """Reads JSON as RFC 8259 has it: a name that appears twice would mean something else to another reader."""
+    try:
+        value = _DECODER.decode(data.decode())
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidToken("A part of the token is not a JSON object, or not a strict one.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name appears twice")
+    return result
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS_MAX:
+        raise ValueError("a number is too large")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+
+
+def _is_text(value: Any) -> TypeIs[str]:
+    return isinstance(value, str) and not _NOT_TEXT.search(value)
+
+
+def _check_times(claims: dict[str, Any], rules: TokenRules) -> None:
+    for name in ("exp", "iat", "nbf"):
+        # JSON's true is a number to Python.
+        if name in claims and type(claims[name]) not in {int, float}:
+            raise InvalidToken(f"The claim `{name}` is not a number.")
+    lifetime = claims["exp"] - claims["iat"]
+    if lifetime <= 0:
+        raise InvalidToken("The token expires before it is issued.")
+    if lifetime > rules.max_lifetime:
+        raise InvalidToken("The token is valid for longer than is accepted.")
+
+
+def _check_parties(claims: dict[str, Any], rules: TokenRules) -> None:
+    audiences = claims.get("aud", [])
+    audiences = audiences if isinstance(audiences, list) else [audiences]
+    if not all(_is_text(audience) for audience in audiences):
+        raise InvalidToken("The claim `aud` is neither a text nor a list of texts.")
+    party = claims.get("azp")
+    if "azp" in claims and not _is_text(party):
+        raise InvalidToken("The claim `azp` is not a text.")
+    if rules.authorized_parties and party not in rules.authorized_parties:
+        _log_mismatch("authorized party", rules.authorized_parties, party)
+        raise InvalidToken("The token was issued to another party." if party else "The token has no claim `azp`.")
+
+
+def _user_id(subject: Any, rules: TokenRules) -> UUID:
+    if rules.subject == "uuid":
+        with suppress(ValueError, TypeError, AttributeError):
+            # One user has one id: other forms of it would be other keys in a cache or a log.
+            if str(UUID(subject)) == subject:
+                return UUID(subject)
+        raise InvalidToken("The claim `sub` is not a UUID in lower case with hyphens.")
+    if not _is_text(subject) or not 0 < len(subject) <= SUBJECT_MAX:
+        raise InvalidToken(f"The claim `sub` is not a text of 1 to {SUBJECT_MAX} characters.")
+    return uuid5(uuid5(NAMESPACE_URL, rules.issuer), subject)
+
+
+def _log_mismatch(what: str, expected: object, got: object) -> None:
+    """Logs what the set-up or the issuer has to change; the client is not told."""
+    logger.warning("A token has another %s: expected %r, got %s", what, expected, repr(got)[:_SHOWN])
