@@ -15,9 +15,11 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Enum,
+    ForeignKeyConstraint,
     Index,
     PrimaryKeyConstraint,
     Text,
+    UniqueConstraint,
     desc,
     event,
     func,
@@ -70,6 +72,9 @@ _COUNTED: dict[str, Any] = {
     "server_default": text("(extract(epoch FROM now()) * 1000000)::bigint"),
     "onupdate": text("version + 1"),
 }
+
+# Only the database says it, so that no statement has to name it, and those of older code go on working.
+_FALSE: dict[str, Any] = {"server_default": text("false")}
 
 # Nothing here depends on the locale of a database or on what its libraries know of Unicode: a rule that needs more than
 # ASCII is Python's (docs/adr/0023-one-rule-for-text.md).
@@ -124,7 +129,10 @@ for _function in (FOLDED_FUNCTION, VALID_TAGS_FUNCTION, TAG_KEYS_FUNCTION):
 
 
 class User(SQLModel, table=True):
-    """An owner of tasks."""
+    """An owner of tasks. A user that signs in elsewhere has no e-mail here (D35).
+
+    An erased account is a row with the id alone, a mark that keeps the id from having tasks again (D36).
+    """
 
     __tablename__: ClassVar[str] = "users"
     __table_args__ = (
@@ -132,16 +140,24 @@ class User(SQLModel, table=True):
         CheckConstraint(r"""email COLLATE "C" ~ '^[^@\s]+@[^@\s]+$'""", name="email_form"),
         CheckConstraint(f"char_length(email) <= {EMAIL_MAX_LENGTH}", name="email_length"),
         CheckConstraint("password_hash <> ''", name="password_hash_not_empty"),
+        CheckConstraint(
+            f"NOT is_erased OR num_nonnulls(email, name) = 0 AND password_hash = '{UNUSABLE_PASSWORD}'"
+            " AND NOT is_active AND NOT email_verified",
+            name="erased_has_no_data",
+        ),
+        # Only for the foreign key of tasks.
+        UniqueConstraint("id", "is_erased"),
     )
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
-    email: str = Field(sa_type=Text, unique=True)
+    email: str | None = Field(default=None, sa_type=Text, unique=True)
     password_hash: str = Field(
         default=UNUSABLE_PASSWORD, sa_type=Text, sa_column_kwargs={"server_default": UNUSABLE_PASSWORD}
     )
     name: str | None = Field(default=None, sa_type=Text)
     is_active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
-    email_verified: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    email_verified: bool = Field(default=False, sa_column_kwargs=_FALSE)
+    is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
 
@@ -179,6 +195,9 @@ class Task(TaskValues, table=True):
     __tablename__: ClassVar[str] = "tasks"
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "id"),
+        # An owner is a user that is not erased, so that no race can give an erased one a task.
+        ForeignKeyConstraint(["user_id", "owner_is_erased"], ["users.id", "users.is_erased"], ondelete="CASCADE"),
+        CheckConstraint("NOT owner_is_erased", name="owner_not_erased"),
         CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_MAX_LENGTH}", name="title_length"),
         CheckConstraint(r"""title COLLATE "C" !~ '^\s|\s$'""", name="title_trimmed"),
         CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX_LENGTH}", name="description_length"),
@@ -205,10 +224,11 @@ class Task(TaskValues, table=True):
     )
 
     id: UUID = Field(default_factory=uuid4)
-    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    user_id: UUID
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
     completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
     version: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_COUNTED)
+    owner_is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
 
     user: User = Relationship(back_populates="tasks")

@@ -11,7 +11,7 @@ from typing import Literal
 import psycopg
 import sqlalchemy as sa
 
-from persistence import history, migrator, task_lists, tasks
+from persistence import history, migrator, task_lists, tasks, users
 from persistence.postgres.database import Database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import Unavailable, cause_of, explain
@@ -36,6 +36,8 @@ STATEMENTS = {
     if isinstance(statement, Statement)
 } | {
     "list": task_lists.list_statement(_CONDITIONS, "title", descending=False, start="after"),
+    "account": users.ACCOUNT,
+    "erase": users.ERASE,
     "constraints": Statement(_RULES),
 }
 """All that the server asks of the tables, by name."""
@@ -50,8 +52,9 @@ _CHECK = Statement.script(_LIMIT, *_PARTS.values(), columns=migrator.APPLIED.col
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = """
 SELECT privilege || ' on ' || name AS missing
-FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'alembic_version'],
-            ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT']) AS needed (name, privilege)
+FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'users', 'users', 'users', 'alembic_version'],
+            ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT', 'INSERT', 'DELETE', 'SELECT'])
+    AS needed (name, privilege)
 WHERE NOT has_table_privilege(to_regclass(name), privilege)
 UNION ALL
 SELECT 'EXECUTE on function ' || oid::regprocedure FROM pg_proc

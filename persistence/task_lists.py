@@ -65,7 +65,7 @@ _TAGGED_WITH = sa.and_(
 # `current_schema` is there because PostgreSQL makes no parallel plan for a statement that calls it.
 _USER = sa.func.concat(sa.func.current_schema(), _bound("user_id", "user_id"))
 _LOCK = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_USER, sa.literal_column("0")))
-_ALONE = sa.select(_LOCK).scalar_subquery().is_not(None)
+ALONE = sa.select(_LOCK).scalar_subquery().is_not(None)
 
 CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.
@@ -122,7 +122,7 @@ def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, 
         limit = sa.select(limit).scalar_subquery()
     clause = sa.select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
     if not is_in_index_order(filters, sort):
-        clause = clause.where(_ALONE)
+        clause = clause.where(ALONE)
     if sort == "due_date":
         return Statement(_by_due_date(clause, limit, descending=descending, start=start))
     if start != "first":
@@ -203,7 +203,7 @@ def _counts(column: sa.ColumnElement[Any], enum: TypeAliasType) -> sa.ColumnElem
 
 
 _TASKS = (
-    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, _ALONE).cte("mine")
+    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, ALONE).cte("mine")
 )
 _TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _TAG, _NUMBER = _TAGGED.c.tag, sa.func.count()

@@ -31,11 +31,17 @@ class VersionChanged(Exception):
         self.current = current
 
 
+class OwnerErased(Exception):
+    """The account has been erased, and can have no tasks (D36)."""
+
+
 PENDING: sa.ColumnElement[Any] = sa.literal_column("'pending'")
 COMPLETED: sa.ColumnElement[Any] = sa.literal_column("'completed'")
 
 
 TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
+# Without the defaults of the model, which would stand in each INSERT.
+OWNERS = sa.table("users", sa.column("id", sa.Uuid()), sa.column("is_active"), sa.column("is_erased"))
 VALUES = tuple(TaskValues.model_fields)
 """The columns that a client decides about."""
 NULLABLE = tuple(name for name in VALUES if TABLE.c[name].nullable)
@@ -43,9 +49,10 @@ NULLABLE = tuple(name for name in VALUES if TABLE.c[name].nullable)
 
 
 def _columns() -> Iterator[sa.ColumnElement[Any]]:
-    """The owner and the id, what the client decides, and what the database knows besides."""
+    """The owner and the id, what the client decides, and what the database knows besides and a client may see."""
     keys = ("id", "user_id")
-    for name in (*keys, *VALUES, *(name for name in Task.model_fields if name not in (*keys, *VALUES))):
+    others = (name for name in Task.model_fields if name not in (*keys, *VALUES, "owner_is_erased"))
+    for name in (*keys, *VALUES, *others):
         yield TABLE.c[name]
         if name == "status":
             yield (TABLE.c[name] == COMPLETED).label("completed")
@@ -91,10 +98,14 @@ _INSERT = insert(Task).values(
 # For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and makes
 # its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked, which is
 # what its xmax tells.
-CREATE = Statement(
-    _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
-        *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
-    ),
+_CREATE = _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
+    *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
+)
+CREATE = Statement(_CREATE)
+# The foreign key is checked when all of the statement is done. No key is named, as the id is in two unique indexes, and
+# first writes at once can meet either of them.
+CREATE_WITH_OWNER = Statement(
+    _CREATE.add_cte(insert(OWNERS).values(id=sa.bindparam("user_id")).on_conflict_do_nothing().cte("owner"))
 )
 GET = Statement(sa.select(*COLUMNS).where(_THIS))
 REPLACE = Statement(
@@ -110,11 +121,18 @@ DELETE = Statement(sa.delete(Task).where(_EXPECTED).returning(*COLUMNS))
 
 
 async def create(
-    database: Database, user_id: UUID, values: Mapping[str, Any], task_id: UUID | None = None
+    database: Database,
+    user_id: UUID,
+    values: Mapping[str, Any],
+    task_id: UUID | None = None,
+    *,
+    makes_owner: bool = False,
 ) -> TaskRow | None:
     """The new task, or the one that the user had with this `task_id` already; None when there is no such user.
 
-    The row has one column more, `replayed`, which tells the two apart. Any number of repeats at once make one task.
+    With `makes_owner` the user is made too, in a second round trip; raises `OwnerErased` if its account was erased.
+    The row has one column more, `replayed`, which tells a new task from an old one. Any number of repeats at once make
+    one task, and any number of first writes at once make one user.
     """
     started, new = monotonic(), {**values, "id": task_id or uuid4(), "user_id": user_id}
     try:
@@ -124,7 +142,12 @@ async def create(
             # Before revision 0006 the id alone is unique as well, and repeats at once can meet that index first.
             return await database.row(CREATE, new, database.time_left(started))
     except ForeignKeyViolated:
-        return None
+        if not makes_owner:
+            return None
+    try:
+        return await database.row(CREATE_WITH_OWNER, new, database.time_left(started))
+    except ForeignKeyViolated as error:
+        raise OwnerErased from error
 
 
 async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float | None = None) -> TaskRow | None:

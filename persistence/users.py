@@ -1,24 +1,123 @@
-"""All SQL about users."""
+"""All SQL about users: making one, its account, and erasing it (D35, D36).
 
+An erased account is a row with the id alone. Nothing is made under that id again while the row is there, as a task
+belongs to a user that is not erased (docs/adr/0028-erased-accounts.md).
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, insert
+import sqlalchemy as sa
+from psycopg.rows import class_row
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
+from persistence import tasks
 from persistence.models import UNUSABLE_PASSWORD, User
 from persistence.postgres.database import Database
 from persistence.postgres.errors import UniqueViolated
 from persistence.postgres.statement import Statement
+from persistence.task_lists import ALONE
+
+TABLE = User.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
+_USER_ID: sa.ColumnElement[Any] = sa.bindparam("user_id", type_=sa.Uuid())
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user in numbers. `created_at` is None for one that has no row yet."""
+
+    created_at: datetime | None
+    is_erased: bool
+    total: int
+    pending: int
+    completed: int
+
+
+@dataclass(frozen=True)
+class ListedUser:
+    """A user as an operator sees it."""
+
+    id: UUID
+    email: str | None
+    created_at: datetime
+    is_erased: bool
+    tasks: int
+
 
 CREATE = Statement(
     insert(User)
     .values(
-        id=bindparam("id"),
-        email=bindparam("email"),
-        name=bindparam("name"),
-        password_hash=bindparam("password_hash"),
+        id=sa.bindparam("id"),
+        email=sa.bindparam("email"),
+        name=sa.bindparam("name"),
+        password_hash=sa.bindparam("password_hash"),
     )
     .returning(col(User.id))
+)
+FIND = Statement(sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email")))
+
+_COUNTS = (
+    sa.select(
+        sa.func.count().label("total"),
+        sa.func.count().filter(tasks.TABLE.c.status == tasks.PENDING).label("pending"),
+        sa.func.count().filter(tasks.TABLE.c.status == tasks.COMPLETED).label("completed"),
+    )
+    .where(tasks.MINE, ALONE)
+    .subquery("counts")
+)
+ACCOUNT = Statement(
+    sa.select(
+        TABLE.c.created_at,
+        sa.func.coalesce(TABLE.c.is_erased, sa.false()).label("is_erased"),
+        _COUNTS.c.total,
+        _COUNTS.c.pending,
+        _COUNTS.c.completed,
+    ).select_from(_COUNTS.outerjoin(TABLE, TABLE.c.id == _USER_ID))
+)
+
+# The row is deleted and another one made, so that each column has its default, also one that is added later, and the
+# foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates that were
+# under way, too. The count makes the INSERT wait for the DELETE.
+_GONE = sa.delete(TABLE).where(TABLE.c.id == _USER_ID, ~TABLE.c.is_erased).returning(TABLE.c.id).cte("gone")
+_MARK = (
+    insert(tasks.OWNERS)
+    .from_select(
+        ["id", "is_active", "is_erased"],
+        sa.select(_USER_ID, sa.false(), sa.true()).where(
+            sa.select(sa.func.count()).select_from(_GONE).scalar_subquery() >= sa.literal_column("0")
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(sa.column("id"))
+    .cte("mark")
+)
+_WAS_ERASED = sa.exists().where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
+_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE)
+ERASE = Statement(
+    sa.select(
+        sa.or_(sa.exists().select_from(_MARK), _WAS_ERASED).label("is_erased"),
+        _NUMBER_OF_TASKS.where(tasks.MINE).scalar_subquery().label("tasks"),
+    )
+)
+
+_OLD = sa.func.now() - sa.func.make_interval(
+    *(sa.literal_column("0") for _ in range(6)), sa.bindparam("seconds", type_=sa.Double())
+)
+_PURGED = sa.delete(TABLE).where(TABLE.c.is_erased, TABLE.c.updated_at < _OLD).returning(TABLE.c.id).cte("purged")
+PURGE = Statement(sa.select(sa.func.count().label("purged")).select_from(_PURGED))
+LIST = Statement(
+    sa.select(
+        TABLE.c.id,
+        TABLE.c.email,
+        TABLE.c.created_at,
+        TABLE.c.is_erased,
+        _NUMBER_OF_TASKS.where(tasks.TABLE.c.user_id == TABLE.c.id).scalar_subquery().label("tasks"),
+    ).order_by(TABLE.c.created_at, TABLE.c.id)
 )
 
 
@@ -37,3 +136,47 @@ async def create(
     assert row
     user_id: UUID = row["id"]
     return user_id
+
+
+async def find(database: Database, email: str) -> UUID | None:
+    """The id of the user with this address, in whatever case. One round trip."""
+    row = await database.row(FIND, {"email": email.lower()})
+    return row["id"] if row else None
+
+
+async def account(database: Database, user_id: UUID) -> Account:
+    """The user in numbers, all of one moment. One round trip, which reads all tasks of the user."""
+    [row] = await database.long_rows(ACCOUNT, {"user_id": user_id}, user_id)
+    return Account(**row)
+
+
+async def erase(database: Database, user_id: UUID) -> int:
+    """Deletes the tasks and all that is known of the user, leaves the mark, and returns the number of the tasks.
+
+    One round trip, unless the user's first write comes at the same moment. May be repeated; the mark stays as it is.
+    """
+    started, values = monotonic(), {"user_id": user_id}
+    [row] = await database.long_rows(ERASE, values, user_id)
+    while not row["is_erased"]:
+        # A row came that the statement could not see; the next one can.
+        [row] = await database.rows(ERASE, values, database.time_left(started))
+    number: int = row["tasks"]
+    return number
+
+
+async def purge(database: Database, seconds: float) -> int:
+    """Removes the marks that are older, and returns their number. One round trip, which reads all users."""
+    [row] = await database.rows(PURGE, {"seconds": seconds})
+    number: int = row["purged"]
+    return number
+
+
+async def listed(database: Database) -> AsyncIterator[ListedUser]:
+    """All users, the oldest first, as of one moment, and read as the caller goes on. It has no time limit."""
+    async with (
+        database.connection() as connection,
+        connection.cursor("users", row_factory=class_row(ListedUser)) as cursor,
+    ):
+        await cursor.execute(LIST.query)
+        async for user in cursor:
+            yield user

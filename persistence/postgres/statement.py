@@ -24,10 +24,10 @@ class Statement:
 
     def __init__(self, clause: SelectBase | UpdateBase) -> None:
         self.is_script = False
-        self.reads = clause.is_select
-        """True for a statement that only reads, which may run again whatever has become of it."""
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
+        self.reads = clause.is_select and not any(cte.element.is_dml for cte in compiled.ctes or ())
+        """True for a statement that only reads, which may run again whatever has become of it."""
         self.text = str(compiled)
         self.query = self.text.encode()
         self.columns = tuple(str(column.key) for column in clause.exported_columns)

@@ -87,7 +87,7 @@ def test_it_refuses_a_row_without_a_value_that_it_needs(connection: psycopg.Conn
         with pytest.raises(errors.NotNullViolation) as refusal:
             insert_task(connection, owner, **{column: None})
         assert refusal.value.diag.column_name == column
-    for column in ["id", "email", "password_hash", "is_active", "email_verified", "created_at", "updated_at"]:
+    for column in ["id", "password_hash", "is_active", "email_verified", "is_erased", "created_at", "updated_at"]:
         with pytest.raises(errors.NotNullViolation) as refusal:
             insert_user(connection, **{column: None})
         assert refusal.value.diag.column_name == column
@@ -164,7 +164,7 @@ def test_it_refuses_an_id_that_exists_but_another_owner_may_have_it(
 def test_it_refuses_a_task_of_an_unknown_user(connection: psycopg.Connection) -> None:
     with pytest.raises(errors.ForeignKeyViolation) as refusal:
         insert_task(connection, uuid4())
-    assert refusal.value.diag.constraint_name == "fk_tasks_user_id_users"
+    assert refusal.value.diag.constraint_name == "fk_tasks_user_id_owner_is_erased_users"
 
 
 def test_it_deletes_the_tasks_of_a_deleted_user_and_no_others(connection: psycopg.Connection, owner: UUID) -> None:

@@ -26,6 +26,8 @@ from persistence.postgres.errors import (
 )
 from tests.database.helpers import FOREVER, SLEEP, Admin, options, pid_of, statement
 
+TO_THE_OWNER = "fk_tasks_user_id_owner_is_erased_users"
+
 
 async def failures(database: Database, query: str, **values: object) -> list[BaseException]:
     """The errors of the same statement alone and in a session."""
@@ -41,7 +43,7 @@ async def failures(database: Database, query: str, **values: object) -> list[Bas
     ("change", "error", "constraint"),
     [
         ("INSERT INTO users SELECT gen_random_uuid(), email FROM users", UniqueViolated, "uq_users_email"),
-        ("UPDATE tasks SET user_id = gen_random_uuid()", ForeignKeyViolated, "fk_tasks_user_id_users"),
+        ("UPDATE tasks SET user_id = gen_random_uuid()", ForeignKeyViolated, TO_THE_OWNER),
         ("UPDATE tasks SET description = repeat('x', 1001)", ConstraintViolated, "ck_tasks_description_length"),
         ("UPDATE tasks SET priority = NULL", ConstraintViolated, "priority"),
     ],

@@ -123,8 +123,9 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
          "index ix_tasks_newest"),
         ("DROP INDEX ix_tasks_tags; CREATE INDEX ix_tasks_tags ON tasks USING gin (tags) WHERE tags <> '{}'",
          "index ix_tasks_tags"),
-        (("ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_users, ADD CONSTRAINT fk_tasks_user_id_users"
-         " FOREIGN KEY (user_id) REFERENCES users"), "constraint tasks.fk_tasks_user_id_users"),
+        (("ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_owner_is_erased_users,"
+         " ADD CONSTRAINT fk_tasks_user_id_owner_is_erased_users FOREIGN KEY (user_id) REFERENCES users"),
+         "constraint tasks.fk_tasks_user_id_owner_is_erased_users"),
         ("ALTER TABLE users DROP CONSTRAINT uq_users_email", "constraint users.uq_users_email"),
         ("ALTER TABLE tasks RENAME CONSTRAINT pk_tasks TO tasks_pkey", "constraint tasks.tasks_pkey"),
         (("CREATE OR REPLACE FUNCTION valid_tags(tags text[]) RETURNS boolean"
