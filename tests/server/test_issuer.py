@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import jwt
+import orjson
 import pytest
 
 from tests.support.issuer import KEYS_PATH, TOKEN_PATH, Fault, Issuer, issuer_in_thread
@@ -54,6 +55,14 @@ def test_a_token_has_the_claims_of_better_auth_and_any_change_to_them(issuer: Is
                       "exp": claims["iat"] + 900, "sid": claims["sid"]}  # fmt: skip
     assert jwt.get_unverified_header(changed) == {"alg": "EdDSA", "jku": "http://x"}
     assert jwt.decode(changed, options={"verify_signature": False}).keys() == claims.keys() - {"aud"}
+
+
+@pytest.mark.parametrize("sub", ["", 7, None])
+def test_a_subject_may_be_odd_or_missing(issuer: Issuer, sub: object) -> None:
+    # PyJWT would not give a number.
+    claims = orjson.loads(jwt.utils.base64url_decode(issuer.token(sub).split(".")[1]))
+
+    assert claims.get("sub") == sub
 
 
 def test_a_new_key_joins_the_others_until_they_are_forgotten(issuer: Issuer) -> None:

@@ -140,7 +140,7 @@ class Issuer:
         self.keys = self.keys[-1:]
 
     def token(
-        self, sub: object = None, *, header: Mapping[str, Any] | None = None, key: SigningKey | None = None,
+        self, sub: object = ..., *, header: Mapping[str, Any] | None = None, key: SigningKey | None = None,
         **changes: Any,
     ) -> str:  # fmt: skip
         """A token with the header and the claims of Better Auth's, for a new user unless `sub` is given.
@@ -149,8 +149,8 @@ class Issuer:
         """
         key, now = key or self.keys[-1], int(time())
         claims = {
-            "iat": now, "sid": uuid4().hex, "sub": str(sub or uuid4()), "exp": now + LIFETIME, "iss": self.url,
-            "aud": self.url,
+            "iat": now, "sid": uuid4().hex, "sub": uuid4() if sub is ... else sub, "exp": now + LIFETIME,
+            "iss": self.url, "aud": self.url,
         }  # fmt: skip
         head = {"alg": key.algorithm, "kid": key.kid}
         return key.sign(_changed(head, header or {}), _changed(claims, changes))
