@@ -14,8 +14,11 @@ class FetchFailed(Exception):
     """The text says why."""
 
 
-def tls_context() -> ssl.SSLContext:
-    """Trusts the system's roots, where a company adds its own, and certifi's. Takes some 30 ms."""
+def tls_context(url: str) -> ssl.SSLContext:
+    """Trusts the system's roots, where a company adds its own, and certifi's. Reading them takes 30 ms and more."""
+    if url.startswith("http:"):
+        # Nothing is encrypted, and no redirect is followed to where it would be.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context = httpx2.create_ssl_context(trust_env=False)
     context.load_verify_locations(certifi.where())
     return context

@@ -7,10 +7,10 @@ ago (ADR 0027).
 
 import asyncio
 import logging
-from asyncio import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil, inf
+from ssl import SSLContext
 
 from identity.errors import InvalidToken, KeysUnavailable
 from identity.fetch import FetchFailed, fetch, tls_context
@@ -32,6 +32,7 @@ class Pace:
 
 
 PACE = Pace()
+_WOKEN_AT_ONCE = 20
 
 
 class KeyStore:
@@ -41,12 +42,12 @@ class KeyStore:
         self.keys: dict[str, Key] = {}
         """The keys of the last fetch that succeeded, by `kid`."""
         self._url, self._timeout, self._pace = url, timeout, pace
-        self._context = tls_context()
+        self._context: SSLContext | None = None
         self._loop = asyncio.get_running_loop()
         self._begun = self._ended = 0
         self._next_fetch, self._spacing = 0.0, pace.first
         self._is_wanted = asyncio.Event()
-        self._next_end: Future[None] = self._loop.create_future()
+        self._waiters = set[asyncio.Future[None]]()
         self._fault: str | None = None
         self._warned_at = -inf
 
@@ -59,20 +60,32 @@ class KeyStore:
             return key
         deadline, wanted = self._loop.time() + self._timeout, self._begun + 1
         while self._ended < wanted:
-            if self._next_fetch >= deadline:
-                raise self._unavailable()
             if self._begun == self._ended:
+                if self._next_fetch >= deadline:
+                    raise self._unavailable()
                 self._is_wanted.set()
-            # Unlike `wait_for`, it leaves the future alone when the caller is cancelled.
-            done, _ = await asyncio.wait([self._next_end], timeout=deadline - self._loop.time())
+            is_over = await self._wait_for_end(deadline)
             # A fetch that ran when the caller came may have brought the key; only if not, another one is wanted.
             if key := self.keys.get(kid):
                 return key
-            if not done:
+            if not is_over:
                 raise self._unavailable()
         if self._fault:
             raise self._unavailable()
         raise InvalidToken("The token is signed with a key that its issuer does not publish.")
+
+    async def _wait_for_end(self, deadline: float) -> bool:
+        """Waits for a fetch to end; False if none has by then."""
+        waiter = self._loop.create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
 
     def _unavailable(self) -> KeysUnavailable:
         return KeysUnavailable(max(1, ceil(self._next_fetch - self._loop.time())))
@@ -96,8 +109,15 @@ class KeyStore:
                 self._spacing = min(2 * self._spacing, self._pace.longest)
             self._next_fetch = now + self._spacing
             self._ended += 1
-            self._next_end.set_result(None)
-            self._next_end = self._loop.create_future()
+            await self._wake()
+
+    async def _wake(self) -> None:
+        """Wakes all callers that wait; a few at a time, or answers to thousands would hold up every other request."""
+        for number, waiter in enumerate(tuple(self._waiters)):
+            if not waiter.done():
+                waiter.set_result(None)
+            if number % _WOKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _wait_for_next(self) -> None:
         await asyncio.sleep(self._next_fetch - self._loop.time())
@@ -107,6 +127,8 @@ class KeyStore:
 
     async def _fetch(self) -> None:
         try:
+            if self._context is None:
+                self._context = await asyncio.to_thread(tls_context, self._url)
             keys = read_keys(await fetch(self._url, self._pace.fetch, self._context), self.keys)
         except FetchFailed as error:
             self._warn(str(error))
@@ -120,18 +142,15 @@ class KeyStore:
                 self._warn("it holds no usable key")
                 return
             if self._fault or keys != self.keys:
-                logger.info("The issuer's keys have been fetched: %d, of which %d are new", *self._count(keys))
+                new = len({*keys.values()} - {*self.keys.values()})
+                logger.info("The issuer's keys have been fetched: %d, of which %d are new", len(keys), new)
             self.keys, self._fault, self._warned_at = keys, None, -inf
-
-    def _count(self, keys: dict[str, Key]) -> tuple[int, int]:
-        return len(keys), len(keys.keys() - self.keys.keys())
 
     def _warn(self, fault: str) -> None:
         """Logs the first failure, and later ones rarely."""
         self._fault = fault
         if self._loop.time() - self._warned_at >= self._pace.refresh:
             self._warned_at = self._loop.time()
-            logger.warning(
-                "The issuer's keys cannot be fetched from %s: %s; the %d known ones serve on",
-                self._url, fault, len(self.keys),
-            )  # fmt: skip
+            known = len(self.keys)
+            effect = f"the {known} known ones serve on" if known else "no token can be verified"
+            logger.warning("The issuer's keys cannot be fetched from %s: %s; %s", self._url, fault, effect)

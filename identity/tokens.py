@@ -35,6 +35,8 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which UTF-8 cannot."""
 _DIGITS_MAX = 20
 """Digits of an integer; a larger one cannot be compared with a float."""
+_BRACKETS_MAX = 1_000
+"""Opening brackets in a part, those in texts included. Deeper nesting than Python's stack allows would be a 500."""
 _SHOWN = 100
 
 with suppress(ValueError):
@@ -121,10 +123,11 @@ def _decode(part: str) -> bytes:
 
 def _object(data: bytes) -> dict[str, Any]:
     """Reads JSON as RFC 8259 has it: a name that appears twice would mean something else to another reader."""
-    try:
-        value = _DECODER.decode(data.decode())
-    except (ValueError, RecursionError):
-        value = None
+    value = None
+    # What is nested cannot be deeper than it has brackets.
+    if data.count(b"[") + data.count(b"{") <= _BRACKETS_MAX:
+        with suppress(ValueError):
+            value = _DECODER.decode(data.decode())
     if not isinstance(value, dict):
         raise InvalidToken("A part of the token is not a JSON object, or not a strict one.")
     return value

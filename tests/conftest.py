@@ -107,6 +107,17 @@ def client_of(database: Database) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://test/api", event_hooks=hooks)
 
 
+@pytest.fixture
+def hypothesis_home(tmp_path: Path) -> Iterator[None]:
+    """Hypothesis would leave a folder in the current one."""
+    # Only here, as it takes a quarter of a second that most processes of pytest need not spend.
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    set_hypothesis_home_dir(tmp_path)
+    yield
+    set_hypothesis_home_dir(None)
+
+
 async def _new_user(database: Database, name: str) -> UUID:
     user_id = await users.create(database, f"{name}-{uuid4()}@example.com", name)
     assert user_id

@@ -5,13 +5,10 @@ MODEL_EXAMPLES in the environment sets the number of runs of the slow test.
 
 import asyncio
 import os
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import run_state_machine_as_test
 
 from persistence.postgres.database import open_database
@@ -22,14 +19,6 @@ from tests.api.model.machine import Machine
 from tests.conftest import client_of
 
 STEPS = 40
-
-
-@pytest.fixture
-def hypothesis_home(tmp_path: Path) -> Iterator[None]:
-    """Hypothesis would leave a folder in the current one."""
-    set_hypothesis_home_dir(tmp_path)
-    yield
-    set_hypothesis_home_dir(None)
 
 
 def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:

@@ -166,17 +166,25 @@ class Issuer:
     async def _stop(self) -> None:
         if self._server:
             self._server.close()
+        # A connection is closed by its task, and one that has just been accepted has yet to get it.
+        await _turns()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await _turns()
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answers one request, and closes the connection."""
         with suppress(OSError, EOFError):
-            method, path, _ = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)
-            await self._answer(method.decode(), path.decode(), reader, writer)
-            writer.close()
+            try:
+                method, path, _ = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)
+                await self._answer(method.decode(), path.decode(), reader, writer)
+            except asyncio.CancelledError:
+                writer.transport.abort()
+                raise
+            finally:
+                writer.close()
             await writer.wait_closed()
 
     async def _answer(self, method: str, path: str, reader: StreamReader, writer: StreamWriter) -> None:
@@ -242,6 +250,11 @@ def issuer_in_thread(algorithm: str = "EdDSA") -> Iterator[Issuer]:
 async def running_issuer(algorithm: str = "EdDSA") -> AsyncIterator[Issuer]:
     with Issuer(algorithm) as issuer:
         yield issuer
+
+
+async def _turns() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 def _bound(port: int) -> socket.socket:
