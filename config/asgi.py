@@ -12,6 +12,7 @@ import django
 from django.conf import settings
 
 from config.env import env
+from identity.verifier import open_verifier
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
 from web.handler import Handler, Message, Receive, Send
@@ -53,6 +54,11 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.startup.failed", "message": "the database is not usable"})
             return
         scope["state"]["database"] = database
+        scope["state"]["verifier"] = None
+        if env.token_rules:
+            scope["state"]["verifier"] = await stack.enter_async_context(
+                open_verifier(env.token_rules, env.request_timeout)
+            )
         # What has been imported stays. Looking through it again and again for garbage stopped the worker for tens of
         # milliseconds each time (docs/adr/0017-event-loop-and-garbage.md).
         gc.collect()

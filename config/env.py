@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from identity.options import TokenRules, check_algorithms, check_jwks_url
 from persistence.location import EMBEDDED, DatabaseLocation
 from persistence.postgres.dsn import EXAMPLE
 from persistence.postgres.options import DatabaseOptions, PoolLimits
@@ -24,6 +25,7 @@ def _split(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+type _AuthMode = Literal["jwt", "trusted", "open"]
 type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -45,6 +47,16 @@ class Env(BaseSettings):
     database_pool_lifetime: float = Field(3600, ge=1, examples=["3600  (seconds)"])
     database_connect_timeout: int = Field(5, ge=2, le=30, examples=["5  (seconds)"])
     auto_migrate: bool = Field(default=False, examples=["true"])
+    auth_mode: _AuthMode | None = Field(
+        None, validate_default=True, examples=["jwt  (or trusted; open in development)"]
+    )
+    auth_issuer: str | None = Field(None, validate_default=True, examples=["https://todo.example.com"])
+    auth_jwks_url: str | None = Field(None, validate_default=True, examples=["https://todo.example.com/api/auth/jwks"])
+    auth_authorized_party: _Names = Field((), examples=["https://todo.example.com  (for issuers without aud)"])
+    auth_audience: str | None = Field(None, validate_default=True, examples=["https://todo.example.com"])
+    auth_subject: Literal["uuid", "derived"] = Field("uuid", examples=["uuid  (or derived)"])
+    auth_algorithms: _Names = Field(("EdDSA", "ES256", "RS256"), examples=["EdDSA,ES256,RS256"])
+    auth_max_lifetime: int = Field(24 * 3600, ge=60, le=30 * 24 * 3600, examples=["86400  (seconds)"])
     cors_origins: _Names = Field(
         ("http://localhost:3000",), examples=["http://localhost:3000,https://todo.example.com"]
     )
@@ -54,7 +66,7 @@ class Env(BaseSettings):
     request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
 
-    @field_validator("environment", "log_level", mode="before")
+    @field_validator("environment", "log_level", "auth_mode", "auth_subject", mode="before")
     @classmethod
     def _ignore_case(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
@@ -75,6 +87,37 @@ class Env(BaseSettings):
         if smallest is not None and smallest > info.data.get("database_pool_max", smallest):
             raise ValueError("it is larger than DATABASE_POOL_MAX")
         return smallest
+
+    @field_validator("auth_mode")
+    @classmethod
+    def _check_auth_mode(cls, mode: _AuthMode | None, info: ValidationInfo) -> _AuthMode | None:
+        if info.data.get("environment") != "production":
+            return mode or "open"
+        if mode is None:
+            raise ValueError("production needs to be told who may call")
+        if mode == "open":
+            raise ValueError("everybody could read and change all tasks, so it is for development only")
+        return mode
+
+    @field_validator("auth_issuer", "auth_jwks_url", "auth_audience")
+    @classmethod
+    def _check_for_tokens(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and not re.fullmatch(r"\S+", value):
+            raise ValueError("it is empty or has space in it")
+        if value is None and info.data.get("auth_mode") == "jwt":
+            if info.field_name != "auth_audience":
+                raise ValueError("AUTH_MODE=jwt needs it")
+            if info.data.get("auth_authorized_party") == ():
+                raise ValueError("AUTH_MODE=jwt needs it, or AUTH_AUTHORIZED_PARTY if the issuer sets no audience")
+        if value is not None and info.field_name == "auth_jwks_url":
+            check_jwks_url(value)
+        return value
+
+    @field_validator("auth_algorithms")
+    @classmethod
+    def _check_algorithms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_algorithms(names)
+        return names
 
     @field_validator("cors_origins")
     @classmethod
@@ -113,6 +156,23 @@ class Env(BaseSettings):
         )
 
     @property
+    def token_rules(self) -> TokenRules | None:
+        """How bearer tokens are checked; None where none are asked for (D31)."""
+        if self.auth_mode != "jwt":
+            return None
+        assert self.auth_issuer
+        assert self.auth_jwks_url
+        return TokenRules(
+            issuer=self.auth_issuer,
+            audience=self.auth_audience,
+            authorized_parties=self.auth_authorized_party,
+            jwks_url=self.auth_jwks_url,
+            algorithms=self.auth_algorithms,
+            subject=self.auth_subject,
+            max_lifetime=self.auth_max_lifetime,
+        )
+
+    @property
     def database_location(self) -> DatabaseLocation:
         return DatabaseLocation(self.database_url, self.database_private_hosts, behind_pooler=self.database_pooler)
 
@@ -135,7 +195,9 @@ def _describe(fault: ErrorDetails) -> str:
     name = str(fault["loc"][0]).upper()
     if fault["type"] == "missing":
         problem = "is missing"
-    elif name == "DATABASE_URL":
+    elif fault["input"] is None:
+        problem = f"is missing: {_reason(fault)}"
+    elif name in {"DATABASE_URL", "AUTH_JWKS_URL"}:
         # Its value may hold a password anywhere, so it is not repeated.
         problem = f"cannot be used: {_reason(fault)}"
     else:

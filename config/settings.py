@@ -21,6 +21,8 @@ DATABASES: dict[str, dict[str, str]] = {}
 IS_PRODUCTION = env.is_production
 DATABASE_LOCATION = env.database_location
 DATABASE_OPTIONS = env.database_options
+AUTH_MODE = env.auth_mode
+MAX_TOKEN_LIFETIME = env.auth_max_lifetime
 
 TIME_ZONE = "UTC"  # Django sets the process's clock to this.
 USE_TZ = True
@@ -36,7 +38,7 @@ CORS_ALLOW_HEADERS = (
 )  # fmt: skip
 CORS_EXPOSE_HEADERS = (
     "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
-    "X-Request-ID",
+    "WWW-Authenticate", "X-Request-ID",
 )  # fmt: skip
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes

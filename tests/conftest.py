@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from config.asgi import handler
+from identity.verifier import Verifier
 from persistence import migrator, users
 from persistence.development import embedded_postgres
 from persistence.postgres.database import Database, open_database
@@ -98,9 +99,11 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def client_of(database: Database) -> httpx.AsyncClient:
+def client_of(database: Database, verifier: Verifier | None = None) -> httpx.AsyncClient:
+    """A client of the application, which asks for tokens if there is a verifier of them."""
+
     async def application(scope: Message, receive: Receive, send: Send) -> None:
-        await handler({**scope, "state": {"database": database}}, receive, send)
+        await handler({**scope, "state": {"database": database, "verifier": verifier}}, receive, send)
 
     transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
     hooks = {"response": [contract.check_async]}

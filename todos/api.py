@@ -8,16 +8,16 @@ from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
 from persistence import task_lists, tasks
-from persistence.tasks import TaskRow
+from persistence.tasks import OwnerErased, TaskRow
 from todos import contract, cursors
-from todos.errors import InvalidInput, TaskNotFound, UserNotFound
+from todos.errors import AccountErased, InvalidInput, TaskNotFound, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
 from todos.requests import Request
 from todos.responses import json_response
 from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary
 from todos.strictness import strict
-from todos.types import IDEMPOTENCY_KEY_MAX_LENGTH, Id, IdempotencyKey
+from todos.types import IDEMPOTENCY_KEY_MAX_LENGTH, Id, IdempotencyKey, UserId
 
 router = Router(tags=["tasks"])
 router.add_decorator(strict, mode="view")
@@ -58,7 +58,7 @@ IdempotencyKeyHeader = Annotated[
 
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
-async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, Query(...)]) -> HttpResponse:
+async def list_tasks(request: Request, user_id: UserId, query: Annotated[TaskQuery, Query(...)]) -> HttpResponse:
     """The user's tasks that meet all filters, a page at a time, newest first unless told otherwise.
 
     An unknown user has none.
@@ -77,14 +77,14 @@ async def list_tasks(request: Request, user_id: Id, query: Annotated[TaskQuery, 
         cursor = this_list.encode((last[query.sort_key], last["id"]))
     response = json_response({"items": items, "next_cursor": cursor})
     if cursor is not None:
-        response["Link"] = next_link(request, cursor)
+        response["Link"] = next_link(_tasks_path(user_id), request, cursor)
     return response
 
 
 @router.post(_TASKS, response={201: TaskOut, 200: TaskOut}, **contract.CREATE_TASK)
 async def create_task(
     request: Request,
-    user_id: Id,
+    user_id: UserId,
     task: NewTask,
     idempotency_key: IdempotencyKeyHeader,
 ) -> HttpResponse:
@@ -96,14 +96,19 @@ async def create_task(
         if there is None:
             raise InvalidInput.of({"field": "due_date", "detail": "The due date of a new task cannot be in the past"})
         return _created(there, replayed=True)
-    row = await tasks.create(request.database, user_id, task.values(), task_id)
+    try:
+        # The first task of a user who has signed in makes the user's row (D35).
+        makes_owner = request.signed_in is not None
+        row = await tasks.create(request.database, user_id, task.values(), task_id, makes_owner=makes_owner)
+    except OwnerErased:
+        raise AccountErased from None
     if row is None:
         raise UserNotFound
     return _created(row, replayed=row.pop("replayed"))
 
 
 @router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
-async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
+async def get_task_summary(request: Request, user_id: UserId) -> HttpResponse:
     """Counts the user's tasks, in all and of each kind. An unknown user has none."""
     row = await task_lists.summary(request.database, user_id)
     # There may be any number of tags, so PostgreSQL writes them as JSON, and nothing reads them in between.
@@ -113,7 +118,7 @@ async def get_task_summary(request: Request, user_id: Id) -> HttpResponse:
 @router.get(_TASK, response={200: TaskOut}, **contract.GET_TASK)
 async def get_task(
     request: Request,
-    user_id: Id,
+    user_id: UserId,
     task_id: Id,
     if_none_match: IfNoneMatchHeader,
 ) -> HttpResponse:
@@ -130,7 +135,7 @@ async def get_task(
 
 @router.put(_TASK, response={200: TaskOut}, **contract.REPLACE_TASK)
 async def replace_task(
-    request: Request, user_id: Id, task_id: Id, task: TaskReplacement, if_match: IfMatchHeader
+    request: Request, user_id: UserId, task_id: Id, task: TaskReplacement, if_match: IfMatchHeader
 ) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
     return _written(await tasks.replace(request.database, user_id, task_id, task.values(), expected(if_match)))
@@ -138,19 +143,24 @@ async def replace_task(
 
 @router.patch(_TASK, response={200: TaskOut}, **contract.CHANGE_TASK)
 async def change_task(
-    request: Request, user_id: Id, task_id: Id, task: TaskChanges, if_match: IfMatchHeader
+    request: Request, user_id: UserId, task_id: Id, task: TaskChanges, if_match: IfMatchHeader
 ) -> HttpResponse:
     """Changes what is sent and leaves the rest."""
     return _written(await tasks.patch(request.database, user_id, task_id, task.values(), expected(if_match)))
 
 
 @router.delete(_TASK, response={200: TaskOut}, **contract.DELETE_TASK)
-async def delete_task(request: Request, user_id: Id, task_id: Id, if_match: IfMatchHeader) -> HttpResponse:
+async def delete_task(request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader) -> HttpResponse:
     """Deletes the task and answers with it as it was, so that a client can offer undo."""
     row = await tasks.remove(request.database, user_id, task_id, expected(if_match))
     if row is None:
         raise TaskNotFound
     return json_response(row)
+
+
+def _tasks_path(user_id: UUID) -> str:
+    """The address of the user's tasks, which has the id also where `me` was sent."""
+    return f"/api/{user_id}/tasks"
 
 
 def _chosen_id(user_id: UUID, task: NewTask, idempotency_key: str | None) -> UUID | None:
@@ -164,7 +174,7 @@ def _chosen_id(user_id: UUID, task: NewTask, idempotency_key: str | None) -> UUI
 
 def _created(row: TaskRow, *, replayed: bool) -> HttpResponse:
     response = json_response(row, status=200 if replayed else 201)
-    response["Location"] = f"/api/{row['user_id']}/tasks/{row['id']}"
+    response["Location"] = f"{_tasks_path(row['user_id'])}/{row['id']}"
     response["ETag"] = etag(row["version"])
     if replayed:
         response["Idempotency-Replayed"] = "true"

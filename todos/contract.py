@@ -7,7 +7,7 @@ so names here are promises.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from todos.errors import PreconditionFailed, Problem, TaskNotFound, UserNotFound
+from todos.errors import AccountErased, PreconditionFailed, Problem, TaskNotFound, UserNotFound
 from todos.queries import TaskQuery
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.schemas import TaskOut
@@ -19,7 +19,7 @@ PROBLEMS = "problems"
 
 TASK: Json = {name: (field.examples or [None])[0] for name, field in TaskOut.model_fields.items()}
 PATH_PARAMETERS = {
-    "user_id": ("The user whose tasks these are.", TASK["user_id"]),
+    "user_id": ("The user whose tasks these are; `me` is the user of the token.", TASK["user_id"]),
     "task_id": ("The task.", TASK["id"]),
 }
 HEADERS: Mapping[str, Json] = {
@@ -140,7 +140,7 @@ CREATE_TASK = operation(
             TASK, "Location", "ETag", "Idempotency-Replayed", links=_FROM_TASK,
         ),
     },
-    (UserNotFound,),
+    (UserNotFound, AccountErased),
     _example("title", "description", "priority", "tags"),
 )  # fmt: skip
 GET_TASK_SUMMARY = operation(
@@ -188,6 +188,28 @@ DELETE_TASK = operation(
     "Delete a task",
     {200: answer("The task as it was.", TASK, links=("GetTask", "ListTasks", "CountTasks"))},
     (TaskNotFound, PreconditionFailed),
+)
+
+GET_ACCOUNT = operation(
+    "get_account",
+    "Get the account",
+    {
+        200: answer(
+            "The account.",
+            {
+                "id": TASK["user_id"],
+                "created_at": TASK["created_at"],
+                "tasks": {"total": 3, "pending": 2, "completed": 1},
+            },
+        )
+    },
+    (AccountErased,),
+)
+ERASE_ACCOUNT = operation(
+    "erase_account",
+    "Erase the account",
+    {204: answer("There is nothing left of it; a repeat gets the same answer.")},
+    (AccountErased,),
 )
 
 

@@ -72,6 +72,24 @@ class UserNotFound(Problem):
         super().__init__("There is no user with this id, so nothing was created.")
 
 
+class SignInOff(Problem):
+    """`me` where no tokens are checked, so that nobody is known (D31)."""
+
+    status, kind, title = 404, "sign-in-off", "This server asks for no tokens"
+
+    def __init__(self) -> None:
+        super().__init__("So it does not know who `me` is. Put the user's id into the path instead.")
+
+
+class AccountErased(Problem):
+    """The token is good until it expires, and its user has asked to be forgotten (D36)."""
+
+    status, kind, title = 403, "account-erased", "The account was erased"
+
+    def __init__(self) -> None:
+        super().__init__("The user of this token has erased the account, so nothing is created for it any more.")
+
+
 class Conflict(Problem):
     status, kind, title = 409, "conflict", "The request conflicts with what is stored"
 

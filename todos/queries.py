@@ -106,7 +106,7 @@ class TaskQuery(BaseModel):
         return filters
 
 
-def next_link(request: HttpRequest, cursor: str) -> str:
+def next_link(path: str, request: HttpRequest, cursor: str) -> str:
     """The value of a Link header (RFC 8288): the same request for the next page."""
     query = [(name, value) for name, values in request.GET.lists() if name != "cursor" for value in values]
-    return f'<{request.path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
+    return f'<{path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, Concatenate
+from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from identity.verifier import Verifier
 from persistence.postgres.database import Database
 
 JSON_TYPES = ("application/json",)
@@ -16,10 +18,13 @@ PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")
 
 
 class Request(ASGIRequest):
-    """Django's request with the database that the server opened at its start."""
+    """Django's request with the database that the server opened at its start, and the user who sends it."""
 
     database: Database
+    verifier: Verifier | None
     request_id: str
+    signed_in: UUID | None = None
+    """The user whom the token names; None where no tokens are asked for (`web/access.py`)."""
     receive_body: Callable[[], Awaitable[bytes]]
 
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:  # noqa: ARG002 - Django hands it over

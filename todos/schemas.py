@@ -229,6 +229,24 @@ class TaskSummary(BaseModel):
     overdue: Annotated[_Count, Field(description="Pending tasks whose due date has passed.")]
 
 
+class TaskCounts(BaseModel):
+    """The number of tasks, in all and of each status."""
+
+    total: _Count
+    pending: _Count
+    completed: _Count
+
+
+class Account(BaseModel):
+    """The user whom the token names."""
+
+    id: Annotated[UUID, Field(description="The id in the paths of this user, which `me` stands for.")]
+    created_at: Annotated[
+        datetime | None, Field(description="When the first task was created; null if there was none yet.")
+    ]
+    tasks: TaskCounts
+
+
 class HealthData(BaseModel):
     """The state of the parts."""
 

@@ -156,9 +156,13 @@ def _idempotency_key(value: Any) -> str:
     return key
 
 
+def is_id(text: str) -> bool:
+    """True for the usual form of a UUID with hyphens, so that a resource has one address."""
+    return _UUID.fullmatch(text) is not None
+
+
 def _uuid(value: Any) -> Any:
-    """Only the usual form with hyphens, so that a resource has one address."""
-    if not isinstance(value, str) or not _UUID.fullmatch(value):
+    if not isinstance(value, str) or not is_id(value):
         raise PydanticCustomError(
             "uuid_form", "An id is a UUID with hyphens, such as 3fa85f64-5717-4562-b3fc-2c963f66afa6"
         )
@@ -199,6 +203,12 @@ Tags = Annotated[
 ]
 DueDate = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
 Id = Annotated[UUID, BeforeValidator(_uuid)]
+_HEX = "[0-9a-fA-F]"
+UserId = Annotated[
+    Id,
+    WithJsonSchema({"type": "string", "pattern": f"^(me|{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}})$"}),
+]
+"""A user in a path; `web/access.py` has put the id where `me` was sent."""
 
 Repeatable = BeforeValidator(_unjoined)
 """For a parameter of a query that may be given several times."""

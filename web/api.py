@@ -12,6 +12,7 @@ from ninja.parser import Parser
 
 from todos.api import router as tasks
 from todos.health import router as health
+from todos.me import router as me
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from web import errors, strict_json
 from web.openapi import DESCRIPTION, VERSION, TodoAPI
@@ -63,4 +64,5 @@ api = TodoAPI(
 errors.register(api)
 # Most requests are for tasks, and Django tries paths in order.
 api.add_router("", tasks)
+api.add_router("/v1", me)
 api.add_router("/v1", health)

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
-from web import cors, request_ids
+from web import access, cors, request_ids
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE
 from web.problems import (
@@ -66,7 +66,7 @@ class Handler:
         try:
             request = _request(scope)
             request.request_id = request_id
-            request.database = scope["state"]["database"]
+            request.database, request.verifier = scope["state"]["database"], scope["state"]["verifier"]
             request.receive_body = partial(_read_body, scope["method"], headers, receive)
             response = await self._respond(request)
         except ClientGone:
@@ -83,6 +83,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
         request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
         match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
+        await access.admit(request, match)
         response = match.func(request, *match.args, **match.kwargs)
         if not isinstance(response, HttpResponseBase):
             response = await response

@@ -14,19 +14,30 @@ from pydantic import TypeAdapter
 from persistence.postgres.errors import SchemaMismatch
 from todos import contract
 from todos.contract import LINKS, PATH_PARAMETERS, references
-from todos.errors import InvalidInput, PreconditionFailed, Problem, TaskNotFound, UserNotFound
+from todos.errors import (
+    AccountErased,
+    InvalidInput,
+    PreconditionFailed,
+    Problem,
+    SignInOff,
+    TaskNotFound,
+    UserNotFound,
+)
 from todos.etags import etag
 from todos.schemas import ProblemOut
-from web import request_ids
+from web import access, request_ids
 from web.handler import BODY_TIMEOUT
 from web.problems import (
     ContentTooLarge,
     InternalError,
     MalformedJson,
+    OtherUser,
     PathNotFound,
     RequestTimedOut,
     SchemaMismatched,
     ServiceUnavailable,
+    TokenMissing,
+    TokenRefused,
     UnsupportedMediaType,
     WriteOutcomeUnknown,
 )
@@ -42,11 +53,14 @@ tasks.
 - **OPTIONS** and a 405 name the methods of a path in `Allow`.
 - **X-Request-ID**: send your own and find it in the answer and in the server's log (of equal lines only the first is \
 written).
-- There is no sign-in yet: a client that knows a user's id can read and change that user's tasks.
+- **Sign-in**: send `Authorization: Bearer <token>`, a JWT of the issuer that this server trusts, and `me` in place of \
+the user's id. 401 means to get a new token or to sign in again; 503 does not. A server may be set up to ask for no \
+tokens.
 """
 INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "All rights reserved"}}
 TAGS = [
     {"name": "tasks", "description": "The tasks of one user. Those of other users cannot be seen or reached."},
+    {"name": "account", "description": "The user whom the token names."},
     {"name": "health", "description": "For operators of the service."},
 ]
 HEADERS: Mapping[str, Any] = {
@@ -60,6 +74,11 @@ HEADERS: Mapping[str, Any] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token, or that one is needed (RFC 6750).",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^Bearer( error="invalid_token", error_description="[^"]+")?$'},
+    },
     "Accept": {
         "description": "The content types that may be sent.",
         "required": True,
@@ -67,12 +86,25 @@ HEADERS: Mapping[str, Any] = {
     },
     **contract.HEADERS,
 }
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of the issuer that the server trusts.",
+    }
+}
 EXAMPLES: tuple[Problem, ...] = (
     InvalidInput.of({"field": "title", "detail": "This is required"}),
     MalformedJson("Expecting value at line 1, column 1."),
+    TokenMissing(),
+    TokenRefused("The token has expired."),
+    OtherUser(),
+    AccountErased(),
     TaskNotFound(),
     UserNotFound(),
     PathNotFound(),
+    SignInOff(),
     RequestTimedOut("body", BODY_TIMEOUT),
     PreconditionFailed(etag(contract.TASK["version"] + 1)),
     ContentTooLarge(65536),
@@ -126,14 +158,22 @@ def _complete(document: OpenAPISchema) -> OpenAPISchema:
                 _insist_on_description(place, parameter, "todos/queries.py or todos/api.py")
             for content in (bodies := operation.get("requestBody", {}).get("content", {})).values():
                 content["schema"] = bodies["application/json"]["schema"]
-            _complete_answers(operation, tuple(_problems_of(path, method, operation)))
+            needs_token = path.lstrip("/") not in access.PUBLIC
+            operation["security"] = [{"bearer": []}] if needs_token else []
+            problems = tuple(_problems_of(path, method, operation, needs_token=needs_token))
+            _complete_answers(operation, problems)
     for operations in document["paths"].values():
         if "get" in operations:
             operations["head"] = _head(operations["get"])
     document["info"] |= INFO
     document |= {
         "paths": _tidied(document["paths"], enums),
-        "components": {"schemas": _complete_schemas(schemas, enums), "headers": HEADERS, "links": LINKS},
+        "components": {
+            "schemas": _complete_schemas(schemas, enums),
+            "headers": HEADERS,
+            "links": LINKS,
+            "securitySchemes": SECURITY_SCHEMES,
+        },
         "tags": TAGS,
         "servers": [{"url": "/"}],
         "security": [],
@@ -151,17 +191,19 @@ def _head(get: Mapping[str, Any]) -> dict[str, Any]:
     return {**get, **names, "description": "Answers as GET does, without the body.", "responses": answers}
 
 
-def _problems_of(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[type[Problem]]:
+def _problems_of(path: str, method: str, operation: Mapping[str, Any], *, needs_token: bool) -> Iterator[type[Problem]]:
     """The problems that an operation can answer with: its own, and those that follow from what it is."""
     yield from (ContentTooLarge, RequestTimedOut, InternalError)
     own = operation[contract.PROBLEMS]
     yield from own
-    if "{user_id}" in path:
-        yield from (InvalidInput, ServiceUnavailable, SchemaMismatched)
-        if not any(problem.status == PathNotFound.status for problem in own):
-            yield PathNotFound
+    if needs_token:
+        yield from (TokenMissing, TokenRefused, SignInOff, InvalidInput, ServiceUnavailable, SchemaMismatched)
         if method != "get":
             yield WriteOutcomeUnknown
+    if "{user_id}" in path:
+        yield OtherUser
+        if not any(problem.status == PathNotFound.status for problem in own):
+            yield PathNotFound
     if "requestBody" in operation:
         yield from (MalformedJson, UnsupportedMediaType)
 

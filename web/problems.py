@@ -47,6 +47,37 @@ class MalformedJson(Problem):
     status, kind, title = 400, "malformed-json", "The body is not JSON"
 
 
+class TokenMissing(Problem):
+    status, kind, title = 401, "token-missing", "A token is needed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Sign in, and send the token in the header Authorization: Bearer <token>.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+class TokenRefused(Problem):
+    """The reason stands in the header, too (RFC 6750, section 3), so it has neither double quotes nor backslashes."""
+
+    status, kind, title = 401, "token-refused", "The token is not good"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason} Sign in again, or get a new token.",
+            headers={"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{reason}"'},
+        )
+
+
+class OtherUser(Problem):
+    """The same whether that user exists or not (D34)."""
+
+    status, kind, title = 403, "other-user", "The path names another user"
+
+    def __init__(self) -> None:
+        super().__init__("A token opens the paths of its own user only. Write `me` in place of the id.")
+
+
 class PathNotFound(Problem):
     status, kind, title = 404, "path-not-found", "There is nothing at this path"
 

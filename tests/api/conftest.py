@@ -1,10 +1,15 @@
 """Fixtures of the tests of the API."""
 
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
 
-from tests.support.helpers import Client, Json, make_task
+from identity.verifier import Verifier, open_verifier
+from persistence.postgres.database import Database
+from tests.conftest import client_of
+from tests.support.helpers import Client, Json, make_task, rules_of
+from tests.support.issuer import Issuer, issuer_in_thread
 from todos import health
 
 
@@ -19,3 +24,22 @@ def long_probe_timeout(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 async def task(client: Client, alice: UUID) -> Json:
     """A task of Alice's."""
     return await make_task(client, alice)
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    with issuer_in_thread() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+async def verifier(issuer: Issuer) -> AsyncIterator[Verifier]:
+    async with open_verifier(rules_of(issuer), 30) as verifier:
+        yield verifier
+
+
+@pytest.fixture
+async def guarded(database: Database, verifier: Verifier) -> AsyncIterator[Client]:
+    """A client of the application that asks for tokens. It sends none until it is `signed_in`."""
+    async with client_of(database, verifier) as client:
+        yield client

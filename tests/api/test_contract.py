@@ -10,14 +10,15 @@ from uuid import UUID
 import pytest
 
 from tests.support.contract import DOCUMENT, FIELDS, FILE, OPERATIONS, SCHEMAS, Json, validator
-from tests.support.helpers import Client, subclasses
+from tests.support.helpers import Client, signed_in, subclasses
+from tests.support.issuer import Issuer
 from tests.support.servers import command
 from todos.errors import TYPE_PREFIX, Problem
 from todos.queries import TaskQuery
 from todos.schemas import TaskOut
 from web.api import api
 
-ANY = "400 408 413 500 503"
+ANY = "400 401 403 408 413 500 503"
 DECLARED = {
     "list_tasks": ("GET /api/{user_id}/tasks", f"user_id {' '.join(TaskQuery.model_fields)}", f"200 404 {ANY}"),
     "create_task": ("POST /api/{user_id}/tasks", "user_id Idempotency-Key", f"200 201 404 415 {ANY}"),
@@ -26,6 +27,8 @@ DECLARED = {
     "replace_task": ("PUT /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 415 {ANY}"),
     "change_task": ("PATCH /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 415 {ANY}"),
     "delete_task": ("DELETE /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 {ANY}"),
+    "get_account": ("GET /api/v1/me", "", f"200 404 {ANY}"),
+    "erase_account": ("DELETE /api/v1/me", "", f"204 404 {ANY}"),
     "get_health": ("GET /api/v1/health", "", "200 408 413 500 503"),
     "get_liveness": ("GET /api/v1/live", "", "200 408 413 500"),
 }
@@ -134,7 +137,7 @@ def test_every_answer_that_is_a_problem_says_of_which_types_it_can_be() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENT["paths"])
-async def test_head_stands_beside_get_without_bodies(client: Client, task: Json, path: str) -> None:
+async def test_head_stands_beside_get_without_bodies(guarded: Client, issuer: Issuer, task: Json, path: str) -> None:
     get, head = DOCUMENT["paths"][path]["get"], DOCUMENT["paths"][path]["head"]
 
     assert head["parameters"] == get["parameters"]
@@ -143,7 +146,7 @@ async def test_head_stands_beside_get_without_bodies(client: Client, task: Json,
     }
     assert not any("content" in answer for answer in head["responses"].values())
     url = "http://test" + path.format(user_id=task["user_id"], task_id=task["id"])
-    assert (await client.head(url)).status_code == 200
+    assert (await signed_in(guarded, issuer.token(task["user_id"])).head(url)).status_code == 200
 
 
 def test_a_patch_may_be_sent_as_either_type_and_says_nothing_of_defaults() -> None:

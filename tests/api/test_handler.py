@@ -13,7 +13,19 @@ from asgiref.sync import SyncToAsync
 from config import asgi
 from persistence.postgres.database import Database
 from tests.support.contract import OPERATIONS
-from tests.support.helpers import Client, Json, NoAnswer, address, ask, assert_problem, body_of, call, make_task
+from tests.support.helpers import (
+    Client,
+    Json,
+    NoAnswer,
+    address,
+    ask,
+    assert_problem,
+    body_of,
+    call,
+    make_task,
+    signed_in,
+)
+from tests.support.issuer import Issuer
 from web import handler
 from web.handler import Message, Receive
 
@@ -159,11 +171,12 @@ async def test_the_host_and_cookies_do_not_matter(database: Database, alice: UUI
 
 
 async def test_no_request_needs_a_thread(
-    client: Client, alice: UUID, task: Json, monkeypatch: pytest.MonkeyPatch
+    guarded: Client, issuer: Issuer, alice: UUID, task: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a request must not cost a thread")
 
+    client = signed_in(guarded, issuer.token(alice))
     monkeypatch.setattr(SyncToAsync, "__call__", refuse)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     cors = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "PUT"}

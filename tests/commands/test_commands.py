@@ -75,7 +75,7 @@ def test_without_tables_a_command_says_what_to_do(command_line: str, empty_dsn: 
 
 @pytest.mark.slow
 def test_the_real_program_does_the_same_and_djangos_own_check_finds_nothing(dsn: Dsn) -> None:
-    environment = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn)}
+    environment = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url_of(dsn)}
     healthy = manage("dbhealth", environment=environment)
     missing = manage("dbhealth", environment=environment | {"DATABASE_URL": url_of(dsn.with_database("nowhere"))})
     checked = manage("check", "--fail-level", "WARNING", environment=environment)

@@ -17,7 +17,7 @@ from tests.support.servers import ROOT, command, copy_project, eventually, manag
 
 
 def test_it_refuses_production(dsn: Dsn) -> None:
-    outcome = command(url_of(dsn), "runserver", environment="production")
+    outcome = command(url_of(dsn), "runserver", environment="production", auth_mode="trusted")
 
     assert (outcome.status, outcome.out) == (1, "")
     assert "gunicorn -c python:config.gunicorn" in outcome.err

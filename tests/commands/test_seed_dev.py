@@ -113,7 +113,7 @@ def test_it_gives_a_user_a_missing_password_and_leaves_other_tasks_and_changed_t
 
 def test_it_refuses_production(url: str, migrated_dsn: Dsn) -> None:
     for arguments in ([], ["--users", "1", "--tasks", "1"]):
-        outcome = command(url, "seed_dev", *arguments, environment="production")
+        outcome = command(url, "seed_dev", *arguments, environment="production", auth_mode="trusted")
 
         assert (outcome.status, outcome.out) == (1, "")
         assert "refuses to run in production" in outcome.err

@@ -77,7 +77,7 @@ def test_requests_get_503_while_postgresql_is_away_and_200_when_it_is_back(
     user_id = new_user(postgres.dsn)
     settings = {
         "DATABASE_URL": postgres.url, "DATABASE_POOL_MIN": "2", "DATABASE_POOL_MAX": str(POOL_MAX),
-        "ENVIRONMENT": "production", "REQUEST_TIMEOUT": str(request_timeout),
+        "ENVIRONMENT": "production", "AUTH_MODE": "trusted", "REQUEST_TIMEOUT": str(request_timeout),
     }  # fmt: skip
     with WebServer(tmp_path, settings, "--workers", str(WORKERS)) as web:
         assert_tasks_work(web, user_id)

@@ -29,7 +29,12 @@ def own_dsn(server: Dsn, template: str) -> Iterator[Dsn]:
 
 @pytest.fixture(scope="module")
 def web(own_dsn: Dsn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(own_dsn), "REQUEST_TIMEOUT": "60"}
+    settings = {
+        "ENVIRONMENT": "production",
+        "AUTH_MODE": "trusted",
+        "DATABASE_URL": url_of(own_dsn),
+        "REQUEST_TIMEOUT": "60",
+    }
     with WebServer(tmp_path_factory.mktemp("web"), settings) as web:
         yield web
 

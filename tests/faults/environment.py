@@ -221,6 +221,7 @@ async def environment(
             "DATABASE_URL": url,
             "DATABASE_POOLER": str(via == "pgbouncer").lower(),
             "ENVIRONMENT": "production",
+            "AUTH_MODE": "trusted",
             "REQUEST_TIMEOUT": "5",
             "DATABASE_POOL_MIN": str(POOL_MIN),
             "DATABASE_POOL_MAX": str(pool_max),

@@ -28,5 +28,7 @@ class Project:
 
     async def migrate(self, url: str, *arguments: str) -> CompletedProcess[str]:
         """Runs `manage.py migrate_sql`."""
-        run = partial(manage, environment={"ENVIRONMENT": "production", "DATABASE_URL": url}, wait=300)
+        run = partial(
+            manage, environment={"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url}, wait=300
+        )
         return await asyncio.to_thread(run, "migrate_sql", *arguments, project=self._folder)

@@ -21,7 +21,7 @@ from tests.support.servers import WebServer, url_of
 
 @pytest.fixture
 def web(dsn: Dsn, tmp_path: Path) -> Iterator[WebServer]:
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(dsn)}
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url_of(dsn)}
     with WebServer(tmp_path, settings, "--workers", "1") as web:
         yield web
 

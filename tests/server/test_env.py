@@ -15,15 +15,25 @@ from tests.support.servers import ROOT, copy_project
 
 SECRET = "correct-horse-battery"
 URL = f"postgresql://app:{SECRET}@db.example.com/todo"
-GOOD = {"DATABASE_URL": URL, "ENVIRONMENT": "production"}
+GOOD = {"DATABASE_URL": URL, "ENVIRONMENT": "production", "AUTH_MODE": "trusted"}
 EXAMPLES: dict[str, str] = {name.upper(): (field.examples or [""])[0] for name, field in Env.model_fields.items()}
 EXAMPLE_FILE = ROOT / ".env.example"
 
+TOKENS = {
+    "AUTH_MODE": "jwt",
+    "AUTH_ISSUER": "https://todo.example.com",
+    "AUTH_AUDIENCE": "https://todo.example.com",
+    "AUTH_JWKS_URL": "https://todo.example.com/api/auth/jwks",
+}
 NOTHING_FAULTS = ["DATABASE_URL is missing", "ENVIRONMENT is missing"]
 EVERYTHING_BAD = {
     "DATABASE_URL": f"mysql://app:{SECRET}@db.example.com/todo",
     "ENVIRONMENT": "staging",
     "LOG_LEVEL": "LOUD",
+    "AUTH_MODE": "none",
+    "AUTH_SUBJECT": "email",
+    "AUTH_ALGORITHMS": "HS256",
+    "AUTH_MAX_LIFETIME": "59",
     "CORS_ORIGINS": "*",
     "AUTO_MIGRATE": "perhaps",
     "DATABASE_POOL_MIN": "none",
@@ -46,6 +56,12 @@ BAD_VALUES = {
         "todo.example.com", "https://todo.example.com/", "https://todo.example.com,ftp://todo.example.com"
     ],
     "AUTO_MIGRATE": [""],
+    "AUTH_MODE": ["", "open", "jwt,open"],
+    "AUTH_ISSUER": ["", "a b"],
+    "AUTH_AUDIENCE": ["", "a b"],
+    "AUTH_SUBJECT": ["", "uuid,derived"],
+    "AUTH_ALGORITHMS": ["", "none", "EdDSA,HS512", "ES256K"],
+    "AUTH_MAX_LIFETIME": ["2592001", "1h"],
     "DATABASE_POOL_MIN": ["0", "21"],
     "DATABASE_POOL_MAX": ["101", "2.5"],
     "DATABASE_POOL_TIMEOUT": ["0", "30.1", "nan"],
@@ -139,6 +155,29 @@ def test_an_unusable_url_is_refused_with_the_reason_and_without_the_url(
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "todo.example.com/jwks", "http://todo.example.com/jwks", "file:///etc/passwd", "ftp://localhost/jwks",
+        f"https://app:{SECRET}@todo.example.com/jwks", "http://8.8.8.8/jwks", "https:///jwks",
+    ],
+)  # fmt: skip
+def test_keys_come_from_an_address_that_can_be_trusted_only(url: str, faults_of: FaultsOf) -> None:
+    message = faults_of(GOOD | TOKENS | {"AUTH_JWKS_URL": url})
+
+    assert "AUTH_JWKS_URL cannot be used: " in message
+    assert message.count("for example:") == 1
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("host", ["localhost:3000", "127.0.0.1", "[::1]", "10.1.2.3", "auth", "auth.svc.cluster.local"])
+def test_keys_may_come_unencrypted_from_a_private_host(host: str, load_from: Load) -> None:
+    url = f"http://{host}/jwks"
+    rules = load_from(GOOD | TOKENS | {"AUTH_JWKS_URL": url}).token_rules
+    assert rules
+    assert rules.jwks_url == url
+
+
 def test_an_embedded_database_needs_a_folder(faults_of: FaultsOf) -> None:
     assert "no folder" in faults_of({"ENVIRONMENT": "development", "DATABASE_URL": "embedded://"})
 
@@ -192,13 +231,48 @@ def test_origins_are_separated_by_commas(value: str, origins: tuple[str, ...], l
     assert load_from(GOOD | {"CORS_ORIGINS": value}).cors_origins == origins
 
 
+def test_production_has_to_be_told_who_may_call(faults_of: FaultsOf) -> None:
+    production = {name: value for name, value in GOOD.items() if name != "AUTH_MODE"}
+
+    assert "AUTH_MODE is missing: production needs to be told who may call" in faults_of(production)
+    assert "AUTH_MODE cannot be 'open': everybody could" in faults_of(production | {"AUTH_MODE": "open"})
+
+
+def test_development_is_open_unless_told_otherwise(load_from: Load) -> None:
+    development = {"ENVIRONMENT": "development", "DATABASE_URL": URL}
+
+    assert load_from(development).auth_mode == "open"
+    assert load_from(development).token_rules is None
+    assert load_from(development | TOKENS | {"AUTH_MODE": " JWT "}).token_rules
+
+
+@pytest.mark.parametrize("name", ["AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_URL"])
+def test_tokens_need_an_issuer_an_audience_and_the_address_of_keys(
+    name: str, faults_of: FaultsOf, load_from: Load
+) -> None:
+    rest = {each: value for each, value in (GOOD | TOKENS).items() if each != name}
+
+    assert f"{name} is missing: AUTH_MODE=jwt needs it" in faults_of(rest)
+    assert load_from(rest | {"AUTH_MODE": "trusted"}).token_rules is None
+
+
+def test_an_authorized_party_stands_in_for_an_audience(load_from: Load) -> None:
+    parties = {"AUTH_AUTHORIZED_PARTY": "https://a.example.com, https://b.example.com"}
+    rest = {each: value for each, value in (GOOD | TOKENS | parties).items() if each != "AUTH_AUDIENCE"}
+    rules = load_from(rest).token_rules
+
+    assert rules
+    assert rules.audience is None
+    assert rules.authorized_parties == ("https://a.example.com", "https://b.example.com")
+
+
 @pytest.mark.parametrize(
     ("variables", "level", "logs_sql", "migrates"),
     [
         ({"ENVIRONMENT": "development"}, "DEBUG", True, True),
-        ({"ENVIRONMENT": "production"}, "INFO", False, False),
+        ({"ENVIRONMENT": "production", "AUTH_MODE": "trusted"}, "INFO", False, False),
         ({"ENVIRONMENT": " Development ", "LOG_LEVEL": "warning"}, "WARNING", True, True),
-        ({"ENVIRONMENT": "production", "AUTO_MIGRATE": "true"}, "INFO", False, True),
+        ({"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "AUTO_MIGRATE": "true"}, "INFO", False, True),
     ],
 )
 def test_logs_and_migrations_follow_the_environment_unless_they_are_set(

@@ -19,13 +19,13 @@ def test_it_knows_the_variables_of_libpq() -> None:
 
 @pytest.mark.slow
 def test_a_server_serves_whatever_the_variables_of_libpq_say(postgres: PostgresServer, tmp_path: Path) -> None:
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": postgres.url}
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": postgres.url}
     with WebServer(tmp_path, settings | NONSENSE, "--workers", "1") as web:
         assert web.http.get("/v1/health").json()["data"]["status"] == "healthy"
 
 
 def test_commands_run_whatever_the_variables_of_libpq_say(migrated_dsn: Dsn) -> None:
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url_of(migrated_dsn)}
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url_of(migrated_dsn)}
     for arguments in (("dbhealth",), ("migrate_sql", "--check")):
         done = manage(*arguments, environment=settings | NONSENSE)
         assert done.returncode == 0, done.stderr

@@ -167,7 +167,7 @@ def test_a_process_that_ends_has_written_its_counts(tmp_path: Path) -> None:
         "for number in range(3): logging.getLogger('config').warning('Again')\n"
         "import atexit; atexit.register(logging.getLogger('config').warning, 'Again')"
     )
-    variables = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://localhost/todo"}
+    variables = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": "postgresql://localhost/todo"}
     settings = {"DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         [sys.executable, "-c", code],

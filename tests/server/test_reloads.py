@@ -22,6 +22,7 @@ IN_THE_MASTER = {
     "config", "config.env", "config.gunicorn",
     "server", "server.limits", "server.log_stream", "server.master", "server.options", "server.shared_state",
     "server.worker",
+    "identity", "identity.options",
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",
 }  # fmt: skip

@@ -20,7 +20,7 @@ def run_to_its_end(folder: Path, environment: str, workers: int) -> WebServer:
     gate = folder / "gate"
     gate.touch()
     url = f"postgresql://app:{SECRET}@127.0.0.1:{free_port()}/todo"
-    settings = {"ENVIRONMENT": environment, "DATABASE_URL": url, "GATE": str(gate)}
+    settings = {"ENVIRONMENT": environment, "AUTH_MODE": "trusted", "DATABASE_URL": url, "GATE": str(gate)}
     web = WebServer(folder, settings, "--workers", str(workers), "tests.support.gated:application")
     try:
         with locked(gate):

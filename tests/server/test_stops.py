@@ -133,7 +133,7 @@ def test_a_signal_before_gunicorn_takes_any_ends_the_start(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_start_without_a_database_ends_at_once(number: signal.Signals, tmp_path: Path) -> None:
     url = f"postgresql://app@127.0.0.1:{free_port()}/todo"
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": url}
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url}
     web = WebServer(tmp_path, settings, "--workers", "1", "--graceful-timeout", "600")
     web.start()
     try:

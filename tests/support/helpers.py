@@ -13,10 +13,12 @@ import psycopg
 from psycopg import sql
 
 from config.asgi import handler
+from identity.options import TokenRules
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
 from tests.support.contract import Operation
+from tests.support.issuer import Issuer
 from web.handler import Message, Receive
 
 type Json = dict[str, Any]
@@ -60,6 +62,25 @@ async def get_task(client: Client, task: Json) -> Json:
     assert response.status_code == 200, response.text
     stored: Json = response.json()
     return stored
+
+
+def signed_in(client: Client, token: str) -> Client:
+    """The same client, which sends the token from now on."""
+    client.headers["Authorization"] = f"Bearer {token}"
+    return client
+
+
+def rules_of(issuer: Issuer) -> TokenRules:
+    """Accepts the tokens of this issuer, as a server does that is set up for it."""
+    return TokenRules(
+        issuer=issuer.url,
+        audience=issuer.url,
+        authorized_parties=(),
+        jwks_url=issuer.jwks_url,
+        algorithms=("EdDSA",),
+        subject="uuid",
+        max_lifetime=24 * 3600,
+    )
 
 
 def address(task: Json) -> str:
@@ -147,7 +168,7 @@ async def ask(
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
-        "state": {"database": database},
+        "state": {"database": database, "verifier": None},
     }
     await handler(scope, receive or body_of(b""), send)
     if not sent:

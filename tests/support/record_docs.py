@@ -24,7 +24,9 @@ def recorded(name: str, page: str, folder: Path) -> str:
             return replayed(page, {}, project, settings)
         manage("migrate_sql", environment=settings, project=project).check_returncode()
         [user] = re.findall("[0-9a-f-]{36}", manage("seed_dev", environment=settings, project=project).stdout)
-        with WebServer(folder, settings | {"ENVIRONMENT": "production", "REQUEST_TIMEOUT": "60"}) as web:
+        with WebServer(
+            folder, settings | {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "REQUEST_TIMEOUT": "60"}
+        ) as web:
             return replayed(page, replacements(page, web.url, user), project, settings)
 
 

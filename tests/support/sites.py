@@ -32,6 +32,7 @@ def production(
     """A server that gives a request so much time that a busy machine cannot fail it."""
     settings = {
         "ENVIRONMENT": "production",
+        "AUTH_MODE": "trusted",
         "DATABASE_URL": url_of(dsn),
         "DATABASE_POOL_MIN": "2",
         "DATABASE_POOL_MAX": str(POOL_MAX),

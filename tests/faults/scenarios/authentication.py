@@ -61,7 +61,12 @@ async def refused(run: Run, result: Result) -> None:
         for case in cases:
             env.proxy.certificate = case.certificate
             url = tls_url(ROLE, case.password, env.proxy.port)
-            settings = {"ENVIRONMENT": "production", "DATABASE_URL": url, "SSL_CERT_FILE": str(authority.file)}
+            settings = {
+                "ENVIRONMENT": "production",
+                "AUTH_MODE": "trusted",
+                "DATABASE_URL": url,
+                "SSL_CERT_FILE": str(authority.file),
+            }
             await _try_to_start(result, case, url, authority)
             if not run.quick or case.name in ("nothing wrong", "wrong CA", "wrong password"):
                 await _run_dbhealth(result, case, settings)

@@ -177,7 +177,11 @@ async def stop_in_every_state(run: Run, result: Result) -> None:
 
 
 async def _stop_a_start_without_a_database(folder: Path, stop: Callable[..., object]) -> None:
-    settings = {"ENVIRONMENT": "production", "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/todo"}
+    settings = {
+        "ENVIRONMENT": "production",
+        "AUTH_MODE": "trusted",
+        "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/todo",
+    }
     web = WebServer(folder, settings, "--workers", "2")
     await asyncio.to_thread(web.start)
     await until(lambda: "Attempt 2 of 6" in web.log)

@@ -112,7 +112,7 @@ async def _kill_a_command(result: Result, databases: SlowMigrations, count: int)
 async def _command(database: Database, name: str) -> asyncio.subprocess.Process:
     # The project ignores a name that is a parameter of the URL or in PGAPPNAME.
     url = f"{database.url}?options=-capplication_name%3D{name}"
-    environment = {"ENVIRONMENT": "production", "DATABASE_URL": url}
+    environment = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url}
     return await asyncio.create_subprocess_exec(
         sys.executable, ROOT / "manage.py", "migrate_sql",
         env=clean_environment() | environment, stdout=PIPE, stderr=PIPE,

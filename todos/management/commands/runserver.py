@@ -16,6 +16,11 @@ from todos.management.base import Command as BaseCommand
 from todos.management.base import Error, located_database, opened_database
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
+SIGN_IN = {
+    "jwt": "a bearer token is needed (AUTH_MODE=jwt)",
+    "trusted": "left to a gateway in front (AUTH_MODE=trusted)",
+    "open": "none (AUTH_MODE=open): whoever reaches this port reads and changes all tasks",
+}
 
 
 class Command(BaseCommand):
@@ -53,11 +58,15 @@ class Command(BaseCommand):
         )  # fmt: skip
 
     def _welcome(self, url: str, user_id: UUID) -> None:
-        tasks = f"{url}/api/{user_id}/tasks"
+        user, name, token = str(user_id), seed.EMAIL, ""
+        if settings.AUTH_MODE == "jwt":
+            user, name, token = "me", "the user of a token in $TOKEN", ' -H "Authorization: Bearer $TOKEN"'
+        tasks = f"{url}/api/{user}/tasks{token}"
         self.stdout.write(
             f"\n  Documentation:  {url}/api/docs\n"
-            f"  Health:         {url}/api/v1/health\n\n"
-            f"  Try it, as {seed.EMAIL}:\n\n"
+            f"  Health:         {url}/api/v1/health\n"
+            f"  Sign-in:        {SIGN_IN[settings.AUTH_MODE]}\n\n"
+            f"  Try it, as {name}:\n\n"
             f"    curl {tasks}\n"
             f"    curl {tasks} -H 'Content-Type: application/json' -d '{{\"title\": \"Water the plants\"}}'\n"
             f"    curl {url}/api/v1/health\n\n"

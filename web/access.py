@@ -1,0 +1,70 @@
+"""Who may call: the user whom a bearer token names (RFC 6750), and only on paths of that user (D31, D34)."""
+
+import logging
+import re
+from uuid import UUID
+
+from django.urls import ResolverMatch
+
+from identity.errors import InvalidToken, KeysUnavailable
+from identity.verifier import Verifier
+from todos.errors import SignInOff
+from todos.requests import Request
+from todos.types import is_id
+from web.problems import OtherUser, ServiceUnavailable, TokenMissing, TokenRefused
+
+logger = logging.getLogger(__name__)
+
+PUBLIC = frozenset(
+    {"api/docs", "api/openapi.json", "api/static/ninja/<str:name>", "api/v1/health", "api/v1/live"},
+)
+"""The routes that need no token. Each other one does, so that none is left open by forgetting it."""
+
+ME = "me"
+"""Stands in a path for the id of the user whom the token names."""
+
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
+
+
+async def admit(request: Request, match: ResolverMatch) -> None:
+    """Says who has signed in, for the endpoint. Asks no database.
+
+    Raises the problems 401 and 403, and 503 for a token that cannot be checked now. A token that was verified before
+    costs a look into a dict.
+    """
+    path_user = match.kwargs.get("user_id")
+    verifier = request.verifier
+    if verifier is None:
+        if path_user == ME:
+            raise SignInOff
+        return
+    if match.route in PUBLIC:
+        return
+    bearer = _BEARER.fullmatch(request.META.get("HTTP_AUTHORIZATION", ""))
+    if bearer is None:
+        raise TokenMissing
+    user_id = verifier.known(bearer[1]) or await _verified(verifier, bearer[1])
+    request.signed_in = user_id
+    if path_user is not None:
+        match.kwargs["user_id"] = _own_id(path_user, user_id)
+
+
+async def _verified(verifier: Verifier, token: str) -> UUID:
+    try:
+        return await verifier.user_id(token)
+    except InvalidToken as error:
+        raise TokenRefused(error.reason) from None
+    except KeysUnavailable as error:
+        # Never 401, after which a client would sign its user out (D33).
+        logger.warning("Answering 503: the keys of tokens cannot be fetched")
+        raise ServiceUnavailable("The token cannot be checked right now.", error.retry_after) from None
+
+
+def _own_id(path_user: str, user_id: UUID) -> str:
+    """The id in the path, if it is that of the user; what is not an id at all is left for the endpoint to refuse."""
+    own = str(user_id)
+    if path_user in {ME, own} or path_user.lower() == own:
+        return own
+    if is_id(path_user):
+        raise OtherUser
+    return path_user
