@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from persistence.development import embedded_postgres
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import temporary_database
 from tests.support.servers import LONG, WebServer, copy_project, eventually
 from tests.support.sites import WORKERS, Site, production, running_site
 
+CONFIG = "from config.gunicorn import *\n"
 FAILED = "A worker could not start"
 PAUSE = re.compile(rf"{FAILED}.* after (\d+) s")
 
@@ -26,6 +29,36 @@ def site_of(dsn: Dsn, folder: Path, *arguments: str) -> Iterator[tuple[Site, Pat
     with running_site(dsn, folder, *arguments, project=project) as site:
         eventually(lambda: site.listening == WORKERS)
         yield site, project
+
+
+class Shared(NamedTuple):
+    """A server for tests that mend all they break, its code, its configuration, and its log before the test."""
+
+    site: Site
+    project: Path
+    config: Path
+    before: str = ""
+
+    @property
+    def log(self) -> str:
+        """The lines since the test began."""
+        return self.site.web.log.removeprefix(self.before)
+
+
+@pytest.fixture(scope="module")
+def server_of_all(server: Dsn, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    (config := folder / "gunicorn_here.py").write_text(CONFIG)
+    with temporary_database(server, template) as dsn, site_of(dsn, folder, "-c", str(config)) as (site, project):
+        yield Shared(site, project, config)
+        assert site.web.stop() == 0
+
+
+@pytest.fixture
+def shared(server_of_all: Shared) -> Iterator[Shared]:
+    shared = server_of_all._replace(before=server_of_all.site.web.log)
+    yield shared
+    serve_on(shared.site, WORKERS)
 
 
 type Fault = Callable[[Path], Callable[[], object]]
@@ -69,39 +102,35 @@ def serve_on(site: Site, number: int) -> None:
 
 @each_fault
 def test_a_reload_that_fails_leaves_the_workers_serving_and_a_later_one_takes_the_mended_code(
-    break_it: Fault, migrated_dsn: Dsn, tmp_path: Path
+    break_it: Fault, shared: Shared
 ) -> None:
-    with site_of(migrated_dsn, tmp_path) as (site, project):
-        old = {worker.pid for worker in site.workers}
-        mend = break_it(project)
-        site.web.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "The reload has failed" in site.web.log)
-        eventually(lambda: len(site.workers) == WORKERS)
-        serve_on(site, WORKERS)
-        assert {worker.pid for worker in site.workers} == old
+    site = shared.site
+    old = {worker.pid for worker in site.workers}
+    mend = break_it(shared.project)
+    site.web.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "The reload has failed" in shared.log)
+    eventually(lambda: len(site.workers) == WORKERS)
+    serve_on(site, WORKERS)
+    assert {worker.pid for worker in site.workers} == old
 
-        mend()
-        site.web.process.send_signal(signal.SIGHUP)
-        eventually(lambda: not old & {worker.pid for worker in site.workers})
-        serve_on(site, WORKERS)
-        assert site.web.stop() == 0
+    mend()
+    site.web.process.send_signal(signal.SIGHUP)
+    eventually(lambda: not old & {worker.pid for worker in site.workers})
 
 
 @each_fault
 def test_a_worker_that_dies_is_replaced_as_soon_as_the_code_is_mended_and_the_others_serve_meanwhile(
-    break_it: Fault, migrated_dsn: Dsn, tmp_path: Path
+    break_it: Fault, shared: Shared
 ) -> None:
-    with site_of(migrated_dsn, tmp_path) as (site, project):
-        mend = break_it(project)
-        site.workers[0].kill()
-        eventually(lambda: site.web.log.count(FAILED) == 2)
-        assert site.web.http.get(site.tasks).status_code == 200
+    site, listening = shared.site, shared.site.listening
+    mend = break_it(shared.project)
+    site.workers[0].kill()
+    eventually(lambda: shared.log.count(FAILED) == 2)
+    assert site.web.http.get(site.tasks).status_code == 200
 
-        mend()
-        eventually(lambda: site.listening == WORKERS + 1)
-        serve_on(site, WORKERS)
-        assert [int(pause) for pause in PAUSE.findall(site.web.log)][:2] == [1, 2]
-        assert site.web.stop() == 0
+    mend()
+    eventually(lambda: site.listening == listening + 1)
+    assert [int(pause) for pause in PAUSE.findall(shared.log)][:2] == [1, 2]
 
 
 @slow
@@ -120,27 +149,25 @@ def test_when_all_have_died_one_at_a_time_tries_until_the_code_is_mended(migrate
         assert site.web.stop() == 0
 
 
-def test_settings_that_are_wrong_at_a_reload_change_nothing(migrated_dsn: Dsn, tmp_path: Path) -> None:
-    config = tmp_path / "gunicorn_here.py"
-    config.write_text(ours := "from config.gunicorn import *\n")
-    with site_of(migrated_dsn, tmp_path, "-c", str(config)) as (site, project):
-        old = {worker.pid for worker in site.workers}
-        for number, text in enumerate(("half(", "workers = 'many'", "threads = 4"), 1):
-            config.write_text(f"{ours}{text}\n")
-            site.web.process.send_signal(signal.SIGHUP)
-            eventually(lambda number=number: site.web.log.count("Nothing is reloaded") == number)  # type: ignore[misc]
-            reason = site.web.log.rpartition("settings cannot be used: ")[2]
-            assert reason.startswith(("the reason is above", "--threads"))
-            serve_on(site, WORKERS)
-        assert {worker.pid for worker in site.workers} == old
-
-        # Our own settings are read at the start only.
-        config.write_text(ours)
-        (project / ".env").write_text("DATABASE_POOL_MAX=nonsense\n")
+def test_settings_that_are_wrong_at_a_reload_change_nothing(shared: Shared) -> None:
+    site = shared.site
+    old = {worker.pid for worker in site.workers}
+    for number, text in enumerate(("half(", "workers = 'many'", "threads = 4"), 1):
+        shared.config.write_text(f"{CONFIG}{text}\n")
         site.web.process.send_signal(signal.SIGHUP)
-        eventually(lambda: not old & {worker.pid for worker in site.workers})
+        eventually(lambda number=number: shared.log.count("Nothing is reloaded") == number)  # type: ignore[misc]
+        reason = shared.log.rpartition("settings cannot be used: ")[2]
+        assert reason.startswith(("the reason is above", "--threads"))
         serve_on(site, WORKERS)
-        assert site.web.stop() == 0
+    assert {worker.pid for worker in site.workers} == old
+
+    # Our own settings are read at the start only.
+    shared.config.write_text(CONFIG)
+    settings = shared.project / ".env"
+    settings.write_text("DATABASE_POOL_MAX=nonsense\n")
+    site.web.process.send_signal(signal.SIGHUP)
+    eventually(lambda: not old & {worker.pid for worker in site.workers})
+    settings.unlink()
 
 
 @slow

@@ -171,7 +171,7 @@ def test_requests_and_a_stop_wait_for_no_reader_of_the_log_and_no_line_is_lost_u
 
 
 def test_a_full_disk_for_the_access_log_costs_its_lines_and_fills_no_other(migrated_dsn: Dsn, tmp_path: Path) -> None:
-    with production(migrated_dsn, tmp_path, "--access-logfile", "/dev/full") as web:
+    with production(migrated_dsn, tmp_path, "--workers", "1", "--access-logfile", "/dev/full") as web:
         assert [web.http.get("/v1/live").status_code for _ in range(3)] == [200] * 3
         web.stop()
 
@@ -181,7 +181,7 @@ def test_a_full_disk_for_the_access_log_costs_its_lines_and_fills_no_other(migra
 
 def test_everything_goes_to_a_file_if_gunicorn_is_told_to_capture_it(migrated_dsn: Dsn, tmp_path: Path) -> None:
     file = tmp_path / "all.log"
-    options = ("--capture-output", "--error-logfile", str(file), "--access-logfile", "-")
+    options = ("--workers", "1", "--capture-output", "--error-logfile", str(file), "--access-logfile", "-")
     with production(migrated_dsn, tmp_path, *options) as web:
         web.http.get("/v1/live")
         eventually(lambda: "GET /api/v1/live" in file.read_text())
