@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.support.browser import Browser, browser, is_installed
+from tests.support.issuer import issuer_in_thread
 from tests.support.servers import WebServer
 from tests.support.sites import production
 
@@ -60,3 +61,22 @@ def test_the_proposal_of_the_page_creates_a_task(web: WebServer, page: Browser, 
     [task] = web.http.get(f"/{alice}/tasks").json()["items"]
     assert json.loads(proposed).items() <= task.items()
     assert page.complaints() == []
+
+
+def test_the_authorize_button_takes_a_token_and_sends_it(dsn: Dsn, tmp_path: Path) -> None:
+    user = uuid4()
+    with (
+        issuer_in_thread() as issuer,
+        production(dsn, tmp_path, "--workers", "1", **issuer.settings) as web,
+        browser(tmp_path, HOST) as page,
+    ):
+        page.open(f"http://{HOST}:{web.port}/api/docs")
+        page.click(".auth-wrapper .authorize")
+        page.fill(".auth-container input", issuer.token(user))
+        page.click(".auth-btn-wrapper .authorize")
+        page.click(".btn-done")
+        page.click("#operations-account-get_account .opblock-summary-control")
+        page.click(".execute")
+
+        assert page.texts(".live-responses-table .response .response-col_status") == ["200"]
+        assert str(user) in "".join(page.texts(".live-responses-table .response-col_description .microlight"))

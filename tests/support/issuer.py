@@ -114,6 +114,13 @@ class Issuer:
         self._reservation.close()
 
     @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a server that asks for its tokens."""
+        return {
+            "AUTH_MODE": "jwt", "AUTH_ISSUER": self.url, "AUTH_AUDIENCE": self.url, "AUTH_JWKS_URL": self.jwks_url,
+        }  # fmt: skip
+
+    @property
     def fetches(self) -> int:
         """Requests for the keys so far."""
         return len(self.fetched_at)
