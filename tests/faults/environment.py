@@ -180,6 +180,7 @@ async def environment(
     password: str = "",
     postgres_settings: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
+    application: str = "config.asgi:application",
     project: Path = ROOT,
     web_kind: type[WebServer] = WebServer,
 ) -> AsyncIterator[Environment]:
@@ -226,9 +227,8 @@ async def environment(
             "DATABASE_POOL_MIN": str(POOL_MIN),
             "DATABASE_POOL_MAX": str(pool_max),
         }
-        web = await enter(
-            web_kind(folder, {**defaults, **(settings or {})}, "--workers", str(workers), project=project)
-        )
+        variables, arguments = {**defaults, **(settings or {})}, ("--workers", str(workers), application)
+        web = await enter(web_kind(folder, variables, *arguments, project=project))
         ports = {port, second_host or port}
         watch = await enter(Watch(postgres.dsn.conninfo))
         env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, ports)

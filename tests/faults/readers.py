@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from tests.faults.http import Cut, Http, Unsent
@@ -13,11 +13,18 @@ LIVE = "/api/v1/live"
 
 @asynccontextmanager
 async def readers(
-    port: int, result: Result, paths: Iterable[str], *, pause: float = 0.01, keep_alive: bool = True
+    port: int,
+    result: Result,
+    paths: Iterable[str],
+    *,
+    pause: float = 0.01,
+    keep_alive: bool = True,
+    headers: Callable[[str], Mapping[str, str]] = lambda _: {},
 ) -> AsyncIterator[list[float]]:
     """Runs one client for each path until the block ends, and yields the seconds of their responses.
 
-    Each client pauses for this mean length. Without `keep_alive` it opens a connection for each request.
+    Each client pauses for this mean length. Without `keep_alive` it opens a connection for each request. `headers`
+    makes those of the next request to a path.
     """
     latencies, is_ending = list[float](), False
 
@@ -25,7 +32,7 @@ async def readers(
         http = Http(port)
         while not is_ending:
             try:
-                answer = await http.request("GET", path)
+                answer = await http.request("GET", path, headers=headers(path))
             except (Unsent, Cut) as error:
                 result.failed += 1
                 result.expect(False, f"GET {path}: {error}")
