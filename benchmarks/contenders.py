@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class Contender:
     title: str
     command: Command
     environment: Mapping[str, str] = field(default_factory=dict)
+    probe: str = f"/api/{data.user_id(1)}/tasks?limit=1"
+    """The path that is answered with 200 when the server is up."""
 
     def server(self, database_port: int, folder: Path) -> Server:
         """Returns a server, not yet started, of one process; its database listens on a port of 127.0.0.1."""
@@ -91,13 +93,13 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def serving(database_port: int) -> Iterator[dict[str, Server]]:
-    """Starts all contenders on a database with rows, and yields them by name when each of them answers."""
+def serving(database_port: int, chosen: Sequence[Contender] = CONTENDERS) -> Iterator[dict[str, Server]]:
+    """Starts contenders on a database with rows, and yields their servers by name when each of them answers."""
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-logs-") as folder, ExitStack() as stack:
         servers = {}
-        for contender in CONTENDERS:
+        for contender in chosen:
             servers[contender.name] = contender.server(database_port, Path(folder)).start()
             stack.callback(servers[contender.name].stop)
-        for server in servers.values():
-            server.wait(f"/api/{data.user_id(1)}/tasks?limit=1")
+        for contender in chosen:
+            servers[contender.name].wait(contender.probe)
         yield servers

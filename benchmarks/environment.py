@@ -1,6 +1,6 @@
 """The test environment of the studies that compare: all contenders, up and running, on one database."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from benchmarks import contenders, state, wrk
+from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.delay import Proxy
 from benchmarks.operations import USERS, Operation, Request
 from benchmarks.postgres import Postgres
@@ -45,6 +46,8 @@ class Environment:
     clients: int
     warm_up: float
     """Seconds before each measurement, in which servers open connections and prepare statements."""
+    sign: Callable[[str, Request], Request] = lambda _, request: request
+    """Makes a request one that the server of this name takes."""
 
     def reset(self, requests: Sequence[Request] = ()) -> None:
         """Restores the database, and makes the tasks that these requests will delete."""
@@ -79,7 +82,7 @@ class Environment:
 
     def round_trips(self, name: str, operation: Operation, proxy: Proxy) -> float:
         """Counts the round trips of one request on warm connections; the database is behind the proxy."""
-        requests = operation.requests(2 * COUNTED, seed=0)
+        requests = self._requests(name, operation, 2 * COUNTED, seed=0)
         self.reset(requests)
         with closing(HTTPConnection("127.0.0.1", self.servers[name].port, timeout=30)) as connection:
             for request in requests[:COUNTED]:
@@ -91,11 +94,14 @@ class Environment:
                     raise wrk.LoadFailed(f"{name} answers {status} to {request}: {answer}")
             return (proxy.round_trips - before) / COUNTED
 
+    def _requests(self, name: str, operation: Operation, number: int, seed: int) -> list[Request]:
+        return [self.sign(name, request) for request in operation.requests(number, seed)]
+
     def _run(
         self, name: str, operation: Operation, number: int, seconds: float, seed: int
     ) -> tuple[wrk.Result, float, float]:
         """Also returns the CPU seconds of the server and of PostgreSQL."""
-        requests = operation.requests(number, seed)
+        requests = self._requests(name, operation, number, seed)
         self.reset(requests)
         server = self.servers[name]
         before = cpu_seconds(server.process.pid), cpu_seconds(self.postgres)
@@ -110,11 +116,13 @@ class Environment:
 
 
 @contextmanager
-def running(database: Postgres, port: int, clients: int, warm_up: float) -> Iterator[Environment]:
-    """Starts all contenders. They reach the database at this port, which is its own or that of a proxy."""
+def running(
+    database: Postgres, port: int, clients: int, warm_up: float, chosen: Sequence[Contender] = CONTENDERS
+) -> Iterator[Environment]:
+    """Starts contenders. They reach the database at this port, which is its own or that of a proxy."""
     with (
         psycopg.connect(database.dsn.conninfo, autocommit=True) as connection,
-        contenders.serving(port) as servers,
+        contenders.serving(port, chosen) as servers,
     ):
         state.settle(connection)
         yield Environment(servers, database.process_id, connection, clients, warm_up)

@@ -23,10 +23,18 @@ class Request:
     method: str
     path: str
     body: Any = None
+    token: str = ""
+    """Says who sends it, in `Authorization`."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Returns those that depend on the request alone."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def encode(self, port: int) -> bytes:
         """Returns the request as bytes of HTTP."""
-        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        own = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{own}"
         if self.body is None:
             return f"{head}\r\n".encode()
         body = json.dumps(self.body).encode()

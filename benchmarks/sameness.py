@@ -24,7 +24,8 @@ class Differs(Exception):
 
 def send(connection: http.client.HTTPConnection, request: Request) -> Answer:
     body = None if request.body is None else json.dumps(request.body)
-    connection.request(request.method, request.path, body, {"Content-Type": "application/json"} if body else {})
+    headers = request.headers | ({"Content-Type": "application/json"} if body else {})
+    connection.request(request.method, request.path, body, headers)
     response = connection.getresponse()
     content = response.read()
     try:

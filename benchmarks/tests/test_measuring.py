@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -38,6 +39,13 @@ def test_every_contender_gets_the_same_requests_of_many_users(operation: operati
 
     assert requests == operation.requests(500, seed=1)
     assert len({request.path.split("/")[2] for request in requests}) >= 30
+
+
+def test_only_a_request_with_a_token_says_who_sends_it() -> None:
+    request = operations.Request("GET", "/api/a/tasks")
+
+    assert b"authorization" not in request.encode(80).lower()
+    assert b"\r\nAuthorization: Bearer a.b.c\r\n" in replace(request, token="a.b.c").encode(80)  # noqa: S106 - made up
 
 
 def test_the_mix_has_the_shares_of_its_title() -> None:

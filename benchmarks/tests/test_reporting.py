@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import contenders, machine, report, side_by_side, tables
+from benchmarks import contenders, machine, report, side_by_side, sign_in, tables
 from benchmarks.contenders import TITLES
 from benchmarks.operations import OPERATIONS
 from benchmarks.options import Options
@@ -52,6 +52,46 @@ def test_every_operation_and_contender_has_a_row() -> None:
     assert "| FastAPI + SQLModel | 3 |" in lines
     assert "- Faster than this project: none." in lines
     assert "- Faster than this project: FastAPI + SQLModel (0.50)" in side_by_side.table(found(2, 1))
+
+
+def signed_in(ratios: tuple[float, ...], first: float, round_trips: float) -> dict[str, Any]:
+    """Returns figures of the study of sign-in, with a ratio for each round. `first` is in milliseconds."""
+    rounds = {
+        "alone": [{"server_cpu": 0.2}, {"server_cpu": 0.4}, {"server_cpu": 0.8}],
+        "signed_in": [{"server_cpu": cpu * ratio} for cpu, ratio in zip((0.2, 0.4, 0.8), ratios, strict=True)],
+    }
+    cells = {name: {"server_cpu": each[1]["server_cpu"], "rounds": each} for name, each in rounds.items()}
+    later = {"p50": 0.5, "server_cpu": 0.2}
+    return {
+        "operations": {each.name: cells for each in OPERATIONS},
+        "round_trips": {each.name: round_trips for each in OPERATIONS},
+        "first": [{"first": {"p50": 0.5 + first, "server_cpu": 0.2}, "later": later}] * 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratios", "first", "round_trips", "met"),
+    [
+        # One round that was disturbed does not matter.
+        ((1.05, 9.0, 1.0), 0.2, 1.0, "111"),
+        ((1.07, 9.0, 1.0), 0.2, 1.0, "011"),
+        ((1.0, 1.0, 1.0), 0.3, 1.0, "101"),
+        ((1.0, 1.0, 1.0), 0.2, 1.1, "110"),
+    ],
+)
+def test_sign_in_meets_only_the_goals_that_its_figures_meet(
+    ratios: tuple[float, ...], first: float, round_trips: float, met: str
+) -> None:
+    assert "".join(f"{goal.met:d}" for goal in sign_in.goals(signed_in(ratios, first, round_trips))) == met
+
+
+def test_sign_in_shows_costs_ratios_and_the_first_request() -> None:
+    lines = sign_in.table(signed_in((1.05, 1.1, 1.0), 0.2, 1.0)).splitlines()
+
+    assert "| get one | 0.400 | 0.440 | 1.05 | 1 |" in lines
+    assert "| **geometric mean** |  |  | **1.050** |  |" in lines
+    assert "| first | 0.700 | 0.200 |" in lines
+    assert "| **more** | **0.200** | **0.000** |" in lines
 
 
 def test_the_report_changes_only_what_was_measured() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contenders, delayed, processes, side_by_side
+from benchmarks import contenders, delayed, processes, side_by_side, sign_in
 from benchmarks.contenders import PEERS_PYTHON, TITLES
 from benchmarks.operations import MIX, OPERATIONS
 from benchmarks.options import Options
@@ -41,3 +41,18 @@ def test_the_shortest_run_has_every_figure(tmp_path: Path, monkeypatch: pytest.M
     command = [PEERS_PYTHON, "-c", draw, str(results), str(picture)]
     subprocess.run(command, cwd=processes.ROOT, check=True)  # noqa: S603 - the command is our own
     assert all(title in picture.read_text() for title in TITLES.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_the_shortest_run_of_sign_in_has_every_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_in, "QUICK_TOKENS", 50)
+
+    # It raises when the answers differ with and without a token, and for every answer with an error status.
+    found = sign_in.run(Options(quick=True, rounds=1, seconds=1.0, clients=4))
+
+    assert found["round_trips"] == {operation.name: 1 for operation in OPERATIONS}
+    for operation in OPERATIONS:
+        for name in ("alone", "signed_in"):
+            assert found["operations"][operation.name][name]["server_cpu"] > 0, (operation, name)
+    assert all(found["first"][0][name]["server_cpu"] > 0 for name in ("first", "later"))
