@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from identity.keys import Key, read_keys
 from tests.support.issuer import SigningKey
@@ -49,7 +49,7 @@ def test_its_own_algorithm_narrows_them() -> None:
         "X25519": without(ED, "alg", crv="X25519"),
         "a secret": {"kty": "oct", "k": "c2VjcmV0", "kid": "a", "alg": "HS256"},
         "a secret as another type": without(ED, alg="HS256"),
-        "a private key": without(ED, d="AAAA"),
+        "a private key": OKPAlgorithm.to_jwk(ED.private, as_dict=True) | {"kid": "a"},
         "for encryption": without(RSA, use="enc"),
         "no use": without(RSA, use=None),
         "not for verifying": without(RSA, key_ops=["sign"]),
