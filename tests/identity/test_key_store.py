@@ -294,6 +294,20 @@ async def test_many_that_wait_are_answered_while_others_go_on(issuer: Issuer) ->
         assert turns >= 20
 
 
+async def test_callers_that_hang_up_while_others_are_answered_end_no_fetches(issuer: Issuer) -> None:
+    async with warm(issuer) as verifier:
+        token = issuer.token(key=SigningKey())
+        waiting = [asyncio.create_task(answered(verifier, token)) for _ in range(1000)]
+        while not any(task.done() for task in waiting):  # noqa: ASYNC110 - it must see the very turn
+            await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+
+        issuer.rotate()
+        async with asyncio.timeout(20):
+            await verifier.user_id(issuer.token())
+
+
 async def test_closing_ends_a_fetch_that_hangs(issuer: Issuer) -> None:
     before = asyncio.all_tasks()
     issuer.fault = "hang"
