@@ -45,7 +45,6 @@ class ListedUser:
     id: UUID
     email: str | None
     created_at: datetime
-    is_erased: bool
     tasks: int
 
 
@@ -110,15 +109,14 @@ _OLD = sa.func.now() - sa.func.make_interval(
 )
 _PURGED = sa.delete(TABLE).where(TABLE.c.is_erased, TABLE.c.updated_at < _OLD).returning(TABLE.c.id).cte("purged")
 PURGE = Statement(sa.select(sa.func.count().label("purged")).select_from(_PURGED))
-LIST = Statement(
-    sa.select(
-        TABLE.c.id,
-        TABLE.c.email,
-        TABLE.c.created_at,
-        TABLE.c.is_erased,
-        _NUMBER_OF_TASKS.where(tasks.TABLE.c.user_id == TABLE.c.id).scalar_subquery().label("tasks"),
-    ).order_by(TABLE.c.created_at, TABLE.c.id)
-)
+_LIST = sa.select(
+    TABLE.c.id,
+    TABLE.c.email,
+    TABLE.c.created_at,
+    _NUMBER_OF_TASKS.where(tasks.TABLE.c.user_id == TABLE.c.id).scalar_subquery().label("tasks"),
+).order_by(TABLE.c.created_at, TABLE.c.id)
+LIST = Statement(_LIST.where(~TABLE.c.is_erased))
+LIST_MARKS = Statement(_LIST.where(TABLE.c.is_erased))
 
 
 async def create(
@@ -171,12 +169,15 @@ async def purge(database: Database, seconds: float) -> int:
     return number
 
 
-async def listed(database: Database) -> AsyncIterator[ListedUser]:
-    """All users, the oldest first, as of one moment, and read as the caller goes on. It has no time limit."""
+async def listed(database: Database, *, erased: bool = False) -> AsyncIterator[ListedUser]:
+    """All users, or the marks of the erased ones, the oldest first and all of one moment.
+
+    They are read as the caller goes on, so that any number fits into memory. It has no time limit.
+    """
     async with (
         database.connection() as connection,
         connection.cursor("users", row_factory=class_row(ListedUser)) as cursor,
     ):
-        await cursor.execute(LIST.query)
+        await cursor.execute((LIST_MARKS if erased else LIST).query)
         async for user in cursor:
             yield user

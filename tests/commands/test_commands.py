@@ -19,7 +19,9 @@ def parser_of(name: str) -> CommandParser:
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    ours = ("create_user", "dbhealth", "migrate_sql", "runserver", "seed_dev")
+    ours = (
+        "create_user", "dbhealth", "erase_user", "list_users", "migrate_sql", "purge", "runserver", "seed_dev",
+    )  # fmt: skip
 
     assert dict.fromkeys(ours, "todos") | {"export_openapi": "web"} == COMMANDS
 
@@ -38,7 +40,14 @@ def test_help_reads_well(name: str, dsn: Dsn) -> None:
 
 
 @pytest.mark.parametrize(
-    "command_line", [*(f"{name} --misspelt" for name in COMMANDS), "dbhealth --wait soon", "dbhealth x", "create_user"]
+    "command_line",
+    [
+        *(f"{name} --misspelt" for name in COMMANDS),
+        "dbhealth --wait soon",
+        "dbhealth x",
+        "create_user",
+        "erase_user",
+    ],
 )
 def test_a_misspelt_command_line_ends_with_status_1_and_the_usage(command_line: str, dsn: Dsn) -> None:
     outcome = command(url_of(dsn), *command_line.split())
@@ -52,6 +61,7 @@ def test_a_misspelt_command_line_ends_with_status_1_and_the_usage(command_line: 
     [
         "create_user a@example.com", "dbhealth", "migrate_sql", "migrate_sql --check", "migrate_sql --status --json",
         "migrate_sql --sql", "migrate_sql --down 1", "seed_dev", "seed_dev --users 1 --tasks 1", "runserver --seed",
+        "erase_user a@example.com --yes", "list_users", "purge",
     ],
 )  # fmt: skip
 def test_without_a_database_a_command_is_one_line_with_a_hint(command_line: str, url_of_nothing: str) -> None:
@@ -64,7 +74,9 @@ def test_without_a_database_a_command_is_one_line_with_a_hint(command_line: str,
     assert SECRET not in outcome.err
 
 
-@pytest.mark.parametrize("command_line", ["create_user a@example.com", "seed_dev"])
+@pytest.mark.parametrize(
+    "command_line", ["create_user a@example.com", "seed_dev", "erase_user a@example.com --yes", "purge"]
+)
 def test_without_tables_a_command_says_what_to_do(command_line: str, empty_dsn: Dsn) -> None:
     outcome = command(url_of(empty_dsn), *command_line.split())
 

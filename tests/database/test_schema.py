@@ -114,7 +114,7 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
         ("ALTER TABLE users ALTER is_active DROP DEFAULT", "column users.is_active"),
         ("ALTER TABLE tasks ALTER created_at DROP NOT NULL", "column tasks.created_at"),
         # Other tests have made users without a name.
-        ("UPDATE users SET name = ''; ALTER TABLE users ALTER name SET NOT NULL", "column users.name"),
+        ("DELETE FROM users WHERE name IS NULL; ALTER TABLE users ALTER name SET NOT NULL", "column users.name"),
         ("ALTER TABLE tasks ALTER title TYPE varchar(200)", "column tasks.title"),
         ('ALTER TABLE users ALTER email TYPE text COLLATE "C"', "column users.email"),
         ("ALTER TABLE users ADD number bigint GENERATED ALWAYS AS IDENTITY", "column users.number"),

@@ -59,16 +59,26 @@ def names_the_owner(statement: Statement) -> bool:
     return 0 < reads <= len(re.findall(owner, statement.text))
 
 
-@pytest.mark.parametrize("name", ["tasks.GET", "tasks.REPLACE", "tasks.PATCH", "tasks.DELETE", "task_lists.SUMMARY"])
+@pytest.mark.parametrize(
+    "name",
+    ["tasks.GET", "tasks.REPLACE", "tasks.PATCH", "tasks.DELETE", "task_lists.SUMMARY", "users.ACCOUNT", "users.ERASE"],
+)
 def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
     assert names_the_owner(NAMED_STATEMENTS[f"persistence.{name}"])
 
 
-def test_a_task_is_created_for_the_owner_and_leaves_those_of_others_alone() -> None:
+@pytest.mark.parametrize("statement", [tasks.CREATE, tasks.CREATE_WITH_OWNER], ids=["alone", "with its owner"])
+def test_a_task_is_created_for_the_owner_and_leaves_those_of_others_alone(statement: Statement) -> None:
     pattern = r"INSERT INTO tasks \((.*?)\) VALUES \((.*)\) ON CONFLICT \(user_id, id\)"
-    [(columns, places)] = re.findall(pattern, tasks.CREATE.text)
+    [(columns, places)] = re.findall(pattern, statement.text)
     place = places.split(", ")[columns.split(", ").index("user_id")].partition("::")[0]
-    assert place == f"${tasks.CREATE.parameters.index('user_id') + 1}"
+    assert place == f"${statement.parameters.index('user_id') + 1}"
+
+
+def test_a_statement_that_returns_what_it_has_changed_does_not_count_as_a_read() -> None:
+    assert tasks.GET.reads
+    assert users.ACCOUNT.reads
+    assert not any(statement.reads for statement in (tasks.DELETE, tasks.CREATE_WITH_OWNER, users.ERASE, users.PURGE))
 
 
 @pytest.mark.parametrize("sort", get_args(task_lists.SortKey.__value__))

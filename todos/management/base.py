@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, override
 
 import psycopg
@@ -87,6 +88,11 @@ class Command(BaseCommand):
 
     def print_json(self, document: Any) -> None:
         self.stdout.write(json.dumps(document, indent=2))
+
+
+def timestamp(moment: datetime) -> str:
+    """The form in which the API writes it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 @contextmanager
