@@ -67,7 +67,7 @@ def test_the_authorize_button_takes_a_token_and_sends_it(dsn: Dsn, tmp_path: Pat
     user = uuid4()
     with (
         issuer_in_thread() as issuer,
-        production(dsn, tmp_path, "--workers", "1", **issuer.settings) as web,
+        production(dsn, tmp_path, "--workers", "1", issuer=issuer) as web,
         browser(tmp_path, HOST) as page,
     ):
         page.open(f"http://{HOST}:{web.port}/api/docs")

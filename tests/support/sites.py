@@ -15,6 +15,7 @@ import psycopg
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.opening import APPLICATION_NAME
 from tests.support.databases import new_user
+from tests.support.issuer import Issuer
 from tests.support.servers import ROOT, WebServer, url_of
 
 WORKERS = 2
@@ -27,9 +28,13 @@ def production(
     *arguments: str,
     project: Path = ROOT,
     kind: type[WebServer] = WebServer,
+    issuer: Issuer | None = None,
     **environment: str,
 ) -> WebServer:
-    """A server that gives a request so much time that a busy machine cannot fail it."""
+    """A server that gives a request so much time that a busy machine cannot fail it.
+
+    It asks for tokens if there is an issuer of them.
+    """
     settings = {
         "ENVIRONMENT": "production",
         "AUTH_MODE": "trusted",
@@ -39,7 +44,7 @@ def production(
         "REQUEST_TIMEOUT": "60",
         "WEB_CONCURRENCY": str(WORKERS),
     }
-    return kind(folder, settings | environment, *arguments, project=project)
+    return kind(folder, settings | (issuer.settings if issuer else {}) | environment, *arguments, project=project)
 
 
 @dataclass(frozen=True)
