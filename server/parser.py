@@ -21,6 +21,7 @@ from web.problems import HeadTooLarge, MalformedRequest, Problem, TargetTooLong
 
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]+|\[[\w.:]+\])(?::[0-9]{0,5})?", re.ASCII)
 _ORIGIN = re.compile(rb"(?:^|\r\n)origin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+_NOT_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH_DIGITS = 100
 """Beyond that Python may refuse to make a number of it."""
 _SHOWN = 100
@@ -83,6 +84,11 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
                 if self._chunk_lines > CHUNKS_MAX + 1:
                     raise InvalidChunkSize(f"A body may come in at most {CHUNKS_MAX:,} chunks.")
         return end
+
+    @override
+    def _has_invalid_header_chars(self, value: bytes) -> bool:
+        """Says what gunicorn's says, which takes 17 µs for the 420 bytes of a token, as it looks at each in Python."""
+        return _NOT_IN_VALUES.search(value) is not None
 
     @override
     def _finalize_headers(self) -> None:

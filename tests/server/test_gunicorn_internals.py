@@ -10,9 +10,11 @@ from importlib.metadata import version
 
 import pytest
 from gunicorn.asgi import protocol
+from gunicorn.asgi.parser import PythonProtocol
 
 from server import gunicorn_internals
 from server.gunicorn_internals import NAMES
+from server.parser import Parser
 from tests.support.servers import ROOT
 
 PINNED = f"gunicorn=={version('gunicorn')}"
@@ -89,3 +91,14 @@ def test_the_date_of_answers_follows_a_clock_that_is_moved_back(monkeypatch: pyt
     monkeypatch.setattr(time, "time", lambda: now - 3600)
 
     assert gunicorn_internals._date_header() != before
+
+
+@pytest.mark.parametrize("around", [b"", b"a"])
+def test_the_parser_refuses_the_values_of_headers_that_gunicorn_refuses(around: bytes) -> None:
+    ours, theirs = Parser(), PythonProtocol()
+    values = [around + bytes((number,)) + around for number in range(256)]
+
+    refused = [value for value in values if ours._has_invalid_header_chars(value)]
+
+    assert refused == [value for value in values if theirs._has_invalid_header_chars(value)]
+    assert len(refused) == 32
