@@ -15,13 +15,16 @@ FASTIFY = benchmarks/peers/fastify
 # The linters of the contract, in npm's packages.
 CONTRACT = scripts/contract
 
+# The sign-in of development, and its packages.
+AUTH = examples/better-auth
+
 # The lock files are exact for every platform, carry hashes and name no registry, so that pip's and
 # uv's own settings decide where packages come from.
 COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
+.PHONY: help setup run auth test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: check lock clean lint-contract
 
 help: ## Show this list
@@ -30,9 +33,17 @@ help: ## Show this list
 setup: ## Make .venv hold what requirements/development.txt names
 	@scripts/setup
 
-run: setup ## Serve on 127.0.0.1:8000 with example data (PORT=9000 for another port)
-	@[ -e .env ] || { cp .env.example .env && echo 'Copied .env.example to .env.'; }
+run: setup .env ## Serve on 127.0.0.1:8000 with example data (PORT=9000 for another port)
 	@exec .venv/bin/python manage.py runserver --seed 127.0.0.1:$(PORT)
+
+.env:
+	@cp .env.example .env && echo 'Copied .env.example to .env.'
+
+auth: setup .env $(AUTH)/node_modules ## Serve a sign-in on localhost:3000, beside `make run` (needs Node.js and npm)
+	@exec .venv/bin/python $(AUTH)/start.py
+
+$(AUTH)/node_modules: $(AUTH)/package-lock.json
+	@cd $(AUTH) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules
 
 test: setup ## Run the tests (ARGS="-k name" for a part of them)
 	@.venv/bin/pytest $(ARGS)
@@ -114,5 +125,5 @@ clean: ## Remove .venv and its like, .uv and all caches, but never the database 
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
 	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
-	@rm -rf $(CONTRACT)/node_modules
+	@rm -rf $(CONTRACT)/node_modules $(AUTH)/node_modules
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ set -euo pipefail
 
 url=${1:?usage: session.sh URL USER_ID}
 tasks=$url/api/${2:?usage: session.sh URL USER_ID}/tasks
+sign_in=(${TODO_TOKEN:+-H "Authorization: Bearer $TODO_TOKEN"})
 trip=trip-$RANDOM # Each session has a tag of its own.
 
 answer=$(mktemp)
@@ -14,7 +15,7 @@ trap 'echo "Line $LINENO is not as expected" >&2' ERR
 # call STATUS ARGUMENT...: asks curl, and ends the session unless the answer has this status.
 call() {
     local status
-    status=$(curl -sS -o "$answer" -D "$headers" -w '%{http_code}' "${@:2}")
+    status=$(curl -sS -o "$answer" -D "$headers" -w '%{http_code}' "${sign_in[@]}" "${@:2}")
     [ "$status" = "$1" ] || { echo "Got $status instead of $1: $(cat "$answer")" >&2; exit 1; }
 }
 

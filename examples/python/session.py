@@ -1,11 +1,12 @@
 """Plans a trip with the Todo API, through a client that was generated from the API's contract."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from todo_client import Client
+from todo_client import AuthenticatedClient
 from todo_client.api.tasks import (
     change_task,
     create_task,
@@ -20,8 +21,9 @@ from todo_client.types import UNSET, Unset
 
 if len(sys.argv) != 3:
     sys.exit("usage: python session.py URL USER_ID")
-client = Client(base_url=sys.argv[1])
-user = UUID(sys.argv[2])
+# A server without sign-in ignores the token.
+client = AuthenticatedClient(base_url=sys.argv[1], token=os.environ.get("TODO_TOKEN") or "none")
+user = sys.argv[2]
 trip = f"trip-{uuid4().hex[:5]}"  # Each session has a tag of its own.
 
 

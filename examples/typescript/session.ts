@@ -14,7 +14,8 @@ type Problem = components["schemas"]["Problem"];
 const [baseUrl = "", user_id = ""] = process.argv.slice(2);
 assert(baseUrl && user_id, "usage: npm run session -- URL USER_ID");
 
-const api = createClient<paths>({ baseUrl });
+const token = process.env.TODO_TOKEN;
+const api = createClient<paths>({ baseUrl, headers: token ? { Authorization: `Bearer ${token}` } : {} });
 const TASKS = "/api/{user_id}/tasks";
 const TASK = "/api/{user_id}/tasks/{task_id}";
 const trip = `trip-${randomUUID().slice(0, 5)}`; // Each session has a tag of its own.

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from persistence.postgres.dsn import Dsn
+from tests.support.issuer import issuer_in_thread
 from tests.support.servers import ROOT
 from tests.support.sites import production
 
@@ -28,7 +29,7 @@ def examples(tmp_path: Path) -> Path:
 
 def commands(heading: str) -> str:
     """The commands that the README has below this heading."""
-    _, _, section = (EXAMPLES / "README.md").read_text().partition(f"\n## {heading}\n")
+    _, _, section = (EXAMPLES / "README.md").read_text().partition(f"\n### {heading}\n")
     block = re.search(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     assert block
     return block[1]
@@ -47,16 +48,32 @@ def run(script: str, folder: Path, **variables: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("heading", "needed"), [("TypeScript", ("node", "npm")), ("Python", ()), ("curl", ("curl",))])
+@pytest.mark.parametrize(("heading", "needed"), [("Python", ()), ("curl", ("curl",))])
 def test_a_client_compiles_and_does_a_days_work(
     heading: str, needed: tuple[str, ...], examples: Path, dsn: Dsn, alice: UUID, tmp_path: Path
 ) -> None:
-    if missing := [program for program in needed if not shutil.which(program)]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    skip_without(*needed)
     with production(dsn, tmp_path) as web:
         output = run(commands(heading), examples, TODO_URL=web.url, TODO_USER=str(alice))
 
     assert output.endswith("Delete all of it\n")
+
+
+@pytest.mark.slow
+def test_a_typescript_client_compiles_and_does_a_days_work_with_a_token(
+    examples: Path, dsn: Dsn, tmp_path: Path
+) -> None:
+    skip_without("node", "npm")
+    with issuer_in_thread() as issuer, production(dsn, tmp_path, **issuer.settings) as web:
+        variables = {"TODO_URL": web.url, "TODO_USER": "me", "TODO_TOKEN": issuer.token()}
+        output = run(commands("TypeScript"), examples, **variables)
+
+    assert output.endswith("Delete all of it\n")
+
+
+def skip_without(*programs: str) -> None:
+    if missing := [program for program in programs if not shutil.which(program)]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
@@ -67,7 +84,9 @@ def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
     assert (examples / "python/todo_client/api/tasks/create_task.py").exists()
 
 
-@pytest.mark.parametrize("folder", ["benchmarks/peers/fastify", "examples/typescript", "scripts/contract"])
+@pytest.mark.parametrize(
+    "folder", ["benchmarks/peers/fastify", "examples/better-auth", "examples/typescript", "scripts/contract"]
+)
 def test_a_lock_file_names_packages_versions_and_hashes_and_no_address(folder: str) -> None:
     lock = (ROOT / folder / "package-lock.json").read_text()
     assert '"integrity"' in lock

@@ -60,6 +60,9 @@ class Browser:
         for element in self._elements(css):
             self._call("POST", f"{element}/value", {"text": f"{_SELECT_ALL}{text}"})
 
+    def run(self, script: str) -> None:
+        self._call("POST", "/execute/sync", {"script": script, "args": []})
+
     def texts(self, css: str) -> list[str]:
         return [self._call("GET", f"{element}/text") for element in self._elements(css)]
 
@@ -104,9 +107,9 @@ class Browser:
 
 @contextmanager
 def browser(folder: Path, host: str) -> Iterator[Browser]:
-    """`host` is a name for this machine; no other host can be found. `folder` gets the profile and the driver's log."""
+    """`host` is a name for this machine; no other one is found. `folder` gets the profile and the driver's log."""
     port = free_port()
-    hosts = f"--host-resolver-rules=MAP {host} 127.0.0.1, MAP * ~NOTFOUND"
+    hosts = f"--host-resolver-rules=MAP {host} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     capabilities = {
         "timeouts": {"implicit": WAIT * 1000},
         "goog:chromeOptions": {"args": [*_OPTIONS, hosts, f"--user-data-dir={folder / 'profile'}"]},

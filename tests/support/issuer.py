@@ -114,7 +114,7 @@ class Issuer:
         self._reservation.close()
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """The settings of a server that asks for its tokens."""
         return {
             "AUTH_MODE": "jwt", "AUTH_ISSUER": self.url, "AUTH_AUDIENCE": self.url, "AUTH_JWKS_URL": self.jwks_url,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tests.support.processes import clean_environment
 
+API_URL = "http://127.0.0.1:8000"
+"""The address of the API in pages."""
 NOT_RECORDED = "<!-- not recorded: "
 """Begins the line above a session that a person has written down; the line goes on with the reason."""
 
@@ -30,6 +32,7 @@ _MADE_UP = re.compile(
     r"|(?P<duration>\b\d+(?:\.\d+)? ms\b|(?<=_ms\": )\d+\.\d+)"
     r"|(?P<request>\b[0-9a-f]{32}\b)"
     r"|(?P<version>\b1\d{15}\b)"
+    r"|(?P<second>\b1\d{9}\b)"
     r"|(?P<cursor>(?<![\w-])[\w-]{43,}(?![\w-]))"
 )
 """The values that a server makes up, each kind told from the others by its form."""
@@ -38,7 +41,7 @@ _MADE_UP = re.compile(
 def replacements(page: str, url: str, user_id: str) -> dict[str, str]:
     """The address of a server and the id of its user, by those that the page shows."""
     shown = re.search(r"(?:/api/|USER_ID=)([0-9a-f-]{36})", page)
-    return {"http://127.0.0.1:8000": url} | ({shown[1]: user_id} if shown else {})
+    return {API_URL: url} | ({shown[1]: user_id} if shown else {})
 
 
 def replayed(page: str, words: Mapping[str, str], folder: Path, settings: Mapping[str, str]) -> str:
@@ -80,12 +83,12 @@ def replayed(page: str, words: Mapping[str, str], folder: Path, settings: Mappin
 def comparable(page: str) -> str:
     """The page with a number, counted from the first, for each value that a server makes up.
 
-    The seconds of a `Date` and durations are not told apart: how many a session takes is up to the machine.
+    Seconds and durations are not told apart: how many a session takes is up to the machine.
     """
     names: dict[str, str] = {}
 
     def name(match: re.Match[str]) -> str:
-        if match.lastgroup in ("date", "duration"):
+        if match.lastgroup in ("date", "duration", "second"):
             return f"<{match.lastgroup}>"
         return names.setdefault(match[0], f"<{match.lastgroup} {len(names)}>")
 
