@@ -21,6 +21,7 @@ class TokenRules:
 
     issuer: str
     audience: str | None
+    """None refuses each token that names one: it is meant for another API (RFC 7519, section 4.1.3)."""
     authorized_parties: tuple[str, ...]
     """The values of `azp`, one of which a token must have, if there are any."""
     jwks_url: str

@@ -94,7 +94,7 @@ def verify(token: Token, key: Key, rules: TokenRules) -> tuple[UUID, int]:
             token.text,
             key.public,
             [token.algorithm],
-            {"require": required, "verify_aud": bool(rules.audience), "verify_sub": False, "verify_jti": False},
+            {"require": required, "verify_sub": False, "verify_jti": False},
             audience=rules.audience,
             issuer=rules.issuer,
             leeway=LEEWAY,

@@ -164,10 +164,18 @@ async def test_a_value_in_the_log_is_short_and_has_no_control_characters(
 async def test_a_token_without_audience_is_accepted_from_an_authorized_party(issuer: Issuer) -> None:
     async with verifying(issuer, audience=None, authorized_parties=("https://a", "https://b")) as verifier:
         await verifier.user_id(issuer.token(aud=None, azp="https://b"))
-        await verifier.user_id(issuer.token(aud="whatever", azp="https://a"))
-        assert await refusal(verifier, issuer.token(aud=["whatever", 5], azp="https://a")) == (
-            "The claim `aud` is neither a text nor a list of texts."
-        )
+
+
+@pytest.mark.parametrize("audience", ["https://c", ["https://c"], "https://a", ["https://c", 5], {"c": 1}], ids=str)
+async def test_a_token_with_an_audience_is_refused_where_none_is_set(
+    audience: Any, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with verifying(issuer, audience=None, authorized_parties=("https://a",)) as verifier:
+        token = issuer.token(aud=audience, azp="https://a")
+
+        assert await refusal(verifier, token) == "The token is for another audience."
+
+    assert f"A token has another audience: expected None, got {audience!r}" in caplog.text
 
 
 @pytest.mark.parametrize(("party", "reason"), [
