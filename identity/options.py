@@ -73,5 +73,7 @@ def _is_private(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return "." not in host or host.endswith(_PRIVATE_SUFFIXES)
+        # A number without a dot is an IPv4 address, too: 134744072 is 8.8.8.8.
+        is_name = "." not in host and not re.fullmatch("[0-9]+|0x[0-9a-f]*", host)
+        return is_name or host.endswith(_PRIVATE_SUFFIXES)
     return address.is_private

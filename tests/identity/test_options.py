@@ -20,8 +20,8 @@ USABLE: dict[str, Any] = {
 @pytest.mark.parametrize("url", [
     "https://todo.example.com/api/auth/jwks", "https://todo.example.com:8443/jwks?tenant=a", "https://[2001:db8::1]/",
     "http://localhost:3000/api/auth/jwks", "http://127.0.0.1:3000/", "http://[::1]/", "http://10.1.2.3/",
-    "http://192.168.0.1/", "http://172.16.0.1/", "http://[fd00::1]/", "http://auth:3000/", "http://auth.internal/",
-    "http://auth.local/", "http://auth.localhost/",
+    "http://192.168.0.1/", "http://172.16.0.1/", "http://[fd00::1]/", "http://auth:3000/", "http://1auth/",
+    "http://auth.internal/", "http://auth.local/", "http://auth.localhost/",
 ])  # fmt: skip
 def test_keys_come_by_https_or_from_a_private_network(url: str) -> None:
     check_jwks_url(url)
@@ -31,6 +31,8 @@ def test_keys_come_by_https_or_from_a_private_network(url: str) -> None:
     ("http://todo.example.com/jwks", "private network"),
     ("http://8.8.8.8/jwks", "private network"),
     ("http://[2606:4700::1111]/jwks", "private network"),
+    ("http://134744072/jwks", "private network"),
+    ("http://0X08080808/jwks", "private network"),
     ("http://127.0.0.1.example.com/", "private network"),
     ("http://localhost@todo.example.com/", "user name"),
     ("https://user:password@todo.example.com/", "user name"),
