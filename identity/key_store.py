@@ -153,4 +153,6 @@ class KeyStore:
             self._warned_at = self._loop.time()
             known = len(self.keys)
             effect = f"the {known} known ones serve on" if known else "no token can be verified"
-            logger.warning("The issuer's keys cannot be fetched from %s: %s; %s", self._url, fault, effect)
+            # Some servers of keys want a secret in the query.
+            address = self._url.partition("?")[0]
+            logger.warning("The issuer's keys cannot be fetched from %s: %s; %s", address, fault, effect)

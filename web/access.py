@@ -56,7 +56,7 @@ async def _verified(verifier: Verifier, token: str) -> UUID:
         raise TokenRefused(error.reason) from None
     except KeysUnavailable as error:
         # Never 401, after which a client would sign its user out (D33).
-        logger.warning("Answering 503: the keys of tokens cannot be fetched")
+        logger.warning("Answering 503: a token names a key that is not known, and keys cannot be asked for right now")
         raise ServiceUnavailable("The token cannot be checked right now.", error.retry_after) from None
 
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from identity.key_store import Pace
 from identity.verifier import Verifier, open_verifier
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
@@ -23,7 +24,7 @@ from tests.support.helpers import (
     rules_of,
     signed_in,
 )
-from tests.support.issuer import Issuer, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey, issuer_in_thread
 from web.access import PUBLIC
 
 OPEN = {name: operation for name, operation in OPERATIONS.items() if operation.path.lstrip("/") in PUBLIC}
@@ -235,6 +236,22 @@ async def test_while_no_key_can_be_had_the_answer_is_503_and_never_401(database:
             while (response := await client.get("me/tasks")).status_code == 503:
                 pass
     assert response.status_code == 200
+
+
+async def test_an_unknown_key_is_not_logged_as_a_fault_of_the_issuer(
+    database: Database, alice: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    with issuer_in_thread() as issuer:
+        async with (
+            open_verifier(rules_of(issuer), 5, Pace(first=60)) as verifier,
+            client_of(database, verifier) as client,
+        ):
+            await signed_in(client, issuer.token(alice)).get("me/tasks")
+            response = await signed_in(client, issuer.token(alice, key=SigningKey())).get("me/tasks")
+
+    assert_problem(response, 503, "service-unavailable")
+    assert "Answering 503: a token names a key that is not known" in caplog.text
+    assert "cannot be fetched" not in caplog.text
 
 
 async def test_an_account_is_erased_with_everything_in_it(

@@ -339,6 +339,14 @@ async def test_failures_are_logged_once_and_so_is_their_end(issuer: Issuer, capl
     ]
 
 
+async def test_the_query_of_the_keys_address_is_not_logged(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    async with verifying(issuer, jwks_url=f"{issuer.jwks_url}?apikey=secret"):
+        await until(lambda: "cannot be fetched" in caplog.text)
+
+    assert f"from {issuer.jwks_url}: " in caplog.text
+    assert "secret" not in caplog.text
+
+
 async def test_whatever_goes_wrong_in_a_fetch_does_not_end_the_fetches(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
