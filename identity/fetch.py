@@ -8,6 +8,8 @@ import httpx2
 
 BODY_MAX = 64 * 1024
 """Bytes of the document: some hundred keys."""
+_SHOWN = 200
+"""Characters of an error, which may repeat all that the server said."""
 
 
 class FetchFailed(Exception):
@@ -32,7 +34,7 @@ async def fetch(url: str, timeout: float, context: ssl.SSLContext) -> bytes:
     except TimeoutError:
         raise FetchFailed(f"no complete answer came within {timeout:g} s") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise FetchFailed(f"{type(error).__name__}: {error}") from error
+        raise FetchFailed(f"{type(error).__name__}: {error}"[:_SHOWN]) from error
 
 
 async def _get(url: str, context: ssl.SSLContext) -> bytes:

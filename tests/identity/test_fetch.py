@@ -60,13 +60,16 @@ async def test_it_takes_a_document_of_the_largest_size() -> None:
     (OK + b"A: " + b"a" * 200_000, "RemoteProtocolError"),
     (b"", "RemoteProtocolError"),
     (sized(b"", b"Content-Encoding: br"), "compressed"),
+    (b"a" * 60_000 + b"\r\n\r\n", "RemoteProtocolError"),
     (sized(b"").replace(b"200", b"204"), "the status is 204"),
     (sized(b"").replace(b"200", b"304"), "the status is 304"),
     (sized(b"keys", b"Location: /").replace(b"200", b"307"), "the status is 307"),
-], ids=range(11))  # fmt: skip
+], ids=range(12))  # fmt: skip
 async def test_anything_else_is_a_failure(response: bytes, reason: str) -> None:
-    with pytest.raises(FetchFailed, match=reason):
+    with pytest.raises(FetchFailed, match=reason) as failed:
         await fetched(response)
+
+    assert len(str(failed.value)) < 250
 
 
 async def test_the_whole_of_it_has_one_time_limit() -> None:
