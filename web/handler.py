@@ -80,10 +80,10 @@ class Handler:
 async def _call_view(request: Request) -> HttpResponseBase:
     """The innermost part of the middleware: its errors are problems already, so that they get headers as well."""
     try:
-        request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
         match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
         await access.admit(request, match)
+        request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
         response = match.func(request, *match.args, **match.kwargs)
         if not isinstance(response, HttpResponseBase):
             response = await response

@@ -1,6 +1,7 @@
 """Only the owner gets in: every operation with no token, a bad one, another user's, `me`, and an erased user's."""
 
 import re
+from collections.abc import AsyncIterator
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -157,6 +158,21 @@ async def test_who_may_not_call_is_told_so_without_the_database(
         if operation.is_of_a_user:
             answer = await call(signed_in(client, issuer.token(uuid4())), operation, uuid4(), uuid4())
             assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["me/tasks", "nowhere"])
+async def test_who_may_not_call_can_leave_no_body_here(guarded: Client, issuer: Issuer, alice: UUID, path: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        sent.append(path)
+        yield b'{"title": "x"}'
+
+    sent: list[str] = []
+    assert (await guarded.post(path, content=body())).status_code in {401, 404}
+    await signed_in(guarded, issuer.token(exp=1)).post(path, content=body())
+    assert not sent
+
+    await signed_in(guarded, issuer.token(alice)).post("me/tasks", content=body())
+    assert sent
 
 
 async def test_the_first_task_of_a_new_user_makes_the_account(guarded: Client, issuer: Issuer) -> None:
