@@ -33,7 +33,7 @@ NAMES = {
     "gunicorn.asgi.protocol:FlowControl": ["resume_writing"],
     "gunicorn.asgi.parser:PythonProtocol": [
         "_buffer", "_chunk_state", "_finalize_headers", "_find_line", "_has_invalid_header_chars", "_headers_list",
-        "_state", "http_version", "is_complete", "method", "path", "remaining",
+        "_is_valid_token", "_state", "http_version", "is_complete", "method", "path", "remaining",
     ],
 }  # fmt: skip
 """Modules, or classes after a colon, with the names that are used of each."""

@@ -21,7 +21,8 @@ from web.problems import HeadTooLarge, MalformedRequest, Problem, TargetTooLong
 
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]+|\[[\w.:]+\])(?::[0-9]{0,5})?", re.ASCII)
 _ORIGIN = re.compile(rb"(?:^|\r\n)origin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
-_NOT_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_IN_NAMES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_IN_VALUES = bytes({0x09, *range(0x20, 0x100)} - {0x7F})
 _LENGTH_DIGITS = 100
 """Beyond that Python may refuse to make a number of it."""
 _SHOWN = 100
@@ -85,10 +86,15 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
                     raise InvalidChunkSize(f"A body may come in at most {CHUNKS_MAX:,} chunks.")
         return end
 
+    # Both say what gunicorn's say, which look at each byte in Python: that takes 17 µs for the 420 bytes of a token.
+
+    @override
+    def _is_valid_token(self, data: bytes) -> bool:
+        return data != b"" and not data.translate(None, _IN_NAMES)
+
     @override
     def _has_invalid_header_chars(self, value: bytes) -> bool:
-        """Says what gunicorn's says, which takes 17 µs for the 420 bytes of a token, as it looks at each in Python."""
-        return _NOT_IN_VALUES.search(value) is not None
+        return value.translate(None, _IN_VALUES) != b""
 
     @override
     def _finalize_headers(self) -> None:

@@ -214,7 +214,9 @@ async def test_a_token_is_taken_however_the_scheme_is_written(
 async def test_what_is_not_a_bearer_token_counts_as_none(
     form: str, guarded: Client, issuer: Issuer, alice: UUID
 ) -> None:
-    headers = {"Authorization": form.format(issuer.token(alice))}
+    token = issuer.token(alice)
+    assert (await guarded.get("me/tasks", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+    headers = {"Authorization": form.format(token)}
     assert refused(await guarded.get("me/tasks", headers=headers), "token-missing") == "Bearer"
 
 

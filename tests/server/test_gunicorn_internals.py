@@ -94,11 +94,13 @@ def test_the_date_of_answers_follows_a_clock_that_is_moved_back(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("around", [b"", b"a"])
-def test_the_parser_refuses_the_values_of_headers_that_gunicorn_refuses(around: bytes) -> None:
+def test_the_parser_refuses_the_names_and_values_of_headers_that_gunicorn_refuses(around: bytes) -> None:
     ours, theirs = Parser(), PythonProtocol()
-    values = [around + bytes((number,)) + around for number in range(256)]
+    texts = [b"", *(around + bytes((number,)) + around for number in range(256))]
 
-    refused = [value for value in values if ours._has_invalid_header_chars(value)]
+    bad_values = [text for text in texts if ours._has_invalid_header_chars(text)]
+    good_names = [text for text in texts if ours._is_valid_token(text)]
 
-    assert refused == [value for value in values if theirs._has_invalid_header_chars(value)]
-    assert len(refused) == 32
+    assert bad_values == [text for text in texts if theirs._has_invalid_header_chars(text)]
+    assert good_names == [text for text in texts if theirs._is_valid_token(text)]
+    assert (len(bad_values), len(good_names)) == (32, 77)
