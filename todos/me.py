@@ -20,11 +20,12 @@ router.add_decorator(strict, mode="view")
 @router.get("/me", response={200: Account}, **contract.GET_ACCOUNT)
 async def get_account(request: Request) -> HttpResponse:
     """Who the token's user is here, and how many tasks there are. Before the first one is made, nothing is stored."""
-    account = await users.account(request.database, _signed_in(request))
+    user_id = _signed_in(request)
+    account = await users.account(request.database, user_id)
     if account.is_erased:
         raise AccountErased
     counts = {"total": account.total, "pending": account.pending, "completed": account.completed}
-    return json_response({"id": request.signed_in, "created_at": account.created_at, "tasks": counts})
+    return json_response({"id": user_id, "created_at": account.created_at, "tasks": counts})
 
 
 @router.delete("/me", response={204: None}, **contract.ERASE_ACCOUNT)
@@ -40,4 +41,4 @@ async def erase_account(request: Request) -> HttpResponse:
 def _signed_in(request: Request) -> UUID:
     if request.signed_in is None:
         raise SignInOff
-    return request.signed_in
+    return UUID(request.signed_in)

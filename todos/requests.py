@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, Concatenate
-from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -23,8 +22,8 @@ class Request(ASGIRequest):
     database: Database
     verifier: Verifier | None
     request_id: str
-    signed_in: UUID | None = None
-    """The user whom the token names; None where no tokens are asked for (`web/access.py`)."""
+    signed_in: str | None = None
+    """The id of the user whom the token names; None where no tokens are asked for (`web/access.py`)."""
     receive_body: Callable[[], Awaitable[bytes]]
 
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:  # noqa: ARG002 - Django hands it over

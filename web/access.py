@@ -2,7 +2,6 @@
 
 import logging
 import re
-from uuid import UUID
 
 from django.urls import ResolverMatch
 
@@ -46,11 +45,11 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     known = verifier.known(sent[len(_USUAL) :]) if sent.startswith(_USUAL) else None
     user_id = known or await _verified(verifier, sent)
     request.signed_in = user_id
-    if path_user is not None:
+    if path_user is not None and path_user != user_id:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
 
-async def _verified(verifier: Verifier, sent: str) -> UUID:
+async def _verified(verifier: Verifier, sent: str) -> str:
     bearer = _BEARER.fullmatch(sent)
     if bearer is None:
         raise TokenMissing
@@ -64,11 +63,10 @@ async def _verified(verifier: Verifier, sent: str) -> UUID:
         raise ServiceUnavailable("The token cannot be checked right now.", error.retry_after) from None
 
 
-def _own_id(path_user: str, user_id: UUID) -> str:
-    """The id in the path, if it is that of the user; what is not an id at all is left for the endpoint to refuse."""
-    own = str(user_id)
-    if path_user in {ME, own} or path_user.lower() == own:
-        return own
+def _own_id(path_user: str, user_id: str) -> str:
+    """The user's id, if the path means it; what is not an id at all is left for the endpoint to refuse."""
+    if path_user == ME or path_user.lower() == user_id:
+        return user_id
     if is_id(path_user):
         raise OtherUser
     return path_user

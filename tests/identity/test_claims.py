@@ -33,8 +33,8 @@ def raw(issuer: Issuer, **changes: bytes) -> str:
 async def test_a_token_of_better_auth_is_its_user(issuer: Issuer, verifier: Verifier) -> None:
     alice = uuid4()
 
-    assert await verifier.user_id(issuer.token(alice)) == alice
-    assert await verifier.user_id(raw(issuer, sub=orjson.dumps(str(alice)))) == alice
+    assert await verifier.user_id(issuer.token(alice)) == str(alice)
+    assert await verifier.user_id(raw(issuer, sub=orjson.dumps(str(alice)))) == str(alice)
 
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "sub", "iss", "aud"])
@@ -229,7 +229,7 @@ async def test_a_lone_surrogate_in_a_subject_is_refused(issuer: Issuer, verifier
 )
 async def test_any_text_can_be_a_subject_from_which_the_id_is_derived(subject: str, issuer: Issuer) -> None:
     async with verifying(issuer, subject="derived") as verifier:
-        assert await verifier.user_id(signed(issuer, subject)) == uuid5(uuid5(NAMESPACE_URL, issuer.url), subject)
+        assert await verifier.user_id(signed(issuer, subject)) == str(uuid5(uuid5(NAMESPACE_URL, issuer.url), subject))
 
 
 @pytest.mark.parametrize("subject", ["", 5, True, [], "a\0", "é" * 256], ids=lambda subject: repr(subject)[:9])
