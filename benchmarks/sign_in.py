@@ -106,12 +106,9 @@ def _more(result: dict[str, Any], figure: str) -> float:
 @contextmanager
 def _running(database: Postgres, port: int, issuer: Issuer, number: int, warm_up: float) -> Iterator[Environment]:
     """Starts this project twice. `trusted` does as little for a request as `open`, which production refuses."""
-    settings = {
-        "AUTH_MODE": "jwt", "AUTH_ISSUER": issuer.url, "AUTH_AUDIENCE": issuer.url, "AUTH_JWKS_URL": issuer.jwks_url,
-    }  # fmt: skip
     chosen = [
         _contender(ALONE, {"AUTH_MODE": "trusted"}),
-        replace(_contender(SIGNED_IN, settings), probe="/api/v1/live"),
+        replace(_contender(SIGNED_IN, issuer.settings), probe="/api/v1/live"),
     ]
 
     @cache

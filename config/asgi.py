@@ -12,10 +12,13 @@ import django
 from django.conf import settings
 
 from config.env import env
-from identity.verifier import open_verifier
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
 from web.handler import Handler, Message, Receive, Send
+
+if env.token_rules:
+    # It loads libraries that no other mode needs.
+    from identity.verifier import open_verifier
 
 django.setup(set_prefix=False)
 # Django would import the endpoints with the first request, which would have to wait for that.

@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, Concatenate
+from typing import TYPE_CHECKING, Any, Concatenate
 
 from django.core.handlers.asgi import ASGIRequest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from identity.verifier import Verifier
 from persistence.postgres.database import Database
+
+if TYPE_CHECKING:
+    from identity.verifier import Verifier
 
 JSON_TYPES = ("application/json",)
 PATCH_TYPES = (*JSON_TYPES, "application/merge-patch+json")
@@ -20,7 +22,7 @@ class Request(ASGIRequest):
     """Django's request with the database that the server opened at its start, and the user who sends it."""
 
     database: Database
-    verifier: Verifier | None
+    verifier: "Verifier | None"
     request_id: str
     signed_in: str | None = None
     """The id of the user whom the token names; None where no tokens are asked for (`web/access.py`)."""

@@ -1,16 +1,19 @@
-"""Who may call: the user whom a bearer token names (RFC 6750), and only on paths of that user (D31, D34)."""
+"""Admits callers: the user that a bearer token names (RFC 6750), on paths of that user only (D31, D34)."""
 
 import logging
 import re
+from typing import TYPE_CHECKING
 
 from django.urls import ResolverMatch
 
 from identity.errors import InvalidToken, KeysUnavailable
-from identity.verifier import Verifier
 from todos.errors import SignInOff
 from todos.requests import Request
 from todos.types import is_id
 from web.problems import OtherUser, ServiceUnavailable, TokenMissing, TokenRefused
+
+if TYPE_CHECKING:
+    from identity.verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +23,7 @@ PUBLIC = frozenset(
 """The routes that need no token. Each other one does, so that none is left open by forgetting it."""
 
 ME = "me"
-"""Stands in a path for the id of the user whom the token names."""
+"""Stands in a path for the id of the user that the token names."""
 
 _USUAL = "Bearer "
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
@@ -49,7 +52,7 @@ async def admit(request: Request, match: ResolverMatch) -> None:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
 
-async def _verified(verifier: Verifier, sent: str) -> str:
+async def _verified(verifier: "Verifier", sent: str) -> str:
     bearer = _BEARER.fullmatch(sent)
     if bearer is None:
         raise TokenMissing

@@ -40,13 +40,7 @@ def _environment(
     run: Run, result: Result, issuer: Issuer, *, timeout: int = 5, **options: Any
 ) -> AbstractAsyncContextManager[Environment]:
     """`timeout` is the longest that a token waits for its key, in seconds."""
-    settings = {
-        "AUTH_MODE": "jwt",
-        "AUTH_ISSUER": issuer.url,
-        "AUTH_AUDIENCE": issuer.url,
-        "AUTH_JWKS_URL": issuer.jwks_url,
-        "REQUEST_TIMEOUT": str(timeout),
-    }
+    settings = issuer.settings | {"REQUEST_TIMEOUT": str(timeout)}
     return environment(run, result, settings=settings, **options)
 
 
