@@ -1,4 +1,4 @@
-"""What can be wrong with a token; apart from the code that verifies, because refusing a request must not load that."""
+"""The errors of verifying a token. They stand apart from it, as a server that asks for no tokens loads only them."""
 
 
 class InvalidToken(Exception):

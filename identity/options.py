@@ -1,4 +1,4 @@
-"""The rules for tokens; apart from the code that uses them, because reading the environment must not load that."""
+"""The settings of tokens. They stand apart from the code that verifies, as reading the environment must not load it."""
 
 import ipaddress
 import re
@@ -48,9 +48,10 @@ def check_algorithms(names: Collection[str]) -> None:
 
 
 def check_jwks_url(url: str) -> None:
-    """Raises `ValueError` for an address from which keys must not be fetched: whoever can change them can be any user.
+    """Raises `ValueError` for an address from which keys must not be fetched.
 
-    It has to be `https`, or `http` to a host that only a private network knows. The text never repeats the URL.
+    A stranger that can change keys can be any user. The address has to be `https`, or `http` to a host that only
+    a private network knows. The text of the error never repeats the URL.
     """
     if not re.fullmatch(r"[!-~]+", url):
         raise ValueError("it has a character that a URL does not have, such as a space")

@@ -1,7 +1,7 @@
-"""What a token must be: its form, its signature and its claims (D32).
+"""The rules for a token: its form, its signature and its claims (D32).
 
-PyJWT verifies the signature and compares the claims. The rules here are those that PyJWT leaves open, because what one
-reader takes for something else than another is a way in.
+PyJWT verifies the signature and compares the claims. The rules here are those that PyJWT leaves open: a token that two
+readers understand differently is a way in.
 """
 
 import json
@@ -23,8 +23,8 @@ from identity.options import TokenRules
 
 logger = logging.getLogger(__name__)
 
-TOKEN_MAX = 8 * 1024
-"""Characters of a token."""
+TOKEN_MAX = 8_000
+"""Characters of a token, so that it fits into a header with `Bearer` before it (`server/limits.py`)."""
 LEEWAY = 30
 """Seconds by which the clocks of the issuer and this server may differ."""
 SUBJECT_MAX = 255

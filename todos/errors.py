@@ -82,12 +82,12 @@ class SignInOff(Problem):
 
 
 class AccountErased(Problem):
-    """The token is good until it expires, and its user has asked to be forgotten (D36)."""
+    """The token is good until it expires, but its user or an operator has erased the account (D36)."""
 
     status, kind, title = 403, "account-erased", "The account was erased"
 
     def __init__(self) -> None:
-        super().__init__("The user of this token has erased the account, so nothing is created for it any more.")
+        super().__init__("The account of this token's user was erased, so nothing is created for it any more.")
 
 
 class Conflict(Problem):

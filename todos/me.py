@@ -19,7 +19,7 @@ router.add_decorator(strict, mode="view")
 
 @router.get("/me", response={200: Account}, **contract.GET_ACCOUNT)
 async def get_account(request: Request) -> HttpResponse:
-    """Who the token's user is here, and how many tasks there are. Before the first one is made, nothing is stored."""
+    """The user of the token, and the number of its tasks. Before the first task, nothing is stored of the user."""
     user_id = _signed_in(request)
     account = await users.account(request.database, user_id)
     if account.is_erased:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from identity.key_store import Pace
 from identity.verifier import Verifier, open_verifier
+from persistence import users
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from tests.conftest import client_of
@@ -189,6 +191,34 @@ async def test_the_first_task_of_a_new_user_makes_the_account(guarded: Client, i
     assert first.headers["Location"] == f"/api/{user}/tasks/{first.json()['id']}"
     assert after["tasks"] == {"total": 2, "pending": 1, "completed": 1}
     assert after["created_at"] == first.json()["created_at"]
+
+
+async def test_somebodys_address_in_a_token_leads_to_no_tasks_of_theirs_and_is_not_stored(
+    guarded: Client, issuer: Issuer, database: Database
+) -> None:
+    address, stranger = f"{uuid4()}@example.com", uuid4()
+    owner = await users.create(database, address)
+    assert owner
+    for user in (owner, stranger):
+        await make_task(signed_in(guarded, issuer.token(user, email=address, email_verified=True)), user)
+
+    assert len((await guarded.get("me/tasks")).json()["items"]) == 1
+    assert await users.find(database, address) == owner
+    assert [each.email async for each in users.listed(database) if each.id == stranger] == [None]
+
+
+async def test_the_same_subject_of_another_issuer_is_another_user(database: Database) -> None:
+    accounts = []
+    for _ in range(2):
+        with issuer_in_thread() as issuer:
+            rules = replace(rules_of(issuer), subject="derived")
+            async with open_verifier(rules, 30) as verifier, client_of(database, verifier) as client:
+                signed_in(client, issuer.token("user_1", email="ana@example.com"))
+                assert (await client.post("me/tasks", json={"title": "Mine"})).status_code == 201
+                accounts.append((await client.get("v1/me")).json())
+
+    assert accounts[0]["id"] != accounts[1]["id"]
+    assert [each["tasks"]["total"] for each in accounts] == [1, 1]
 
 
 async def test_pages_of_me_lead_on_by_the_id(guarded: Client, issuer: Issuer, alice: UUID) -> None:

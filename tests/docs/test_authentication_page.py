@@ -36,7 +36,7 @@ def test_the_lines_for_better_auth_are_those_of_the_example() -> None:
 def test_the_lines_for_an_issuer_can_be_used(lines: dict[str, str]) -> None:
     values = {"environment": "production", "database_url": "postgresql://h/db", "auth_mode": "jwt"}
 
-    env = Env(_env_file=None, **values | {name.lower(): value for name, value in lines.items()})  # type: ignore[arg-type]
+    env = Env(_env_file=None, **values | {name.lower(): value for name, value in lines.items()})  # type: ignore[arg-type] # pydantic reads texts
 
     assert env.token_rules
     assert env.token_rules.issuer == lines["AUTH_ISSUER"]

@@ -155,7 +155,7 @@ def test_settings_that_are_wrong_at_a_reload_change_nothing(shared: Shared) -> N
     for number, text in enumerate(("half(", "workers = 'many'", "threads = 4"), 1):
         shared.config.write_text(f"{CONFIG}{text}\n")
         site.web.process.send_signal(signal.SIGHUP)
-        eventually(lambda number=number: shared.log.count("Nothing is reloaded") == number)  # type: ignore[misc]
+        eventually(lambda number=number: shared.log.count("Nothing is reloaded") == number)  # type: ignore[misc] # mypy cannot tell
         reason = shared.log.rpartition("settings cannot be used: ")[2]
         assert reason.startswith(("the reason is above", "--threads"))
         serve_on(site, WORKERS)

@@ -19,7 +19,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8000"
 SIGN_IN = {
     "jwt": "a bearer token is needed (AUTH_MODE=jwt)",
     "trusted": "left to a gateway in front (AUTH_MODE=trusted)",
-    "open": "none (AUTH_MODE=open): whoever reaches this port reads and changes all tasks",
+    "open": "none (AUTH_MODE=open): every client that reaches this port can read and change all tasks",
 }
 
 
