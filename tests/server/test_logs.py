@@ -266,7 +266,7 @@ def test_no_secret_of_clients_that_sign_in_is_in_the_log_or_in_an_answer(
             "AUTH_SUBJECT": "derived",
         }  # fmt: skip
         answers: list[str] = []
-        with production(postgres.dsn, tmp_path, "--workers", "1", FAILING, **settings) as web:
+        with production(postgres.dsn, tmp_path, "--workers", "1", FAILING, issuer=issuer, **settings) as web:
 
             def ask(token: str, method: str = "GET", path: str = "/me/tasks", body: object = None) -> int:
                 answer = web.http.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=body)
