@@ -6,14 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
+from django.test import override_settings
 
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import clean_environment, free_port
 from tests.support.servers import ROOT, command, copy_project, eventually, manage, url_of
+from todos.management.commands.runserver import Command
 
 
 def test_it_refuses_production(dsn: Dsn) -> None:
@@ -49,6 +53,24 @@ def test_a_host_that_is_not_here_is_refused_readably(host: str, dsn: Dsn) -> Non
 
     assert (outcome.status, outcome.out) == (1, "")
     assert outcome.err.startswith(f"Error: Cannot listen on {host}:8000")
+
+
+@pytest.mark.parametrize(
+    ("mode", "sign_in", "curl"),
+    [
+        ("jwt", "a bearer token is needed", 'curl http://localhost/api/me/tasks -H "Authorization: Bearer $TOKEN"'),
+        ("trusted", "left to a gateway", f"curl http://localhost/api/{UUID(int=5)}/tasks"),
+        ("open", "none", f"curl http://localhost/api/{UUID(int=5)}/tasks"),
+    ],
+)
+def test_the_banner_says_who_may_call_and_how(mode: str, sign_in: str, curl: str) -> None:
+    banner = StringIO()
+    with override_settings(AUTH_MODE=mode):
+        Command(stdout=banner)._welcome("http://localhost", UUID(int=5))
+
+    assert f"Sign-in:        {sign_in}" in banner.getvalue()
+    assert f"AUTH_MODE={mode}" in banner.getvalue()
+    assert f"\n    {curl}\n" in banner.getvalue()
 
 
 def test_it_migrates_seeds_and_serves_and_the_printed_curls_work(empty_dsn: Dsn, tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_an_endpoint_is_added_by_its_recipe(project: Copy) -> None:
         "@router.get(_TASK, ",
         '''
         @router.get(_TASKS + "/count", response={200: TaskCount}, **contract.COUNT_TASKS)
-        async def count_tasks(request: Request, user_id: Id) -> HttpResponse:
+        async def count_tasks(request: Request, user_id: UserId) -> HttpResponse:
             """The number of the user's tasks. An unknown user has none."""
             return json_response(await task_lists.count(request.database, user_id))
 
