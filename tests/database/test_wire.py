@@ -1,6 +1,7 @@
 """The messages between an operation and PostgreSQL: one round trip, and no transaction around it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from identity.verifier import Verifier, open_verifier
 from persistence.postgres import pool
 from persistence.postgres.connection import PREPARE_AFTER
 from persistence.postgres.database import open_database
@@ -15,7 +17,8 @@ from persistence.postgres.dsn import Dsn
 from tests.conftest import client_of
 from tests.database.helpers import options
 from tests.database.wire import Wire
-from tests.support.helpers import Json, make_task
+from tests.support.helpers import Json, make_task, rules_of, signed_in
+from tests.support.issuer import issuer_in_thread
 
 RUNS = 12
 
@@ -29,12 +32,20 @@ async def wire() -> Wire:
 
 @pytest.fixture
 async def watched_client(dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    async with watched(dsn, wire, monkeypatch) as client:
+        yield client
+
+
+@asynccontextmanager
+async def watched(
+    dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch, verifier: Verifier | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """The application with one connection, through the relay; a slow machine does not make it look idle."""
     monkeypatch.setattr(pool, "CHECK_AFTER_IDLE", 3600.0)
     async with (
         wire.relay(dsn) as through,
         open_database(through, options(most=1)) as database,
-        client_of(database) as client,
+        client_of(database, verifier) as client,
     ):
         yield client
 
@@ -173,6 +184,31 @@ async def test_a_second_round_trip_only_explains_why_a_write_was_not_done(
     wire.reset()
     response = await OPERATIONS[name](watched_client, alice, task | {"version": 2})
     assert (response.status_code, wire.round_trips, len(wire.statements)) == (412, 2, 2)
+
+
+async def test_signed_in_an_operation_is_one_round_trip_and_the_first_task_of_a_user_two(
+    dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with issuer_in_thread() as issuer:
+        async with (
+            open_verifier(rules_of(issuer), 30) as verifier,
+            watched(dsn, wire, monkeypatch, verifier) as client,
+        ):
+            signed_in(client, issuer.token())
+            wire.reset()
+            assert (await client.post("me/tasks", json={"title": "First"})).status_code == 201
+            assert (wire.round_trips, len(wire.statements)) == (2, 2)
+
+            runs = [
+                await watch(wire, request)
+                for request in (
+                    client.post("me/tasks", json={"title": "Second"}),
+                    client.get("me/tasks"),
+                    client.get("v1/me"),
+                    client.delete("v1/me"),
+                )
+            ]
+    assert runs == [Run(status, 1, prepares=False) for status in (201, 200, 200, 204)]
 
 
 async def test_invalid_input_and_live_never_reach_the_database(
