@@ -82,7 +82,7 @@ class SignInOff(Problem):
 
 
 class AccountErased(Problem):
-    """The token is good until it expires, but its user or an operator has erased the account (D36)."""
+    """The token is valid until it expires, but its user or an operator has erased the account (D36)."""
 
     status, kind, title = 403, "account-erased", "The account was erased"
 

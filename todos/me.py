@@ -32,7 +32,7 @@ async def get_account(request: Request) -> HttpResponse:
 async def erase_account(request: Request) -> HttpResponse:
     """Erases all tasks and all that is known of the user, at once and for good.
 
-    Tokens that are still good create nothing any more. The user of the sign-in service stays: delete that one there.
+    Tokens that are still valid create nothing any more. The user of the sign-in service stays: delete that one there.
     """
     await users.erase(request.database, _signed_in(request))
     return HttpResponse(status=204)

@@ -30,10 +30,10 @@ _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 
 
 async def admit(request: Request, match: ResolverMatch) -> None:
-    """Says who has signed in, for the endpoint. Asks no database.
+    """Sets `signed_in`, and puts the user's id into the path in place of `me`. Asks no database.
 
     Raises the problems 401 and 403, and 503 for a token that cannot be checked now. A token that was verified before
-    costs a look into a dict.
+    costs one lookup in a dict.
     """
     path_user = match.kwargs.get("user_id")
     verifier = request.verifier

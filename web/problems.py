@@ -60,7 +60,7 @@ class TokenMissing(Problem):
 class TokenRefused(Problem):
     """The reason stands in the header, too (RFC 6750, section 3), so it has neither double quotes nor backslashes."""
 
-    status, kind, title = 401, "token-refused", "The token is not good"
+    status, kind, title = 401, "token-refused", "The token is not valid"
 
     def __init__(self, reason: str) -> None:
         super().__init__(
