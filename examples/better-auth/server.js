@@ -39,7 +39,14 @@ const server = createServer((request, response) => {
 });
 
 await makeTables();
-server.listen(new URL(BETTER_AUTH_URL).port, "127.0.0.1", () => console.log(`\n  Sign in at ${BETTER_AUTH_URL}\n`));
+const port = new URL(BETTER_AUTH_URL).port;
+server.on("error", (error) => {
+    if (error.code !== "EADDRINUSE") throw error;
+    console.error(`Port ${port} is taken. End the program that has it, or set BETTER_AUTH_URL to another port.`);
+    pool.end();
+    process.exitCode = 1;
+});
+server.listen(port, "127.0.0.1", () => console.log(`\n  Sign in at ${BETTER_AUTH_URL}\n`));
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
     process.once(signal, () => {

@@ -15,6 +15,7 @@ from tests.docs.test_clients import commands, examples, run
 from tests.support.better_auth import (
     MISSING,
     PASSWORD,
+    BetterAuth,
     Person,
     SignedInSite,
     new_person,
@@ -23,6 +24,7 @@ from tests.support.better_auth import (
 from tests.support.browser import Browser, browser, is_installed
 from tests.support.databases import temporary_database
 from tests.support.helpers import assert_problem
+from tests.support.processes import free_port
 from tests.support.servers import PostgresServer, eventually
 
 __all__ = ["examples"]
@@ -161,6 +163,18 @@ class TestServers:
         assert "so your account stays for now" in failed.json()["message"]
         assert titles(site, ana.token()) == ["Pack"]
 
+    def test_a_port_that_is_taken_is_said_in_one_line(self, site: SignedInSite, own_dsn: Dsn, tmp_path: Path) -> None:
+        second = BetterAuth(tmp_path, own_dsn, site.auth.url)
+
+        with pytest.raises(AssertionError), second.running(site.web.url):
+            pass
+
+        # Node.js would end with its version, after a stack trace.
+        assert second.log.splitlines()[-1] == (
+            f"Port {site.auth.url.rpartition(':')[2]} is taken. End the program that has it, or set BETTER_AUTH_URL to "
+            "another port."
+        )
+
 
 def is_refused(site: SignedInSite, token: str) -> bool:
     return site.call(token, "GET", "/me/tasks").status_code == 401
@@ -223,6 +237,14 @@ class TestPage:
         shows(page, "#list", "Unpack\nTidy up\nPack")
         assert renewal in page.requests()
         assert any("401" in complaint for complaint in page.complaints())
+
+    def test_a_page_says_so_when_nothing_answers(self, own_dsn: Dsn, tmp_path: Path) -> None:
+        nobody = f"http://127.0.0.1:{free_port()}"
+        with BetterAuth(tmp_path, own_dsn).running(nobody) as auth, browser(tmp_path, "localhost") as page:
+            page.open(auth.url)
+            sign(page, f"{uuid4()}@example.com", "up")
+
+            shows(page, "#error", "The server cannot be reached. Please try again.")
 
     def test_a_page_signs_nobody_out_while_the_api_cannot_answer(
         self, postgres: PostgresServer, own_dsn: Dsn, tmp_path: Path

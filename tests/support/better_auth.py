@@ -33,12 +33,12 @@ def proposed_settings() -> dict[str, str]:
 
 
 class BetterAuth:
-    """Better Auth as `make auth` runs it, but on a free port; its output is in `log`."""
+    """Better Auth as `make auth` runs it, but on a free port unless `url` names one; its output is in `log`."""
 
-    def __init__(self, folder: Path, dsn: Dsn) -> None:
+    def __init__(self, folder: Path, dsn: Dsn, url: str | None = None) -> None:
         self._dsn = dsn
         self._log = folder / "better-auth.log"
-        self.url = URL.replace("3000", str(free_port()))
+        self.url = url or URL.replace("3000", str(free_port()))
 
     @property
     def settings(self) -> dict[str, Any]:

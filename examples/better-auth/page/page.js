@@ -44,6 +44,8 @@ async function attempt(action) {
         await action();
     } catch (problem) {
         if (problem instanceof SignedOut) showSignIn();
+        // So `fetch` fails when nothing answers, or when CORS_ORIGINS of the API does not name this page.
+        else if (problem instanceof TypeError) error.textContent = "The server cannot be reached. Please try again.";
         else error.textContent = problem.message;
     }
 }
