@@ -92,7 +92,8 @@ def test_without_a_terminal_it_refuses_to_guess(dsn: Dsn, carol: UUID, monkeypat
 
 @pytest.mark.parametrize(
     ("user", "said"),
-    [("nobody@example.com", "There is no user with the address nobody@example.com."),
+    [("nobody@example.com", ("There is no user with the address nobody@example.com. A user who signs in at an issuer "
+                             "has none here; name such a user by id.")),
      ("carol", "'carol' is neither an id nor an address.")],
 )  # fmt: skip
 def test_what_names_no_user_is_one_line(dsn: Dsn, user: str, said: str) -> None:

@@ -52,7 +52,10 @@ async def _look_up(dsn: Dsn, user: str) -> tuple[UUID, users.Account]:
     async with opened_database(dsn) as database:
         user_id = await users.find(database, user) if "@" in user else _parse(user)
         if user_id is None:
-            raise Error(f"There is no user with the address {user}.")
+            raise Error(
+                f"There is no user with the address {user}. A user who signs in at an issuer has none here; name such "
+                "a user by id."
+            )
         return user_id, await users.account(database, user_id)
 
 
