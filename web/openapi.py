@@ -91,7 +91,7 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A token of the issuer that the server trusts.",
+        "description": "A token of the issuer that the server trusts, without the word `Bearer` before it.",
     }
 }
 EXAMPLES: tuple[Problem, ...] = (
