@@ -32,7 +32,7 @@ class Pace:
 
 
 PACE = Pace()
-_WOKEN_AT_ONCE = 20
+_WOKEN_AT_ONCE = 2
 
 
 class KeyStore:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from django.urls import ResolverMatch
@@ -46,24 +47,27 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     sent = request.META.get("HTTP_AUTHORIZATION", "")
     # How nearly all clients write it. A token that is known has the right form.
     known = verifier.known(sent[len(_USUAL) :]) if sent.startswith(_USUAL) else None
-    user_id = known or await _verified(verifier, sent)
+    user_id = known or await _verified(request, verifier, sent)
     request.signed_in = user_id
     if path_user is not None and path_user != user_id:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
 
-async def _verified(verifier: "Verifier", sent: str) -> str:
-    bearer = _BEARER.fullmatch(sent)
+async def _verified(request: Request, verifier: "Verifier", sent: str) -> str:
+    bearer, started = _BEARER.fullmatch(sent), monotonic()
     if bearer is None:
         raise TokenMissing
     try:
-        return await verifier.user_id(bearer[1])
+        user_id = await verifier.user_id(bearer[1])
     except InvalidToken as error:
         raise TokenRefused(error.reason) from None
     except KeysUnavailable as error:
         # Never 401, after which a client would sign its user out (D33).
         logger.warning("Answering 503: a token names a key that is not known, and keys cannot be asked for right now")
         raise ServiceUnavailable("The token cannot be checked right now.", error.retry_after) from None
+    # The wait for a key counts, or a stop would not wait for the end of the request.
+    request.database = request.database.after(monotonic() - started)
+    return user_id
 
 
 def _own_id(path_user: str, user_id: str) -> str:

@@ -63,6 +63,12 @@ class Database:
             self.probes = copy(self)
             self.probes.pool = probe_pool
 
+    def after(self, seconds: float) -> "Database":
+        """The same database for a request that has already used so many seconds of its time."""
+        later = copy(self)
+        later._timeout = max(0.0, self._timeout - seconds)  # noqa: SLF001 - it is of this class
+        return later
+
     async def long_rows(self, statement: Statement, values: Mapping[str, Any], owner: Hashable) -> list[dict[str, Any]]:
         """Like `rows`, for a statement whose cost grows with what its owner has stored.
 

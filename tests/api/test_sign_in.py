@@ -13,8 +13,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from identity.key_store import Pace
 from identity.verifier import Verifier, open_verifier
 from persistence import users
-from persistence.postgres.database import Database
+from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import DatabaseOptions
 from tests.conftest import client_of
 from tests.support.contract import OPERATIONS
 from tests.support.helpers import (
@@ -300,6 +301,19 @@ async def test_an_unknown_key_is_not_logged_as_a_fault_of_the_issuer(
     assert_problem(response, 503, "service-unavailable")
     assert "Answering 503: a token names a key that is not known" in caplog.text
     assert "cannot be fetched" not in caplog.text
+
+
+async def test_the_wait_for_a_key_counts_as_time_of_the_request(dsn: Dsn) -> None:
+    with issuer_in_thread() as issuer:
+        issuer.delay = 1.0
+        async with (
+            open_verifier(rules_of(issuer), 30) as verifier,
+            open_database(dsn, DatabaseOptions(statement_timeout=issuer.delay)) as database,
+            client_of(database, verifier) as client,
+        ):
+            signed_in(client, issuer.token(uuid4()))
+            assert_problem(await client.get("me/tasks"), 503, "service-unavailable")
+            assert (await client.get("me/tasks")).status_code == 200
 
 
 async def test_an_account_is_erased_with_everything_in_it(

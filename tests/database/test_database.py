@@ -94,6 +94,12 @@ async def test_the_deadline_includes_the_wait_for_a_connection(single: Database)
         await single.rows(SLEEP, {"seconds": 0.4}, 0.6)
 
 
+async def test_what_a_request_has_waited_for_before_counts(single: Database) -> None:
+    with pytest.raises(Unavailable):
+        await single.after(LONG).rows(SLEEP, FOREVER)
+    assert await pid_of(single.after(0))
+
+
 async def test_the_deadline_of_one_statement_does_not_cut_off_the_next(single: Database) -> None:
     timeout, answered = 0.1, False
     while not answered:

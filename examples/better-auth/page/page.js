@@ -62,6 +62,8 @@ function onSubmit(form, action) {
 
 onSubmit(signIn, async ({ email, password, way }) => {
     await auth(way === "up" ? "sign-up/email" : "sign-in/email", { email, password, name: email });
+    // A token of the one before may have come after the sign-out.
+    forgetToken();
     await show();
 });
 
