@@ -18,7 +18,7 @@ from benchmarks.options import Options
 from benchmarks.postgres import Postgres
 from benchmarks.processes import cpu_seconds
 from benchmarks.tables import Goal, geometric_mean, markdown
-from tests.support.issuer import Issuer, issuer_in_thread
+from tests.support.issuer import Issuer
 
 ALONE, SIGNED_IN = "alone", "signed_in"
 WARM_UP = 0.5
@@ -32,7 +32,7 @@ CPU_GOAL, FIRST_GOAL = 1.06, 0.25
 
 
 def run(options: Options) -> dict[str, Any]:
-    with operations.database() as database, issuer_in_thread() as issuer:
+    with operations.database() as database, Issuer() as issuer:
         with Proxy(database.port) as proxy, _running(database, proxy.port, issuer, 1, 0) as running:
             trips = {each.name: running.round_trips(SIGNED_IN, each, proxy) for each in OPERATIONS}
         with _running(database, database.port, issuer, options.clients, min(WARM_UP, options.seconds)) as running:

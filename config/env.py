@@ -109,9 +109,14 @@ class Env(BaseSettings):
                 raise ValueError("AUTH_MODE=jwt needs it")
             if info.data.get("auth_authorized_party") == ():
                 raise ValueError("AUTH_MODE=jwt needs it, or AUTH_AUTHORIZED_PARTY if the issuer sets no audience")
-        if value is not None and info.field_name == "auth_jwks_url":
-            check_jwks_url(value)
         return value
+
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_jwks_url(url)
+        return url
 
     @field_validator("auth_algorithms")
     @classmethod

@@ -9,7 +9,7 @@ from identity.verifier import Verifier, open_verifier
 from persistence.postgres.database import Database
 from tests.conftest import client_of
 from tests.support.helpers import Client, Json, make_task, rules_of
-from tests.support.issuer import Issuer, issuer_in_thread
+from tests.support.issuer import Issuer
 from todos import health
 
 
@@ -28,7 +28,7 @@ async def task(client: Client, alice: UUID) -> Json:
 
 @pytest.fixture(scope="session")
 def issuer() -> Iterator[Issuer]:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         yield issuer
 
 

@@ -28,7 +28,7 @@ from tests.support.helpers import (
     rules_of,
     signed_in,
 )
-from tests.support.issuer import Issuer, SigningKey, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey
 from web.access import PUBLIC
 
 OPEN = {name: operation for name, operation in OPERATIONS.items() if operation.path.lstrip("/") in PUBLIC}
@@ -211,7 +211,7 @@ async def test_somebodys_address_in_a_token_leads_to_no_tasks_of_theirs_and_is_n
 async def test_the_same_subject_of_another_issuer_is_another_user(database: Database) -> None:
     accounts = []
     for _ in range(2):
-        with issuer_in_thread() as issuer:
+        with Issuer() as issuer:
             rules = replace(rules_of(issuer), subject="derived")
             async with open_verifier(rules, 30) as verifier, client_of(database, verifier) as client:
                 signed_in(client, issuer.token("user_1", email="ana@example.com"))
@@ -274,7 +274,7 @@ async def test_a_preflight_needs_no_token_and_scripts_may_read_what_is_wrong_wit
 
 
 async def test_while_no_key_can_be_had_the_answer_is_503_and_never_401(database: Database, alice: UUID) -> None:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         token, issuer.fault = issuer.token(alice), "refused"
         async with open_verifier(rules_of(issuer), 30) as verifier, client_of(database, verifier) as client:
             signed_in(client, token)
@@ -290,7 +290,7 @@ async def test_while_no_key_can_be_had_the_answer_is_503_and_never_401(database:
 async def test_an_unknown_key_is_not_logged_as_a_fault_of_the_issuer(
     database: Database, alice: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         async with (
             open_verifier(rules_of(issuer), 5, Pace(first=60)) as verifier,
             client_of(database, verifier) as client,
@@ -304,7 +304,7 @@ async def test_an_unknown_key_is_not_logged_as_a_fault_of_the_issuer(
 
 
 async def test_the_wait_for_a_key_counts_as_time_of_the_request(dsn: Dsn) -> None:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         issuer.delay = 2.0
         async with (
             open_database(dsn, DatabaseOptions(statement_timeout=1)) as database,

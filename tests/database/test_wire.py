@@ -18,7 +18,7 @@ from tests.conftest import client_of
 from tests.database.helpers import options
 from tests.database.wire import Wire
 from tests.support.helpers import Json, make_task, rules_of, signed_in
-from tests.support.issuer import issuer_in_thread
+from tests.support.issuer import Issuer
 
 RUNS = 12
 
@@ -189,7 +189,7 @@ async def test_a_second_round_trip_only_explains_why_a_write_was_not_done(
 async def test_signed_in_an_operation_is_one_round_trip_and_the_first_task_of_a_user_two(
     dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         async with (
             open_verifier(rules_of(issuer), 30) as verifier,
             watched(dsn, wire, monkeypatch, verifier) as client,

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from persistence.postgres.dsn import Dsn
-from tests.support.issuer import issuer_in_thread
+from tests.support.issuer import Issuer
 from tests.support.servers import ROOT
 from tests.support.sites import production
 
@@ -64,7 +64,7 @@ def test_a_typescript_client_compiles_and_does_a_days_work_with_a_token(
     examples: Path, dsn: Dsn, tmp_path: Path
 ) -> None:
     skip_without("node", "npm")
-    with issuer_in_thread() as issuer, production(dsn, tmp_path, **issuer.settings) as web:
+    with Issuer() as issuer, production(dsn, tmp_path, **issuer.settings) as web:
         variables = {"TODO_URL": web.url, "TODO_USER": "me", "TODO_TOKEN": issuer.token()}
         output = run(commands("TypeScript"), examples, **variables)
 

@@ -9,7 +9,7 @@ import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.support.browser import Browser, browser, is_installed
-from tests.support.issuer import issuer_in_thread
+from tests.support.issuer import Issuer
 from tests.support.servers import WebServer
 from tests.support.sites import production
 
@@ -66,7 +66,7 @@ def test_the_proposal_of_the_page_creates_a_task(web: WebServer, page: Browser, 
 def test_the_authorize_button_takes_a_token_and_sends_it(dsn: Dsn, tmp_path: Path) -> None:
     user = uuid4()
     with (
-        issuer_in_thread() as issuer,
+        Issuer() as issuer,
         production(dsn, tmp_path, "--workers", "1", issuer=issuer) as web,
         browser(tmp_path, HOST) as page,
     ):

@@ -11,7 +11,7 @@ from identity.errors import InvalidToken
 from identity.key_store import Pace
 from identity.options import ALGORITHMS, TokenRules
 from identity.verifier import Verifier, open_verifier
-from tests.support.issuer import Issuer, issuer_in_thread
+from tests.support.issuer import Issuer
 
 QUICK = Pace(first=0.05, longest=0.4)
 
@@ -19,7 +19,7 @@ QUICK = Pace(first=0.05, longest=0.4)
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
     """An issuer whose keys stay as they are."""
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         yield issuer
 
 

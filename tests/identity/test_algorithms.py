@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from identity.options import ALGORITHMS
 from identity.verifier import Verifier
 from tests.identity.conftest import refusal, verifying
-from tests.support.issuer import Issuer, SigningKey, base64url, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey, base64url
 
 KEYS = {name: SigningKey(name, name) for name in ("EdDSA", "ES256", "ES384", "ES512", "RS256")}
 FITTING = {
@@ -25,7 +25,7 @@ REFUSED = ("HS256", "HS384", "HS512", "none", "None", "", "ES256K", "eddsa", "rs
 
 @pytest.fixture(scope="module")
 def issuer_of_all() -> Iterator[Issuer]:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         for key in KEYS.values():
             # A set whose keys name no algorithm leaves the choice to the token.
             del key.jwk["alg"]
@@ -83,7 +83,7 @@ async def test_only_algorithms_that_are_listed_are_accepted(
 
 
 async def test_a_key_that_names_its_algorithm_verifies_no_other() -> None:
-    with issuer_in_thread("RS256") as issuer:
+    with Issuer("RS256") as issuer:
         async with verifying(issuer) as verifier:
             other = SigningKey("RS384", issuer.keys[0].kid)
             vars(other)["private"] = issuer.keys[0].private

@@ -18,7 +18,7 @@ from identity.errors import InvalidToken, KeysUnavailable
 from identity.options import ALGORITHMS
 from identity.verifier import Verifier
 from tests.identity.conftest import verifying
-from tests.support.issuer import Issuer, SigningKey, base64url, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey, base64url
 
 PUBLISHED = ("EdDSA", "ES256", "ES512", "RS256", "PS256")
 NAMES = ("alg", "kid", "crit", "b64", "jwk", "jku", "typ", "iss", "aud", "sub", "exp", "iat", "nbf", "azp", "jti")
@@ -117,7 +117,7 @@ BENDS = (bend_text, bend_bit, bend_parts, bend_json, bend_members)
 
 @pytest.fixture(scope="module")
 def published() -> Iterator[Issuer]:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         issuer.keys = [SigningKey(name, name) for name in PUBLISHED]
         yield issuer
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from identity.verifier import Verifier
 from tests.identity.conftest import refusal, verifying
-from tests.support.issuer import Issuer, SigningKey, base64url, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey, base64url
 
 SIGNATURE = "The token's signature does not match."
 FORM = "The token does not consist of three parts in base64url without padding."
@@ -211,7 +211,7 @@ async def test_the_valid_form_of_the_odd_tokens_is_accepted(issuer: Issuer, veri
 async def test_a_secret_in_the_set_verifies_nothing() -> None:
     secret = SigningKey("EdDSA", "secret")
     vars(secret)["jwk"] = {"kty": "oct", "k": base64url(b"secret" * 6).decode(), "kid": "secret"}
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         issuer.keys = [secret, *issuer.keys]
         head = issuer.token(header={"alg": "HS256", "kid": "secret"}).rpartition(".")[0]
         digest = hmac.digest(b"secret" * 6, head.encode(), hashlib.sha256)
@@ -221,7 +221,7 @@ async def test_a_secret_in_the_set_verifies_nothing() -> None:
 
 
 async def test_an_ecdsa_signature_has_one_form() -> None:
-    with issuer_in_thread("ES256") as issuer:
+    with Issuer("ES256") as issuer:
         head, _, signature = issuer.token().rpartition(".")
         der = issuer.keys[0].private.sign(head.encode(), ec.ECDSA(hashes.SHA256()))
         raw = urlsafe_b64decode(signature + "==")

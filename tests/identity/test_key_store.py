@@ -16,7 +16,7 @@ from identity.errors import InvalidToken, KeysUnavailable
 from identity.key_store import PACE, Pace
 from identity.verifier import Verifier
 from tests.identity.conftest import QUICK, refusal, verifying
-from tests.support.issuer import FAULTS, Fault, Issuer, SigningKey, issuer_in_thread
+from tests.support.issuer import FAULTS, Fault, Issuer, SigningKey
 
 UNKNOWN = "The token is signed with a key that its issuer does not publish."
 IMPATIENT = Pace(first=0.05, longest=0.2, fetch=0.3)
@@ -26,7 +26,7 @@ IMPATIENT = Pace(first=0.05, longest=0.2, fetch=0.3)
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
     """An issuer of the test's own."""
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         yield issuer
 
 

@@ -8,7 +8,7 @@ import jwt
 import orjson
 import pytest
 
-from tests.support.issuer import KEYS_PATH, TOKEN_PATH, Fault, Issuer, issuer_in_thread
+from tests.support.issuer import KEYS_PATH, TOKEN_PATH, Fault, Issuer
 from tests.support.sockets import connect
 
 LIMIT = 64 * 1024
@@ -19,7 +19,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         yield issuer
 
 
@@ -34,7 +34,7 @@ def get(url: str) -> httpx.Response:
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519", "ES256", "ES384", "ES512", "RS256", "PS256"])
 def test_the_keys_that_it_serves_verify_its_tokens(algorithm: str) -> None:
-    with issuer_in_thread(algorithm) as issuer:
+    with Issuer(algorithm) as issuer:
         [served] = fetched(issuer).json()["keys"]
         token = issuer.token("alice")
 

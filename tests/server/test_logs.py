@@ -24,7 +24,7 @@ from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
-from tests.support.issuer import SigningKey, issuer_in_thread
+from tests.support.issuer import Issuer, SigningKey
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
@@ -245,7 +245,7 @@ def test_no_secret_of_clients_that_sign_in_is_in_the_log_or_in_an_answer(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
     subject, email, password = "auth0|a-canary", "canary@example.com", "canary-of-a-password"
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         good = issuer.token(subject, email=email)
         forger = SigningKey(kid=issuer.keys[0].kid)
         refused = {

@@ -6,13 +6,13 @@ from uuid import uuid4
 import httpx
 
 from persistence.postgres.dsn import Dsn
-from tests.support.issuer import issuer_in_thread
+from tests.support.issuer import Issuer
 from tests.support.servers import eventually
 from tests.support.sites import WORKERS, production
 
 
 def test_every_worker_takes_good_tokens_and_refuses_others(dsn: Dsn, tmp_path: Path) -> None:
-    with issuer_in_thread() as issuer, production(dsn, tmp_path, issuer=issuer) as web:
+    with Issuer() as issuer, production(dsn, tmp_path, issuer=issuer) as web:
         eventually(lambda: issuer.fetches == WORKERS)
         user = uuid4()
         good = {"Authorization": f"Bearer {issuer.token(user)}"}

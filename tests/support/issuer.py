@@ -10,8 +10,8 @@ import socket
 import threading
 from asyncio import Server, StreamReader, StreamWriter
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic, time
@@ -245,18 +245,6 @@ class Issuer:
                 return _response(gzip.compress(served + TOO_MUCH), "200 OK", "Content-Encoding: gzip")
             case _:
                 return b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"
-
-
-@contextmanager
-def issuer_in_thread(algorithm: str = "EdDSA") -> Iterator[Issuer]:
-    with Issuer(algorithm) as issuer:
-        yield issuer
-
-
-@asynccontextmanager
-async def running_issuer(algorithm: str = "EdDSA") -> AsyncIterator[Issuer]:
-    with Issuer(algorithm) as issuer:
-        yield issuer
 
 
 async def _turns() -> None:

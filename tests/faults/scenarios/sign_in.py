@@ -17,7 +17,7 @@ from tests.faults.environment import Environment, environment
 from tests.faults.http import Answer, Http
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.readers import LIVE, readers
-from tests.support.issuer import FAULTS, TOKEN_PATH, Fault, Issuer, SigningKey, issuer_in_thread
+from tests.support.issuer import FAULTS, TOKEN_PATH, Fault, Issuer, SigningKey
 
 EAGER = "tests.support.eager:application"
 QUICK_FAULTS: tuple[Fault, ...] = ("empty", "hang")
@@ -124,7 +124,7 @@ async def failing(run: Run, result: Result) -> None:
     A server that takes what the endpoint should not have answered would know the key.
     """
     without, beside = list[float](), list[float]()
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         async with _environment(run, result, issuer, application=EAGER) as env:
             known = issuer.keys[-1]
             await _accepted(env, issuer.token)
@@ -161,7 +161,7 @@ async def _never_accepted(env: Environment, make: Callable[[str], str], seconds:
 async def away_at_the_start(run: Run, result: Result) -> None:
     faults: tuple[Fault, ...] = ("refused",) if run.quick else ("refused", "hang", "500", "empty")
     for fault in faults:
-        with issuer_in_thread() as issuer:
+        with Issuer() as issuer:
             issuer.fault = fault
             async with _environment(run, result, issuer, timeout=2, name=fault) as env:
                 http = Http(env.web.port)
@@ -182,7 +182,7 @@ async def away_at_the_start(run: Run, result: Result) -> None:
 async def rotating(run: Run, result: Result) -> None:
     """Rotates every 6 seconds (in the short form every 2) at each of two processes that share a set of keys."""
     every, tokens = run.rounds(6, 2), 0
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         signing = [issuer.keys[-1], issuer.rotate()]
 
         def make(user: str) -> str:
@@ -224,7 +224,7 @@ async def unknown_keys(run: Run, result: Result) -> None:
     number, seconds = run.rounds(FLOOD, QUICK_FLOOD), run.rounds(FLOOD_SECONDS, QUICK_FLOOD_SECONDS)
     fetched, statuses, sent, compared = list[int](), set[int](), list[int](), list[int]()
     garbage, unknown = list[float](), list[float]()
-    with issuer_in_thread() as issuer, in_another_process() as flood:
+    with Issuer() as issuer, in_another_process() as flood:
         async with _environment(run, result, issuer) as env:
             await _accepted(env, issuer.token)
             strange, user = SigningKey(), str(env.users[0])
@@ -275,7 +275,7 @@ async def _flood(
     "the issuer's secret was changed", goal="it makes no token, and those from before go on; so do new ones afterwards"
 )
 async def secret_changed(run: Run, result: Result) -> None:
-    with issuer_in_thread() as issuer:
+    with Issuer() as issuer:
         async with _environment(run, result, issuer, application=EAGER) as env:
             tokens = {path: issuer.token(_user(path)) for path in _paths(env)}
             await _accepted(env, issuer.token)
