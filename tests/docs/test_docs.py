@@ -73,7 +73,7 @@ def test_the_message_for_a_bad_url_is_the_one_that_is_documented() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_explained_with_its_options(command: str) -> None:
-    explanation = words(section(DOCS / "operations.md", command))
+    explanation = words(section(DOCS / "commands.md", command))
     generic = {action.dest for action in BaseCommand().create_parser("manage.py", "any")._actions}
 
     for action in parser_of(command)._actions:

@@ -55,8 +55,9 @@ def test_every_example_prints_what_the_page_shows(name: str, web: WebServer, own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["docs/configuration.md", "docs/database.md", "docs/operations.md"])
-def test_every_command_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page_name", ["commands", "configuration", "database", "operations"])
+def test_every_command_prints_what_the_page_shows(page_name: str, tmp_path: Path) -> None:
+    name = f"docs/{page_name}.md"
     page = (ROOT / name).read_text(encoding="utf-8")
 
     now = recorded(name, page, tmp_path)
