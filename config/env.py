@@ -18,6 +18,8 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_POOL_MIN = 5
+SECRETS = ("database_url",)
+"""Fields whose values are never repeated. Each has a field `<name>_file` before it, whose file may hold the value."""
 
 
 def _split(value: Any) -> Any:
@@ -27,6 +29,7 @@ def _split(value: Any) -> Any:
 
 type _AuthMode = Literal["jwt", "trusted", "open"]
 type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+type _SecretFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
 class Env(BaseSettings):
@@ -39,7 +42,10 @@ class Env(BaseSettings):
 
     environment: Literal["development", "production"] = Field(examples=["development  (or production)"])
     database_private_hosts: _Names = Field((), examples=["db,postgres"])
-    database_url: str = Field(repr=False, examples=[f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)"])
+    database_url_file: _SecretFile = Field(None, repr=False, examples=["/run/secrets/database_url"])
+    database_url: str = Field(
+        None, validate_default=True, repr=False, examples=[f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)"]
+    )
     database_pooler: bool = Field(default=False, examples=["true"])
     database_pool_max: int = Field(20, ge=1, le=100, examples=["20"])
     database_pool_min: int | None = Field(None, ge=1, le=100, examples=["5"])
@@ -72,6 +78,25 @@ class Env(BaseSettings):
         if not isinstance(value, str):
             return value
         return value.strip().upper() if info.field_name == "log_level" else value.strip().lower()
+
+    @field_validator(*SECRETS, mode="before")
+    @classmethod
+    def _read_secret(cls, value: Any, info: ValidationInfo) -> Any:
+        name = f"{info.field_name}_file"
+        file = info.data.get(name)
+        if file is None:
+            return value
+        if value is not None:
+            raise ValueError(f"{name.upper()} is set, too; keep one of the two")
+        try:
+            secret = file.read_text("utf-8").removesuffix("\n")
+        except OSError as error:
+            raise ValueError(f"the file that {name.upper()} names cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"the file that {name.upper()} names is not UTF-8 text") from None
+        if not secret:
+            raise ValueError(f"the file that {name.upper()} names is empty")
+        return secret
 
     @field_validator("database_url")
     @classmethod
@@ -197,17 +222,19 @@ def load(**overrides: Any) -> Env:
 
 
 def _describe(fault: ErrorDetails) -> str:
-    name = str(fault["loc"][0]).upper()
-    if fault["type"] == "missing":
+    field = str(fault["loc"][0])
+    name = field.upper()
+    # The default of a required secret is None, as a file may hold it.
+    if fault["type"] in {"missing", "string_type"}:
         problem = "is missing"
-    elif fault["input"] is None:
+    elif fault["input"] is None and field not in SECRETS:
         problem = f"is missing: {_reason(fault)}"
-    elif name in {"DATABASE_URL", "AUTH_JWKS_URL"}:
+    elif field in {*SECRETS, "auth_jwks_url"}:
         # Its value may hold a password anywhere, so it is not repeated.
         problem = f"cannot be used: {_reason(fault)}"
     else:
         problem = f"cannot be {fault['input']!r}: {_reason(fault)}"
-    [example] = Env.model_fields[name.lower()].examples or [""]
+    [example] = Env.model_fields[field].examples or [""]
     return f"  {name} {problem}\n      for example: {name}={example}"
 
 

@@ -9,6 +9,7 @@ os.environ |= {
     "ENVIRONMENT": "development",
     # Only a placeholder: tests open the databases that their fixtures make.
     "DATABASE_URL": "embedded://.postgres-test",
+    "DATABASE_URL_FILE": "",
     "AUTH_MODE": "open",
     "CORS_ORIGINS": "http://localhost:3000",
     "LOG_LEVEL": "DEBUG",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.env import Env, load
+from config.env import SECRETS, Env, load
 from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, copy_project
 
@@ -178,6 +178,65 @@ def test_keys_may_come_unencrypted_from_a_private_host(host: str, load_from: Loa
     assert rules.jwks_url == url
 
 
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_read_from_the_file_that_its_other_variable_names(
+    secret: str, load_from: Load, tmp_path: Path
+) -> None:
+    name, file, value = secret.upper(), tmp_path / "secret", EXAMPLES[secret.upper()].split("  (")[0]
+    rest = {each: text for each, text in GOOD.items() if each != name}
+    for ending in ("", "\n", "\r\n"):
+        file.write_bytes(value.encode() + ending.encode())
+
+        assert getattr(load_from(rest | {f"{name}_FILE": str(file)}), secret) == value
+    assert getattr(load_from(rest | {name: value, f"{name}_FILE": ""}), secret) == value
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (f"{SECRET}\xff".encode("latin-1"), "is not UTF-8 text"),
+    ],
+)
+def test_a_file_without_a_secret_is_one_of_the_faults(
+    secret: str, content: bytes | None, reason: str, faults_of: FaultsOf, tmp_path: Path
+) -> None:
+    name, file = secret.upper(), tmp_path / SECRET
+    if content is not None:
+        file.write_bytes(content)
+    rest = {each: text for each, text in GOOD.items() if each != name}
+
+    message = faults_of(rest | {f"{name}_FILE": str(file), "LOG_LEVEL": "LOUD"})
+
+    assert f"  {name} cannot be used: the file that {name}_FILE names {reason}\n" in message
+    assert "LOG_LEVEL cannot be" in message
+    # Somebody may have set the secret itself.
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_a_variable_and_in_a_file_is_refused(secret: str, faults_of: FaultsOf) -> None:
+    name = secret.upper()
+
+    message = faults_of(GOOD | {name: SECRET, f"{name}_FILE": f"/{SECRET}"})
+
+    assert f"  {name} cannot be used: {name}_FILE is set, too; keep one of the two\n" in message
+    assert SECRET not in message
+
+
+def test_what_a_file_holds_is_checked_as_strictly_and_not_repeated(faults_of: FaultsOf, tmp_path: Path) -> None:
+    file = tmp_path / "database_url"
+    file.write_text(f"mysql://app:{SECRET}@db.example.com/todo")
+
+    message = faults_of({"ENVIRONMENT": "development", "DATABASE_URL_FILE": str(file)})
+
+    assert "DATABASE_URL cannot be used: it must start with one of postgresql://" in message
+    assert SECRET not in message
+
+
 def test_an_embedded_database_needs_a_folder(faults_of: FaultsOf) -> None:
     assert "no folder" in faults_of({"ENVIRONMENT": "development", "DATABASE_URL": "embedded://"})
 
@@ -304,7 +363,9 @@ def test_it_is_frozen_and_its_repr_hides_the_url(load_from: Load) -> None:
 def test_every_example_can_be_used_as_shown(load_from: Load) -> None:
     assert all(EXAMPLES.values())
 
-    load_from({name: example.split("  (")[0] for name, example in EXAMPLES.items()})
+    # Of a secret and its file only one can be set, and the files are not here.
+    files = {f"{secret.upper()}_FILE" for secret in SECRETS}
+    load_from({name: example.split("  (")[0] for name, example in EXAMPLES.items() if name not in files})
 
 
 def test_the_example_file_loads_names_every_variable_and_has_the_defaults(load_from: Load, tmp_path: Path) -> None:
