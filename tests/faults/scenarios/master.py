@@ -25,7 +25,7 @@ from tests.support.servers import PipedWebServer, WebServer, copy_project
 
 CLIENTS = 16
 STOP_MAX = 10.0
-"""Seconds after which a container platform kills; docs/operations.md promises one less."""
+"""Seconds after which a container platform kills; docs/server.md promises one less."""
 LOST = re.compile(r"(\d+) lines of the log are lost")
 LONG_LINES = {"GUNICORN_CMD_ARGS": f"--access-logfile - --access-logformat '%(h)s {'x' * 4000}'"}
 """Each request is a long line in the log, so that more is soon written than any pipe holds."""
