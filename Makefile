@@ -25,7 +25,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run auth test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
-.PHONY: check lock clean lint-contract
+.PHONY: check lock clean lint-contract licences audit audit-setup sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,24 @@ format: setup ## Mend style and formatting
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
 
+licences: ## Check the licences of what the server installs against the list in pyproject.toml
+	@scripts/setup --production --into .venv-production
+	@.venv-production/bin/python -I scripts/licences.py
+
+# Strict, because pip-audit would pass packages that its data does not have, and so all of them where another index
+# answers for PyPI.
+audit: licences audit-setup ## The same, and look for known vulnerabilities (asks PyPI)
+	@.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/production.txt || \
+		{ echo 'Not passed: the lines above name a vulnerability, or what kept pip-audit from looking for some.'; exit 1; }
+
+sbom: audit-setup ## Write sbom.json: what the server installs here, in CycloneDX form
+	@.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(ARGS) \
+		.venv-production
+
+audit-setup:
+	@scripts/setup --production --into .venv-production
+	@scripts/setup --audit --into .venv-audit
+
 check: lint types coverage ## All of lint, types and tests
 
 record-docs: setup ## Run the console sessions of README.md and docs/, and write what they print into the pages (ARGS="README.md" for one)
@@ -117,12 +135,13 @@ lock: ## Write the lock files from pyproject.toml (ARGS=--upgrade for newer vers
 		--group dev -c requirements/production.txt; \
 	$(COMPILE) --python-version 3.13 -o requirements/benchmarks.txt pyproject.toml \
 		--group bench -c requirements/production.txt; \
+	$(COMPILE) --python-version 3.13 -o requirements/audit.txt --group audit; \
 	echo uv | $(COMPILE) --python-version 3.8 -o requirements/uv.txt -
 	@$(MAKE) --no-print-directory test ARGS=tests/server/test_gunicorn_internals.py
 
 clean: ## Remove .venv and its like, .uv and all caches, but never the database in .postgres
-	@rm -rf .venv .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	@rm -rf .coverage .coverage.* coverage.xml htmlcov .hypothesis
+	@rm -rf .venv .venv-audit .venv-bench .venv-production .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .coverage .coverage.* coverage.xml htmlcov sbom.json .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
 	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
 	@rm -rf $(CONTRACT)/node_modules $(AUTH)/node_modules

@@ -57,7 +57,7 @@ written).
 the user's id. 401 means to get a new token or to sign in again; 503 does not. A server may be set up to ask for no \
 tokens.
 """
-INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "All rights reserved"}}
+INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "MIT", "identifier": "MIT"}}
 TAGS = [
     {"name": "tasks", "description": "The tasks of one user. Those of other users cannot be seen or reached."},
     {"name": "account", "description": "The user whom the token names."},

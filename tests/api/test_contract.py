@@ -162,8 +162,8 @@ def test_a_patch_may_be_sent_as_either_type_and_says_nothing_of_defaults() -> No
             assert "left out." not in str(schema.get("properties"))
 
 
-def test_it_says_who_runs_the_service_and_that_nothing_is_licensed() -> None:
-    assert DOCUMENT["info"]["license"] == {"name": "All rights reserved"}
+def test_it_says_who_runs_the_service_and_under_which_licence() -> None:
+    assert DOCUMENT["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
     assert DOCUMENT["info"]["contact"]["name"]
 
 
