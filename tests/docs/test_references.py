@@ -15,7 +15,7 @@ from tests.support.servers import ROOT
 FOLDERS = tuple(
     f"{name}/"
     for name in (
-        ".ci", "config", "docs", "examples", "identity", "migrations", "persistence", "requirements",
+        ".ci", "config", "deploy", "docs", "examples", "identity", "migrations", "persistence", "requirements",
         "scripts", "server", "tests", "todos", "web",
     )
 )  # fmt: skip
