@@ -24,7 +24,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run auth test test-slow fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
+.PHONY: help setup run auth test test-slow image-test fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: check lock clean lint-contract licences audit audit-setup sbom
 
 help: ## Show this list
@@ -50,6 +50,9 @@ test: setup ## Run the tests (ARGS="-k name" for a part of them)
 
 test-slow: setup ## Run the tests that take long: real servers, browsers, generated clients (they ask npm's registry)
 	@.venv/bin/pytest -m slow $(ARGS)
+
+image-test: setup ## Build the container's image and run it (needs podman, debootstrap and root)
+	@.venv/bin/pytest -n 0 -m '' -rs $(ARGS) tests/containers
 
 fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,000 in bent bytes (CASES=1000000, SEED=1 to repeat)
 	@.venv/bin/python -m tests.fuzz

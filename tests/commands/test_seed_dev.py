@@ -1,8 +1,11 @@
 """The command `manage.py seed_dev`."""
 
 import asyncio
+import subprocess
+import sys
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +17,7 @@ from psycopg.rows import dict_row
 from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from persistence.users import create
-from tests.support.servers import command
+from tests.support.servers import ROOT, command
 from todos import seed
 from todos.management import base
 
@@ -192,3 +195,10 @@ def test_a_rule_that_the_data_break_is_one_line(url: str, migrated_dsn: Dsn) -> 
     assert '23514: new row for relation "tasks" violates check constraint "no_food"' in outcome.err
     assert outcome.err.count("\n") == 1
     assert users(migrated_dsn) == []
+
+
+def test_the_script_is_the_command(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "scripts/seed_dev.py"), "--users", "0", "--tasks", "1"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "Error: --users must be at least 1, and --tasks at least 0.\n")
