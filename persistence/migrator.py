@@ -45,9 +45,10 @@ MIGRATION_LOCK = 0x746F646F
 CLIENT_CHECK_INTERVAL = "1s"
 """The delay until the server ends the statement of a process that was killed, which drops its migration lock."""
 
-APPLIED = Statement(select(column("version_num")).select_from(table("alembic_version")))
+APPLIED = Statement("revision", select(column("version_num")).select_from(table("alembic_version")))
 """The revision that a database is at, as `the_one` takes it."""
 HIDDEN = Statement.script(
+    "rights",
     """
 SELECT 'USAGE on schema ' || relnamespace::regnamespace AS missing FROM pg_class
 WHERE relname = 'alembic_version' AND NOT has_schema_privilege(relnamespace, 'USAGE')

@@ -38,7 +38,7 @@ STATEMENTS = {
     "list": task_lists.list_statement(_CONDITIONS, "title", descending=False, start="after"),
     "account": users.ACCOUNT,
     "erase": users.ERASE,
-    "constraints": Statement(_RULES),
+    "constraints": Statement("constraints", _RULES),
 }
 """All that the server asks of the tables, by name."""
 
@@ -48,7 +48,7 @@ _PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement i
     "write": "DELETE FROM tasks WHERE false",
     "revision": migrator.APPLIED.text,
 }
-_CHECK = Statement.script(_LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
+_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = """
 SELECT privilege || ' on ' || name AS missing
@@ -75,10 +75,20 @@ class Readiness:
 
 
 async def check(database: Database, timeout: float) -> Readiness:
-    """Asks the question. One round trip when all is well.
+    """Asks the question, and counts the answer. One round trip when all is well.
 
     Raises `Unavailable` within `timeout` seconds, and `MigrationError` for a history that cannot be told.
     """
+    try:
+        found = await _check(database, timeout)
+    except history.MigrationError:
+        database.counts.schema_is_behind = True
+        raise
+    database.counts.schema_is_behind = found.migration == "behind" or found.database == "unusable"
+    return found
+
+
+async def _check(database: Database, timeout: float) -> Readiness:
     deadline = monotonic() + timeout
     usability: Usability
     try:
@@ -113,11 +123,13 @@ async def faults(database: Database, timeout: float) -> list[str]:
     found: dict[str, list[str]] = {}
     for name, part in _PARTS.items():
         try:
-            await database.rows(Statement.script(_LIMIT, part), {}, timeout)
+            await database.rows(Statement.script(name, _LIMIT, part), {}, timeout)
         except (Unavailable, psycopg.Error) as error:
             if (cause := cause_of(error)) is None:
                 raise
             found.setdefault(str(diagnose(cause)), []).append(name)
-    rights = await database.rows(Statement.script(_RIGHTS + migrator.HIDDEN.text, columns=("missing",)), {}, timeout)
+    rights = await database.rows(
+        Statement.script("rights", _RIGHTS + migrator.HIDDEN.text, columns=("missing",)), {}, timeout
+    )
     missing = [f"Missing rights: {', '.join(row['missing'] for row in rights)}."] if rights else []
     return [f"{', '.join(names)}: {reason}" for reason, names in found.items()] + missing

@@ -124,10 +124,10 @@ def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, 
     if not is_in_index_order(filters, sort):
         clause = clause.where(ALONE)
     if sort == "due_date":
-        return Statement(_by_due_date(clause, limit, descending=descending, start=start))
+        return Statement("list", _by_due_date(clause, limit, descending=descending, start=start))
     if start != "first":
         clause = clause.where(_after(sort, descending=descending))
-    return Statement(clause.order_by(*_order(sort, descending=descending)).limit(limit))
+    return Statement("list", clause.order_by(*_order(sort, descending=descending)).limit(limit))
 
 
 def _by_due_date(
@@ -227,13 +227,14 @@ _TAGS = sa.select(
 ).scalar_subquery()
 
 SUMMARY = Statement(
+    "summary",
     sa.select(
         sa.func.count().label("total"),
         _counts(_TASKS.c.status, Status).label("status"),
         _counts(_TASKS.c.priority, Priority).label("priority"),
         _TAGS.label("tags"),
         _count(_TASKS.c.overdue).label("overdue"),
-    ).select_from(_TASKS)
+    ).select_from(_TASKS),
 )
 
 

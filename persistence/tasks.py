@@ -101,23 +101,26 @@ _INSERT = insert(Task).values(
 _CREATE = _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
     *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
 )
-CREATE = Statement(_CREATE)
+CREATE = Statement("create", _CREATE)
 # The foreign key is checked when all of the statement is done. No key is named, as the id is in two unique indexes, and
 # first writes at once can meet either of them.
 CREATE_WITH_OWNER = Statement(
-    _CREATE.add_cte(insert(OWNERS).values(id=sa.bindparam("user_id")).on_conflict_do_nothing().cte("owner"))
+    "create_with_owner",
+    _CREATE.add_cte(insert(OWNERS).values(id=sa.bindparam("user_id")).on_conflict_do_nothing().cte("owner")),
 )
-GET = Statement(sa.select(*COLUMNS).where(_THIS))
+GET = Statement("get", sa.select(*COLUMNS).where(_THIS))
 REPLACE = Statement(
+    "replace",
     sa.update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
 )
 PATCH = Statement(
+    "patch",
     sa.update(Task)
     .where(_EXPECTED)
     .values(**{name: _patched(name) for name in _NEW}, completed_at=_completed_at(_patched("status")))
     .returning(*COLUMNS),
 )
-DELETE = Statement(sa.delete(Task).where(_EXPECTED).returning(*COLUMNS))
+DELETE = Statement("delete", sa.delete(Task).where(_EXPECTED).returning(*COLUMNS))
 
 
 async def create(

@@ -49,6 +49,7 @@ class ListedUser:
 
 
 CREATE = Statement(
+    "create_user",
     insert(User)
     .values(
         id=sa.bindparam("id"),
@@ -56,9 +57,9 @@ CREATE = Statement(
         name=sa.bindparam("name"),
         password_hash=sa.bindparam("password_hash"),
     )
-    .returning(col(User.id))
+    .returning(col(User.id)),
 )
-FIND = Statement(sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email")))
+FIND = Statement("find_user", sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email")))
 
 _COUNTS = (
     sa.select(
@@ -70,13 +71,14 @@ _COUNTS = (
     .subquery("counts")
 )
 ACCOUNT = Statement(
+    "account",
     sa.select(
         TABLE.c.created_at,
         sa.func.coalesce(TABLE.c.is_erased, sa.false()).label("is_erased"),
         _COUNTS.c.total,
         _COUNTS.c.pending,
         _COUNTS.c.completed,
-    ).select_from(_COUNTS.outerjoin(TABLE, TABLE.c.id == _USER_ID))
+    ).select_from(_COUNTS.outerjoin(TABLE, TABLE.c.id == _USER_ID)),
 )
 
 # The row is deleted and another one made, so that each column has its default, also one that is added later, and the
@@ -98,25 +100,26 @@ _MARK = (
 _WAS_ERASED = sa.exists().where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
 _NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE)
 ERASE = Statement(
+    "erase",
     sa.select(
         sa.or_(sa.exists().select_from(_MARK), _WAS_ERASED).label("is_erased"),
         _NUMBER_OF_TASKS.where(tasks.MINE).scalar_subquery().label("tasks"),
-    )
+    ),
 )
 
 _OLD = sa.func.now() - sa.func.make_interval(
     *(sa.literal_column("0") for _ in range(6)), sa.bindparam("seconds", type_=sa.Double())
 )
 _PURGED = sa.delete(TABLE).where(TABLE.c.is_erased, TABLE.c.updated_at < _OLD).returning(TABLE.c.id).cte("purged")
-PURGE = Statement(sa.select(sa.func.count().label("purged")).select_from(_PURGED))
+PURGE = Statement("purge", sa.select(sa.func.count().label("purged")).select_from(_PURGED))
 _LIST = sa.select(
     TABLE.c.id,
     TABLE.c.email,
     TABLE.c.created_at,
     _NUMBER_OF_TASKS.where(tasks.TABLE.c.user_id == TABLE.c.id).scalar_subquery().label("tasks"),
 ).order_by(TABLE.c.created_at, TABLE.c.id)
-LIST = Statement(_LIST.where(~TABLE.c.is_erased))
-LIST_MARKS = Statement(_LIST.where(TABLE.c.is_erased))
+LIST = Statement("list_users", _LIST.where(~TABLE.c.is_erased))
+LIST_MARKS = Statement("list_marks", _LIST.where(TABLE.c.is_erased))
 
 
 async def create(

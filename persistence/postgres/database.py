@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from persistence.postgres.bulkhead import Bulkhead
 from persistence.postgres.connection import Connection
+from persistence.postgres.costs import Counts
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import (
     DeadlineExceeded,
@@ -50,8 +51,11 @@ class Database:
     `probes` is the same database through a connection that no load can occupy, if the pool is large enough for that.
     """
 
-    def __init__(self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool) -> None:
+    def __init__(
+        self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool, counts: Counts
+    ) -> None:
         self.pool = pool
+        self.counts = counts
         self._engine = engine
         self._timeout = options.statement_timeout
         self._retries = Retries()
@@ -59,7 +63,7 @@ class Database:
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
         self.probes = self
         if probe_pool is not pool:
-            # Both share the budget of retries.
+            # Both share the budget of retries, and the counts.
             self.probes = copy(self)
             self.probes.pool = probe_pool
 
@@ -100,6 +104,7 @@ class Database:
             timer = asyncio.get_running_loop().call_later(
                 max(0.0, deadline - monotonic()), self.pool.time_out, connection
             )
+            began = monotonic()
             try:
                 return await connection.fetch(statement, statement.bind(values))
             except UnicodeEncodeError as error:
@@ -108,9 +113,11 @@ class Database:
                 failure, runs_again = self._judge(error, statement, connection, is_late=monotonic() >= deadline)
             finally:
                 timer.cancel()
+                self.counts.add_operation(statement.name, monotonic() - began)
                 self.pool.check_in(connection)
             if not runs_again or not await self._retries.wait(attempts, deadline):
                 raise failure
+            self.counts.retries += 1
             timeout = deadline - monotonic()
 
     def _judge(
@@ -189,9 +196,10 @@ async def open_database(
     async def connect() -> Connection:
         return await open_connection(dsn, options, options.connect_timeout)
 
+    counts = Counts()
     limits, probe_limits = _split_limits(options.limits)
-    pool = Pool(connect, limits)
-    probe_pool = Pool(connect, probe_limits) if probe_limits else pool
+    pool = Pool(connect, limits, counts)
+    probe_pool = Pool(connect, probe_limits, counts) if probe_limits else pool
     engine = engine_on(pool, options.statement_timeout)
     first = None
     if not in_background:
@@ -200,7 +208,7 @@ async def open_database(
     if probe_limits:
         probe_pool.open()
     try:
-        yield Database(pool, engine, options, probe_pool)
+        yield Database(pool, engine, options, probe_pool, counts)
     finally:
         await engine.dispose()
         await probe_pool.close()

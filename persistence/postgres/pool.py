@@ -23,6 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from persistence.postgres.cancellation import CANCEL_REQUEST_TIMEOUT, CANCEL_TIMEOUT, cancel_and_release, finish
 from persistence.postgres.connection import Connection
+from persistence.postgres.costs import Counts
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import PoolTimeout, Unavailable
 from persistence.postgres.options import PoolLimits
@@ -59,8 +60,11 @@ class PoolStats(NamedTuple):
 class Pool:
     """Checks connections out and in; made and closed inside one event loop by `open_database`."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits, counts: Counts | None = None
+    ) -> None:
         self.limits = limits
+        self._counts = counts or Counts()
         self._connect = connect
         self._idle: deque[Connection] = deque()
         self._queue = WaitQueue()
@@ -108,6 +112,16 @@ class Pool:
         too little time left. Raises `Unavailable` at once while the database cannot be reached. Costs no round trip
         unless the connection was idle for `CHECK_AFTER_IDLE`.
         """
+        began = monotonic()
+        try:
+            return await self._check_out(timeout)
+        except PoolTimeout:
+            self._counts.timeouts += 1
+            raise
+        finally:
+            self._counts.add_wait(monotonic() - began)
+
+    async def _check_out(self, timeout: float) -> Connection:
         wait = min(self.limits.timeout, timeout)
         now = monotonic()
         ends, deadline = now + timeout, now + wait
@@ -139,6 +153,7 @@ class Pool:
         whose connection cannot be used to read on, after `CANCEL_REQUEST_TIMEOUT`.
         """
         connection.invalidated = True
+        self._counts.cut_off += 1
         self._spawn(cancel_and_release(connection, CANCEL_REQUEST_TIMEOUT if connection.on_close else CANCEL_TIMEOUT))
 
     def replace(self, connection: Connection, *, with_all_others: bool) -> None:

@@ -18,11 +18,15 @@ _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-unt
 
 
 class Statement:
-    """PostgreSQL text and its constants; `bindparam("name")` marks a value that each run supplies."""
+    """PostgreSQL text and its constants; `bindparam("name")` marks a value that each run supplies.
 
-    __slots__ = ("columns", "constants", "is_script", "parameters", "query", "reads", "text")
+    Metrics tell statements apart by `name`, so all shapes of one statement have the same.
+    """
 
-    def __init__(self, clause: SelectBase | UpdateBase) -> None:
+    __slots__ = ("columns", "constants", "is_script", "name", "parameters", "query", "reads", "text")
+
+    def __init__(self, name: str, clause: SelectBase | UpdateBase) -> None:
+        self.name = name
         self.is_script = False
         compiled = clause.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
@@ -43,12 +47,13 @@ class Statement:
         return {**self.constants, **values} if self.constants else values
 
     @classmethod
-    def script(cls, *commands: str, columns: tuple[str, ...] = ()) -> Self:
+    def script(cls, name: str, *commands: str, columns: tuple[str, ...] = ()) -> Self:
         """Several commands in one transaction and one round trip; the rows, with these columns, are those of the last.
 
         It has no parameters and must change nothing, as it may run again.
         """
         made = cls.__new__(cls)
+        made.name = name
         made.is_script = made.reads = True
         made.text, made.query = commands[-1], ";\n".join(commands).encode()
         made.columns, made.parameters, made.constants = columns, (), {}

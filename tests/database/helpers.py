@@ -26,7 +26,7 @@ TASK: dict[str, Any] = dict.fromkeys(tasks.VALUES) | {
 
 def statement(query: str, *columns: str) -> Statement:
     """Plain SQL that returns these columns, by default one that is called `value`. Only a SELECT counts as a read."""
-    made = Statement(text(query).columns(*(column(name) for name in columns or ("value",))))
+    made = Statement("test", text(query).columns(*(column(name) for name in columns or ("value",))))
     made.reads = query.startswith("SELECT")
     return made
 

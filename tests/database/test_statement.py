@@ -16,7 +16,7 @@ from persistence.postgres.statement import Statement
 from tests.database.helpers import TASK
 
 BY_TITLE = Statement(
-    select(col(Task.title)).where(col(Task.user_id) == bindparam("owner"), col(Task.title) == "Buy milk")
+    "by_title", select(col(Task.title)).where(col(Task.user_id) == bindparam("owner"), col(Task.title) == "Buy milk")
 )
 NAMED_STATEMENTS = {
     f"{module.__name__}.{name}": statement
@@ -36,11 +36,11 @@ def test_it_keeps_its_constants_apart_from_its_text_and_from_the_values_of_a_run
 
 
 def test_it_takes_plain_defaults_from_the_model_and_refuses_one_that_would_be_the_same_for_every_row() -> None:
-    statement = Statement(insert(User).values(id=bindparam("id"), email=bindparam("email")))
+    statement = Statement("create", insert(User).values(id=bindparam("id"), email=bindparam("email")))
     assert statement.constants == {"password_hash": "!", "is_active": True, "email_verified": False}
     # The id's default is a function, and its result belongs to one run only.
     with pytest.raises(AssertionError, match=r"users\.id needs a value"):
-        Statement(insert(User).values(email=bindparam("email")))
+        Statement("create", insert(User).values(email=bindparam("email")))
 
 
 @pytest.mark.parametrize("title", ["'; DROP TABLE tasks; --", "%s %(title)s %%", 'a "quoted" \\ one', "$1 :title {}"])

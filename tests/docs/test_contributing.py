@@ -219,7 +219,7 @@ def test_an_endpoint_is_added_by_its_recipe(project: Copy) -> None:
         "persistence/task_lists.py",
         "async def summary(",
         '''
-        COUNT = Statement(sa.select(sa.func.count().label("count")).select_from(TABLE).where(MINE))
+        COUNT = Statement("count", sa.select(sa.func.count().label("count")).select_from(TABLE).where(MINE))
 
 
         async def count(database: Database, user_id: UUID) -> dict[str, Any]:
