@@ -11,10 +11,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 
+from config import logs
 from config.env import env
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
 from web.handler import Handler, Message, Receive, Send
+from web.request_log import REQUEST_LOG
 
 if env.token_rules:
     # It loads libraries that no other mode needs.
@@ -39,7 +41,17 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
 
 async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
+    state = scope["state"]
+    state["database"] = state["verifier"] = None
+    if env.metrics_bind:
+        # It loads a library that is not needed otherwise.
+        from config import metrics
+
+        state["collect_metrics"] = lambda: metrics.collect(state["database"], state["verifier"])
+        state["render_metrics"] = metrics.render
     async with AsyncExitStack() as stack:
+        REQUEST_LOG.open(env.user_key, as_json=logs.writes_json(env), in_colour=logs.in_colour(env))
+        stack.callback(REQUEST_LOG.flush)
         try:
             dsn = stack.enter_context(env.database_location.running())
             database = await stack.enter_async_context(
@@ -49,19 +61,16 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
                     retry=env.is_production,
                     migrate=env.migrates_at_start,
                     # Set by server/worker.py.
-                    is_replacement=env.is_production and scope["state"].get("is_replacement", False),
+                    is_replacement=env.is_production and state.get("is_replacement", False),
                 )
             )
         except (EmbeddedPostgresError, StartupError) as error:
             logger.critical("%s", error)
             await send({"type": "lifespan.startup.failed", "message": "the database is not usable"})
             return
-        scope["state"]["database"] = database
-        scope["state"]["verifier"] = None
+        state["database"] = database
         if env.token_rules:
-            scope["state"]["verifier"] = await stack.enter_async_context(
-                open_verifier(env.token_rules, env.request_timeout)
-            )
+            state["verifier"] = await stack.enter_async_context(open_verifier(env.token_rules, env.request_timeout))
         # What has been imported stays. Looking through it again and again for garbage stopped the worker for tens of
         # milliseconds each time (docs/adr/0017-event-loop-and-garbage.md).
         gc.collect()

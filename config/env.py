@@ -4,7 +4,9 @@ Real variables win over `.env` beside `manage.py`. Every fault is reported at on
 """
 
 import re
+from hashlib import blake2b
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -18,7 +20,10 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_POOL_MIN = 5
-SECRETS = ("database_url",)
+KEY_MIN_LENGTH = 16
+# The master makes it, so that all its workers have the same one.
+_RANDOM_KEY = token_hex(32)
+SECRETS = ("database_url", "log_user_key")
 """Fields whose values are never repeated. Each has a field `<name>_file` before it, whose file may hold the value."""
 
 
@@ -29,6 +34,7 @@ def _split(value: Any) -> Any:
 
 type _AuthMode = Literal["jwt", "trusted", "open"]
 type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+type _Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 type _SecretFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
@@ -69,6 +75,10 @@ class Env(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
         None, examples=["INFO  (or DEBUG, WARNING, ERROR)"]
     )
+    log_user_key_file: _SecretFile = Field(None, repr=False, examples=["/run/secrets/log_user_key"])
+    log_user_key: _Text = Field(None, validate_default=True, repr=False, examples=["a long random text"])
+    no_color: _Text = Field(None, examples=["1"])
+    metrics_bind: _Text = Field(None, examples=["127.0.0.1:9100  (or unix:/run/todo/metrics.sock)"])
     request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
 
@@ -157,9 +167,28 @@ class Env(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin; write scheme, host and port, without a final slash")
         return origins
 
+    @field_validator("metrics_bind")
+    @classmethod
+    def _check_metrics_bind(cls, address: str | None) -> str | None:
+        if address and not re.fullmatch(r"unix:/\S+|[^\s/]+:[0-9]{1,5}", address):
+            raise ValueError("write host:port, or unix: and the absolute path of a socket")
+        return address
+
+    @field_validator("log_user_key")
+    @classmethod
+    def _check_user_key(cls, key: str | None) -> str | None:
+        if key and len(key) < KEY_MIN_LENGTH:
+            raise ValueError(f"it has less than {KEY_MIN_LENGTH} characters")
+        return key
+
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def user_key(self) -> bytes:
+        """Makes the hashes of users in the log (D47)."""
+        return blake2b((self.log_user_key or _RANDOM_KEY).encode()).digest()
 
     @property
     def migrates_at_start(self) -> bool:

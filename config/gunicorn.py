@@ -21,7 +21,7 @@ from server.master import Master  # noqa: E402 - as above
 wsgi_app = "config.asgi:application"
 chdir = str(ROOT)
 worker_class = "server.worker.Worker"
-logger_class = "server.log_stream.Logger"
+logger_class = f"server.log_stream.{'JsonLogger' if env.is_production else 'Logger'}"
 proc_name = "todo"
 
 # In-flight requests end within a second of their own deadline. Before and after that come the steps of a stop.
@@ -44,6 +44,9 @@ worker_connections = 10_000
 control_socket_disable = True
 loglevel = "info"
 
+# Not one of gunicorn's own: server/master.py reads it.
+metrics_bind = env.metrics_bind
+
 _resources = ExitStack()
 _LIBRARIES = ("alembic.command", "django.core.handlers.asgi", "orjson", "psycopg.types.json", "sqlmodel", "uvloop")
 """Libraries that take most of a worker's start, and neither start threads nor open files when they are imported.
@@ -52,6 +55,7 @@ Nothing of ours is among them: what the master has loaded no reload renews.
 """
 _LIBRARIES_OF_TOKENS = ("httpx2", "jwt")
 """The same where tokens are asked for: 130 ms and 2.6 MB of each worker."""
+_LIBRARIES_OF_METRICS = ("prometheus_client.core", "prometheus_client.exposition")
 
 
 def on_starting(server: Any) -> None:
@@ -60,13 +64,27 @@ def on_starting(server: Any) -> None:
     It also keeps the development database up while workers come and go.
     """
     Master.take_over(server, globals())
-    for name in (*_LIBRARIES, *(_LIBRARIES_OF_TOKENS if env.token_rules else ())):
+    of_tokens = _LIBRARIES_OF_TOKENS if env.token_rules else ()
+    of_metrics = _LIBRARIES_OF_METRICS if env.metrics_bind else ()
+    for name in (*_LIBRARIES, *of_tokens, *of_metrics):
         import_module(name)
     if not env.is_production:
         # SIGHUP means that the terminal was closed. `nohup` has it ignored, so that the server goes on.
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             server.handle_hup = server.handle_term
         _resources.enter_context(env.database_location.running())
+
+
+def when_ready(server: Any) -> None:
+    server.check_listeners()
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    server.assign_slot(worker)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    server.free_slot(worker)
 
 
 def on_exit(_server: Any) -> None:

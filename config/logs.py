@@ -2,23 +2,27 @@
 
 import atexit
 import logging
+import sys
 import threading
-import traceback
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Any, TextIO, override
 
 from config.env import Env
-from web import request_ids
+from server.log_format import JsonFormatter, ReadableFormatter
+from server.log_stream import LogStream
+from web import observation
 
 COUNTED_SECONDS = 10.0
 """Seconds for which a line that repeats is counted."""
 
 
-class WithRequestId(logging.Filter):
+class WithRequest(logging.Filter):
+    """Tells each line the ids of its request and of its trace."""
+
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_ids.current.get()
+        if request := observation.current.get():
+            record.request_id, record.trace_id = request.request_id, request.trace_id
         return True
 
 
@@ -70,31 +74,21 @@ class CountingHandler(logging.StreamHandler[TextIO]):
                 self._start_timer()
             for (name, level, text), count in counts.items():
                 record = logging.LogRecord(name, level, "", 0, "%s (%d more of these)", (text, count), None)
-                record.request_id = request_ids.current.get()
                 super().emit(record)
 
 
-class Formatter(logging.Formatter):
-    """Shows tracebacks, but of a database error only its code: its text can hold the values of a row (D18)."""
-
-    @override
-    def formatException(
-        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-    ) -> str:
-        lines: list[str] = []
-        error, seen = ei[1], set[int]()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            lines[:0] = [*traceback.format_tb(error.__traceback__), f"{type(error).__qualname__}: {_safe(error)}\n"]
-            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        return "".join(lines).rstrip()
+def formatter(env: Env) -> logging.Formatter:
+    """The form of a server's lines in production is JSON; commands have a person as reader everywhere."""
+    return JsonFormatter() if writes_json(env) else ReadableFormatter(in_colour=in_colour(env))
 
 
-def _safe(error: BaseException) -> str:
-    # By the package's name, because loading psycopg and SQLAlchemy would hold up the report of a bad environment.
-    if type(error).__module__.partition(".")[0] in ("psycopg", "sqlalchemy"):
-        return f"SQLSTATE {getattr(error, 'sqlstate', None) or 'unknown'}"
-    return str(error)
+def writes_json(env: Env) -> bool:
+    # Only a server has it.
+    return env.is_production and isinstance(sys.stderr, LogStream)
+
+
+def in_colour(env: Env) -> bool:
+    return sys.stderr.isatty() and not env.no_color
 
 
 def configuration(env: Env) -> dict[str, Any]:
@@ -102,12 +96,10 @@ def configuration(env: Env) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": WithRequestId}},
-        "formatters": {
-            "line": {"()": Formatter, "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}
-        },
+        "filters": {"request": {"()": WithRequest}},
+        "formatters": {"line": {"()": formatter, "env": env}},
         "handlers": {
-            "console": {"()": CountingHandler, "formatter": "line", "filters": ["request_id"]},
+            "console": {"()": CountingHandler, "formatter": "line", "filters": ["request"]},
         },
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {

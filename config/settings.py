@@ -38,7 +38,7 @@ CORS_ALLOW_HEADERS = (
 )  # fmt: skip
 CORS_EXPOSE_HEADERS = (
     "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
-    "WWW-Authenticate", "X-Request-ID",
+    "WWW-Authenticate", "X-Request-ID", "traceparent",
 )  # fmt: skip
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes

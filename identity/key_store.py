@@ -41,15 +41,22 @@ class KeyStore:
     def __init__(self, url: str, timeout: float, pace: Pace) -> None:
         self.keys: dict[str, Key] = {}
         """The keys of the last fetch that succeeded, by `kid`."""
+        self.fetches = {"ok": 0, "failed": 0}
         self._url, self._timeout, self._pace = url, timeout, pace
         self._context: SSLContext | None = None
         self._loop = asyncio.get_running_loop()
+        self._succeeded_at = self._loop.time()
         self._begun = self._ended = 0
         self._next_fetch, self._spacing = 0.0, pace.first
         self._is_wanted = asyncio.Event()
         self._waiters = set[asyncio.Future[None]]()
         self._fault: str | None = None
         self._warned_at = -inf
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last fetch that succeeded, or since the start."""
+        return self._loop.time() - self._succeeded_at
 
     async def key(self, kid: str) -> Key:
         """The key of this name. Only an unknown one waits.
@@ -145,10 +152,13 @@ class KeyStore:
                 new = len({*keys.values()} - {*self.keys.values()})
                 logger.info("The issuer's keys have been fetched: %d, of which %d are new", len(keys), new)
             self.keys, self._fault, self._warned_at = keys, None, -inf
+            self.fetches["ok"] += 1
+            self._succeeded_at = self._loop.time()
 
     def _warn(self, fault: str) -> None:
         """Logs the first failure, and later ones rarely."""
         self._fault = fault
+        self.fetches["failed"] += 1
         if self._loop.time() - self._warned_at >= self._pace.refresh:
             self._warned_at = self._loop.time()
             known = len(self.keys)

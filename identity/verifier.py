@@ -1,7 +1,7 @@
 """From a token to the id of its user, quickly: a token that was verified is remembered (D33)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import time
 
@@ -20,6 +20,16 @@ class Verifier:
     def __init__(self, rules: TokenRules, store: KeyStore) -> None:
         self._rules, self._store = rules, store
         self._verified: dict[str, tuple[str, int, Key]] = {}
+
+    @property
+    def fetches(self) -> Mapping[str, int]:
+        """The number of fetches of keys by outcome: `ok` or `failed`."""
+        return self._store.fetches
+
+    @property
+    def age_of_keys(self) -> float:
+        """Seconds since the last fetch that succeeded, or since the start."""
+        return self._store.age
 
     def known(self, token: str) -> str | None:
         """The user of a token that was verified before, is still valid, and whose key is still published.

@@ -6,6 +6,7 @@ import resource
 from typing import TYPE_CHECKING, Any
 
 from server.responses import Linger, rendered
+from web.observation import COUNTS
 from web.problems import Problem
 from web.request_ids import new_request_id
 
@@ -69,6 +70,7 @@ class Clients:
 
     def refuse(self, transport: Any, problem: Problem) -> None:
         """Tells a client why there is no place for it, if there is time for that."""
+        COUNTS.refused["connections"] += 1
         transport.write(rendered(problem, new_request_id(), origin=None))
         if self._being_told < _TOLD_AT_ONCE:
             self._being_told += 1

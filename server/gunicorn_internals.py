@@ -15,19 +15,19 @@ NAMES = {
     "gunicorn.workers.gasgi": ["ASGIProtocol"],
     "gunicorn.workers.gasgi:ASGIWorker": [
         "_get_ssl_context", "_quick_shutdown", "_serve", "_shutdown", "handle_exit_signal", "handle_quit_signal",
-        "init_signals", "nr_conns", "servers", "state",
+        "init_signals", "nr_conns", "servers", "sockets", "state",
     ],
     "gunicorn.arbiter:Arbiter": [
-        "WORKERS", "WORKER_BOOT_ERROR", "app", "cfg", "handle_hup", "handle_term", "kill_worker", "log",
-        "manage_workers", "num_workers", "reap_workers", "reload", "spawn_worker", "spawn_workers", "stop",
-        "worker_age",
+        "LISTENERS", "WORKERS", "WORKER_BOOT_ERROR", "app", "cfg", "handle_hup", "handle_term", "kill_worker", "log",
+        "manage_workers", "master_pid", "num_workers", "reap_workers", "reload", "setup", "spawn_worker",
+        "spawn_workers", "stop", "systemd", "worker_age",
     ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [
         "_arm_keepalive_timer", "_awaiting_request", "_body_receiver", "_callback_parser", "_close_transport",
         "_closed", "_current_request", "_feed_callback_parser", "_finishing_calls", "_flow_control",
         "_is_websocket_upgrade", "_keepalive", "_max_buffer_size", "_request_ready", "_safe_write",
-        "_send_error_response", "_task", "_will_close", "req_count",
+        "_send_error_response", "_task", "_will_close", "app", "req_count",
     ],
     "gunicorn.asgi.protocol:BodyReceiver": ["_chunks", "signal_disconnect"],
     "gunicorn.asgi.protocol:FlowControl": ["resume_writing"],
@@ -35,6 +35,7 @@ NAMES = {
         "_buffer", "_chunk_state", "_finalize_headers", "_find_line", "_has_invalid_header_chars", "_headers_list",
         "_is_valid_token", "_state", "http_version", "is_complete", "method", "path", "remaining",
     ],
+    "gunicorn.util": ["parse_address"],
 }  # fmt: skip
 """Modules, or classes after a colon, with the names that are used of each."""
 

@@ -14,6 +14,8 @@ from typing import Any, cast, override
 
 from gunicorn.glogging import Logger as GunicornLogger
 
+from server.log_format import JsonFormatter, SafeFormatter, each_as_json, json_line
+
 WAITING_MAX = 1024 * 1024
 """Bytes that may wait for the reader of one stream, in each process."""
 DRAIN_SECONDS = 0.5
@@ -21,10 +23,17 @@ DRAIN_SECONDS = 0.5
 
 
 class LogStream(io.TextIOBase):
-    """A stream of text that takes every line at once; a thread writes them. Lines beyond `WAITING_MAX` are counted."""
+    """A stream of text that takes every line at once; a thread writes them. Lines beyond `WAITING_MAX` are counted.
 
-    def __init__(self, fd: int) -> None:
+    With `as_json` it makes an object of each line that is none, such as what Python prints.
+    """
+
+    lost = 0
+    """Lines that this process has lost."""
+
+    def __init__(self, fd: int, *, as_json: bool = False) -> None:
         self._fd = fd
+        self._as_json = as_json
         self._begin()
         # The thread stays with the parent, and so does the text that it has yet to write.
         os.register_at_fork(after_in_child=self._begin)
@@ -33,13 +42,17 @@ class LogStream(io.TextIOBase):
         self._changed = threading.Condition()
         self._partial = ""
         self._waiting = deque[bytes]()
-        self._size = self._lost = 0
+        self._size = self._told = self.lost = 0
         self._is_torn = False
         self._thread: threading.Thread | None = None
 
     @override
     def fileno(self) -> int:
         return self._fd
+
+    @override
+    def isatty(self) -> bool:
+        return os.isatty(self._fd)
 
     @override
     def write(self, text: str) -> int:
@@ -54,9 +67,11 @@ class LogStream(io.TextIOBase):
         """Ends no line, and waits for nothing: logging calls it after each line."""
 
     def _put(self, lines: str) -> None:
+        if self._as_json:
+            lines = each_as_json(lines)
         data = lines.encode(errors="backslashreplace")
         if self._waiting and self._size + len(data) > WAITING_MAX:
-            self._lost += lines.count("\n")
+            self.lost += lines.count("\n")
             return
         self._waiting.append(data)
         self._size += len(data)
@@ -72,16 +87,22 @@ class LogStream(io.TextIOBase):
                 data = self._waiting[0]
             lost = self._write(data)
             with self._changed:
-                told = self._lost if not lost and len(self._waiting) == 1 else 0
-            if told:
-                now = time.strftime(GunicornLogger.datefmt)
-                text = f"{now} [{os.getpid()}] [WARNING] {told} lines of the log are lost.\n"
-                lost = told * self._write(text.encode())
+                self.lost += lost
+                untold = self.lost - self._told if not lost and len(self._waiting) == 1 else 0
+            # Not through a logger, which would come back here.
+            if untold and not self._write(self._notice(f"{untold} lines of the log are lost.")):
+                self._told += untold
             with self._changed:
                 # It counts as waiting until it has been written.
                 self._size -= len(self._waiting.popleft())
-                self._lost += lost - told
                 self._changed.notify_all()
+
+    def _notice(self, text: str) -> bytes:
+        if self._as_json:
+            line = json_line({"level": "WARNING", "logger": __name__, "message": text})
+        else:
+            line = f"{time.strftime(GunicornLogger.datefmt)} [{os.getpid()}] [WARNING] {text}"
+        return f"{line}\n".encode()
 
     def _write(self, data: bytes) -> int:
         """Returns the number of lines that are lost, because the reader has gone or a disk is full.
@@ -116,8 +137,10 @@ _STREAMS: list[LogStream] = []
 class Logger(GunicornLogger):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's, which the master makes before it logs anything; whatever the process prints goes the same way."""
 
+    as_json = False
+
     def __init__(self, cfg: Any) -> None:
-        _STREAMS[:] = LogStream(1), LogStream(2)
+        _STREAMS[:] = LogStream(1), LogStream(2, as_json=self.as_json)
         sys.stdout, sys.stderr = (cast(Any, stream) for stream in _STREAMS)
         atexit.register(drain)
         super().__init__(cfg)
@@ -127,12 +150,25 @@ class Logger(GunicornLogger):  # type: ignore[misc] # gunicorn has no types
         super().setup(cfg)
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             handler.handleError = partial(_lose, handler)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter() if self.as_json else SafeFormatter(self.error_fmt, self.datefmt))
+
+
+class JsonLogger(Logger):
+    """Writes each line of standard error as an object of JSON."""
+
+    as_json = True
 
 
 def _lose(handler: logging.Handler, record: logging.LogRecord) -> None:
     # The traceback of each line that a full disk does not take would fill the disk of standard error as well.
     if not isinstance(sys.exception(), OSError):
         logging.Handler.handleError(handler, record)
+
+
+def lost_lines() -> int:
+    """Counts the lines that this process has lost."""
+    return sum(stream.lost for stream in _STREAMS)
 
 
 def drain() -> None:

@@ -4,13 +4,14 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, override
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from server.options import refuse
+from server.shared_metrics import SharedMetrics
 from server.shared_state import SHARED_STATE
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -26,6 +27,7 @@ class _Reloaded(Exception):
 
 class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _settings: Mapping[str, Any]
+    _metrics: SharedMetrics | None = None
     _is_reloading = False
     _replaced_age = 0
     """The last reload replaces the workers up to this age; 0 after a reload that has failed."""
@@ -46,6 +48,44 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         refuse(server.cfg, settings)
         server.__class__ = cls
         server._settings = settings  # noqa: SLF001 - it is one of this class
+        SHARED_STATE.start_time = time()
+        if settings["metrics_bind"]:
+            server._metrics = SharedMetrics()  # noqa: SLF001 - as above
+            server._add_metrics_listener()  # noqa: SLF001 - as above
+
+    @override
+    def setup(self, app: Any) -> None:
+        super().setup(app)
+        if self._metrics:
+            self._add_metrics_listener()
+
+    def _add_metrics_listener(self) -> None:
+        """Makes it the last of gunicorn's, so that reloads and a second server treat it as the others."""
+        self.cfg.set("bind", [*self.cfg.bind, self._settings["metrics_bind"]])
+
+    def check_listeners(self) -> None:
+        """Raises `RuntimeError` for sockets of systemd or of an old server that are not those that the settings name.
+
+        Called in the hook `when_ready`. The API must not be served where the metrics should be, nor the other way.
+        """
+        wanted, given = len(self.cfg.address), len(self.LISTENERS)
+        if wanted != given and (self._metrics or (self.master_pid and not self.systemd)):
+            raise RuntimeError(
+                f"{given} sockets were handed over, but --bind and METRICS_BIND name {wanted}. The last one has to be "
+                "that of METRICS_BIND."
+            )
+
+    def assign_slot(self, worker: Any) -> None:
+        """Prepares a worker before it is forked; called in the hook `pre_fork`."""
+        SHARED_STATE.started_age = worker.age
+        if self._metrics:
+            worker.shared_metrics = self._metrics
+            worker.slot = self._metrics.free_slot([each.slot for each in self.WORKERS.values()])
+
+    def free_slot(self, worker: Any) -> None:
+        """Called in the hook `child_exit`."""
+        if self._metrics and worker.slot is not None:
+            self._metrics.end(worker.slot)
 
     @override
     def stop(self, graceful: bool = True) -> None:

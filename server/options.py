@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gunicorn import util
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
@@ -64,6 +65,9 @@ def refuse(cfg: Any, ours: Mapping[str, Any]) -> None:
         for name, (bound, reason) in AT_LEAST.items()
         if cfg.settings[name].value < (least := ours[name] if bound is None else bound)
     ]
+    metrics_bind = ours.get("metrics_bind")
+    if metrics_bind and util.parse_address(metrics_bind) in cfg.address:
+        faults.append(f"METRICS_BIND cannot be {metrics_bind}, where --bind has the API listen")
     if cfg.loglevel.lower() not in Logger.LOG_LEVELS:
         faults.append(f"--log-level must be one of {', '.join(Logger.LOG_LEVELS)}")
     if faults:

@@ -28,6 +28,9 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     _closed: bool
     _callback_parser: Parser
 
+    has_own_place = False
+    """True for a connection that is not one of a client of the API."""
+
     _answered: Any = None
     """The request whose answer has begun."""
     _has_ended = False
@@ -38,7 +41,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def connection_made(self, transport: Any) -> None:
-        if not self.worker.clients.has_room():
+        if not self.has_own_place and not self.worker.clients.has_room():
             self.worker.clients.refuse(transport, ServiceUnavailable("There are too many connections."))
             return
         super().connection_made(transport)
@@ -163,7 +166,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
 
     def _answer(self, problem: Problem, request_id: str) -> None:
         parser = self._callback_parser
-        self._safe_write(rendered(problem, request_id, parser.origin, with_body=parser.method != b"HEAD"))
+        self._safe_write(rendered(problem, request_id, parser.origin, parser.method or b""))
 
     def _end(self, *, lingers: bool) -> None:
         """Closes it when all has been written; it lingers if the client has begun what it has not finished."""

@@ -8,14 +8,18 @@ from typing import Any, override
 
 from web import cors
 from web.headers import FIXED_HEADERS, NO_STORE
+from web.observation import Observation
 from web.problems import Problem, render
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 128 * 1024
 
 
-def rendered(problem: Problem, request_id: str, origin: str | None, *, with_body: bool = True) -> bytes:
-    """The whole answer, after which the connection is closed; for `origin` see `web.cors.add_headers`."""
+def rendered(problem: Problem, request_id: str, origin: str | None, method: bytes = b"") -> bytes:
+    """The whole answer, after which the connection is closed; for `origin` see `web.cors.add_headers`.
+
+    What it answers is a request for the log and the metrics, too, of which only the method may be known.
+    """
     response = cors.add_headers(render(problem), origin)
     headers = [
         *((name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()),
@@ -26,9 +30,11 @@ def rendered(problem: Problem, request_id: str, origin: str | None, *, with_body
         (b"Date", formatdate(usegmt=True).encode("ascii")),
         (b"Connection", b"close"),
     ]
+    body = b"" if method == b"HEAD" else response.content
+    Observation(str(method, "latin-1"), request_id).end(problem.status, len(body))
     lines = [b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode("ascii"))]
     lines += [b"%s: %s" % header for header in headers]
-    return b"\r\n".join([*lines, b"", response.content if with_body else b""])
+    return b"\r\n".join([*lines, b"", body])
 
 
 class Linger(asyncio.Protocol):

@@ -15,9 +15,19 @@ class SharedState(ctypes.Structure):
     """The age of the newest worker that has served."""
     worn_age: int
     """The age of a worker that has answered as many requests as it may."""
+    started_age: int
+    """The age of the newest worker that the master has forked."""
+    start_time: float
+    """The time at which the server started, in seconds since 1970."""
     is_stopping: bool
 
-    _fields_ = (("serving_age", ctypes.c_uint64), ("worn_age", ctypes.c_uint64), ("is_stopping", ctypes.c_bool))
+    _fields_ = (
+        ("serving_age", ctypes.c_uint64),
+        ("worn_age", ctypes.c_uint64),
+        ("started_age", ctypes.c_uint64),
+        ("start_time", ctypes.c_double),
+        ("is_stopping", ctypes.c_bool),
+    )
 
 
 SHARED_STATE = SharedState.from_buffer(mmap.mmap(-1, ctypes.sizeof(SharedState)))

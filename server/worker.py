@@ -21,6 +21,8 @@ from server.shared_state import SHARED_STATE
 
 if TYPE_CHECKING:
     from server.clients import Clients
+    from server.metrics import WorkerMetrics
+    from server.shared_metrics import SharedMetrics
 
 _ACCEPT_SECONDS = 0.1
 """Seconds for which it still takes connections: some were made before the stop and wait in the kernel's queue."""
@@ -35,14 +37,20 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     """
 
     clients: "Clients"
+    sockets: list[Any]
     max_requests: int
     is_dismissed = False
     """Set by the master when it tells the worker to leave."""
+    shared_metrics: "SharedMetrics | None" = None
+    """Set by the master, like the slot in it, if there are metrics. Their listener is the last one then."""
+    slot: int | None = None
+    metrics: "WorkerMetrics | None" = None
 
     @override
     def init_process(self) -> None:
         self.is_leaving = False
         self._task: asyncio.Task[Any] | None = None
+        self._metrics_server: asyncio.Server | None = None
         # gunicorn would close connections without a word, and start a new worker when this one has gone.
         self._requests_max, self.max_requests = self.max_requests, sys.maxsize
         # The master watches the code. gunicorn would serve an answer of its own in place of code with a syntax error.
@@ -77,9 +85,24 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                     listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
         # A replacement may come up without the database: it serves what it can until that is back.
         self.state["is_replacement"] = SHARED_STATE.serving_age > 0
+        if self.shared_metrics:
+            await self._serve_metrics(self.shared_metrics)
         # A stop has come before it serves.
         with suppress(asyncio.CancelledError):
             await super()._serve()
+
+    async def _serve_metrics(self, shared: "SharedMetrics") -> None:
+        """Answers for metrics from now on, also while the database is away at the start, and until the very end."""
+        from server.metrics import MetricsProtocol, WorkerMetrics
+
+        listener = self.sockets[-1]
+        self.sockets = self.sockets[:-1]
+        if self.slot is None:
+            self.log.warning("There are too many workers: this one is left out of the metrics.")
+            return
+        self.metrics = WorkerMetrics(shared, self.slot, self.state)
+        self.metrics.publish()
+        self._metrics_server = await self.loop.create_server(lambda: MetricsProtocol(self), sock=listener.sock)
 
     @override
     def notify(self) -> None:
@@ -89,6 +112,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         if self.nr >= self._requests_max:
             SHARED_STATE.worn_age = self.age
         self.clients.sweep()
+        if self.metrics:
+            self.metrics.publish()
 
     @override
     def handle_exit_signal(self) -> None:
@@ -118,10 +143,14 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         if not self._quick_shutdown:
             await self._drain()
         self.alive = False
+        if self._metrics_server:
+            self._metrics_server.close()
         self.clients.close_idle()
         # Whatever a client still sends then is cut off: the master's timeout counts the drain as well.
         self.cfg.set("graceful_timeout", max(1, self.cfg.graceful_timeout - DRAIN_SECONDS - CLOSE_SECONDS))
         await super()._shutdown()
+        if self.metrics:
+            self.metrics.publish()
         for number in _STOPS:
             self.loop.remove_signal_handler(number)
             # One that comes now would cut off the last lines of the log.

@@ -24,6 +24,8 @@ class Problem(Exception):
     status: ClassVar[int]
     kind: ClassVar[str]
     title: ClassVar[str]
+    counted_as: ClassVar[str] = ""
+    """The reason under which the metric of refused requests counts it, if it does."""
 
     def __init__(
         self, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None

@@ -12,6 +12,7 @@ from persistence.postgres.errors import (
     ConstraintViolated,
     InvalidValue,
     OutcomeUnknown,
+    PoolTimeout,
     SchemaMismatch,
     Unavailable,
     UniqueViolated,
@@ -21,6 +22,7 @@ from persistence.tasks import COLUMNS, VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
 from todos.etags import etag, is_altered
 from todos.requests import Request
+from web.observation import COUNTS
 from web.problems import (
     InternalError,
     PathNotFound,
@@ -52,6 +54,7 @@ _PLAINER = {
 
 def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
     """The problem that tells a client about any error; an unexpected one is logged with the request id."""
+    _count(error)
     match error:
         case Problem():
             return error
@@ -83,6 +86,16 @@ def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
             return InvalidInput.of({"field": "query", "detail": "There are too many parameters"})
     logger.error("Unexpected %s", type(error).__name__, exc_info=error)
     return InternalError(request_id)
+
+
+def _count(error: Exception) -> None:
+    match error:
+        case Problem() if error.counted_as:
+            COUNTS.refused[error.counted_as] += 1
+        case PoolTimeout():
+            COUNTS.refused["busy"] += 1
+        case OutcomeUnknown():
+            COUNTS.outcomes_unknown += 1
 
 
 def register(api: NinjaAPI) -> None:

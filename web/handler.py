@@ -19,9 +19,10 @@ from django.utils.module_loading import import_string
 
 from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
-from web import access, cors, request_ids
+from web import access, cors, request_ids, traces
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE
+from web.observation import CLIENT_GONE, COUNTS, Observation, template
 from web.problems import (
     ContentTooLarge,
     MethodNotAllowed,
@@ -56,25 +57,53 @@ class Handler:
             self._respond = import_string(name)(self._respond)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        is_head = scope["method"] == "HEAD"
+        method = scope["method"]
+        is_head = method == "HEAD"
         if is_head:
             # The answer of GET, without the body (RFC 9110, section 9.3.2).
             scope = {**scope, "method": "GET"}
         headers = dict(scope["headers"])
-        request_id = request_ids.request_id_from(headers)
-        request_ids.current.set(request_id)
+        trace_id = traces.trace_id_from(headers.get(b"traceparent"))
+        observation = Observation(method, request_ids.request_id_from(headers), trace_id)
+        observation.enter()
+        status = CLIENT_GONE
+        body = b""
         try:
-            request = _request(scope)
-            request.request_id = request_id
-            request.database, request.verifier = scope["state"]["database"], scope["state"]["verifier"]
-            request.receive_body = partial(_read_body, scope["method"], headers, receive)
-            response = await self._respond(request)
+            response = await self._answer(scope, headers, receive, observation)
+            status, body = response.status_code, b"" if is_head else response.content
         except ClientGone:
             return
+        finally:
+            observation.end(status, len(body))
+        fields = [(b"X-Request-ID", observation.request_id.encode("ascii")), *FIXED_HEADERS]
+        if trace_id:
+            fields.append((b"traceparent", headers[b"traceparent"]))
+        await _send(response, body, fields, send)
+
+    async def _answer(
+        self, scope: Message, headers: dict[bytes, bytes], receive: Receive, observation: Observation
+    ) -> HttpResponse:
+        """The answer to the request, about which the observation learns what there is to tell."""
+        try:
+            request = _request(scope)
+            request.request_id = observation.request_id
+            request.database, request.verifier = scope["state"]["database"], scope["state"]["verifier"]
+            request.receive_body = partial(_read_body, scope["method"], headers, receive)
+            try:
+                response = await self._respond(request)
+            finally:
+                if match := request.resolver_match:
+                    observation.route = template(match.route)
+                    # Where no tokens are asked for, whose tasks they are is all that is known of the caller.
+                    observation.user_id = request.signed_in if request.verifier else match.kwargs.get("user_id")
+        except ClientGone:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
             origin = headers.get(b"origin", b"").decode("latin-1")
-            response = cors.add_headers(render(translate(error, request_id)), origin)
-        await _send(response, request_id, send, with_body=not is_head)
+            response = cors.add_headers(render(translate(error, observation.request_id)), origin)
+        assert isinstance(response, HttpResponse)  # Nothing here streams.
+        COUNTS.replays += "Idempotency-Replayed" in response.headers
+        return response
 
 
 async def _call_view(request: Request) -> HttpResponseBase:
@@ -141,16 +170,15 @@ async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive)
     return body
 
 
-async def _send(response: HttpResponseBase, request_id: str, send: Send, *, with_body: bool) -> None:
-    assert isinstance(response, HttpResponse)  # Nothing here streams.
-    content = response.content
+async def _send(response: HttpResponse, body: bytes, fields: list[tuple[bytes, bytes]], send: Send) -> None:
+    """Sends an answer with these headers in addition to its own."""
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     if response.status_code in (204, 304):
         headers = [header for header in headers if header[0] != b"Content-Type"]
     elif "Content-Length" not in response.headers:
-        headers.append((b"Content-Length", b"%d" % len(content)))
-    headers += ((b"X-Request-ID", request_id.encode("ascii")), *FIXED_HEADERS)
+        headers.append((b"Content-Length", b"%d" % len(response.content)))
+    headers += fields
     if "Cache-Control" not in response.headers:
         headers.append(NO_STORE)
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": content if with_body else b""})
+    await send({"type": "http.response.body", "body": body})

@@ -2,11 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
 from random import getrandbits
-
-current: ContextVar[str] = ContextVar("request_id", default="-")
-"""The id of the request that the running task works on."""
 
 PATTERN = "^[A-Za-z0-9._-]{1,128}$"
 """For the contract, and for what a client sends."""

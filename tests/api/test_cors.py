@@ -14,7 +14,7 @@ _SENT = {
 }  # fmt: skip
 _READ = {
     "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
-    "WWW-Authenticate", "X-Request-ID",
+    "WWW-Authenticate", "X-Request-ID", "traceparent",
 }  # fmt: skip
 
 

@@ -17,21 +17,24 @@ from sqlalchemy import func
 from sqlmodel import select
 
 from config import logs
-from config.logs import CountingHandler, Formatter, WithRequestId
+from config.logs import CountingHandler, WithRequest
 from persistence import startup
 from persistence.models import Task
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
+from server.log_format import SafeFormatter
 from tests.support.issuer import Issuer, SigningKey
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
 from tests.support.sockets import all_from, connect
-from web import request_ids
+from web import observation
+from web.observation import Observation
 
 SECRET = "a-value-of-a-row"
+FORM = SafeFormatter("%(levelname)s %(name)s [%(request_id)s] %(message)s", defaults={"request_id": "-"})
 FAILING = "tests.support.failing:application"
 RAISE_THE_ROW = """
 CREATE FUNCTION raise_the_row() RETURNS trigger LANGUAGE plpgsql
@@ -45,8 +48,8 @@ def logged() -> Iterator[io.StringIO]:
     """The records of all loggers and levels, in the form of the console."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(Formatter("%(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    handler.addFilter(WithRequestId())
+    handler.setFormatter(FORM)
+    handler.addFilter(WithRequest())
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -108,17 +111,21 @@ async def test_an_error_of_a_session_is_logged_without_its_values(database: Data
         assert SECRET not in text.getvalue()
 
 
-def test_other_errors_keep_their_text() -> None:
-    assert "ValueError: what happened" in log_of(ValueError("what happened"))
+def test_errors_of_the_program_keep_their_text_and_those_that_quote_a_value_do_not() -> None:
+    assert "RuntimeError: what happened" in log_of(RuntimeError("what happened"))
+    for error in (KeyError(SECRET), ValueError(SECRET), UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET)):
+        text = log_of(error)
+        assert type(error).__name__ in text
+        assert SECRET not in text
 
 
 def test_a_line_carries_the_request_id() -> None:
-    token = request_ids.current.set("abc-123")
+    token = observation.current.set(Observation("GET", "abc-123"))
     try:
         with logged() as text:
             logging.getLogger("tests").warning("Hello")
     finally:
-        request_ids.current.reset(token)
+        observation.current.reset(token)
 
     assert text.getvalue() == "WARNING tests [abc-123] Hello\n"
 
@@ -129,8 +136,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[tuple[C
     monkeypatch.setattr(logs, "COUNTED_SECONDS", seconds)
     handler = CountingHandler()
     handler.setStream(text := io.StringIO())
-    handler.setFormatter(Formatter("%(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    handler.addFilter(WithRequestId())
+    handler.setFormatter(FORM)
+    handler.addFilter(WithRequest())
     logger = logging.getLogger("tests")
     level = logger.level
     logger.addHandler(handler)
@@ -203,10 +210,10 @@ def test_statements_and_tracebacks_are_never_counted(monkeypatch: pytest.MonkeyP
     with counted(monkeypatch, 3600) as (_, text):
         for _number in range(3):
             logging.getLogger("tests").debug("SELECT 1")
-            logging.getLogger("tests").error("It failed", exc_info=ValueError("what happened"))
+            logging.getLogger("tests").error("It failed", exc_info=RuntimeError("what happened"))
 
     assert text.getvalue().count("SELECT 1") == 3
-    assert text.getvalue().count("ValueError: what happened") == 3
+    assert text.getvalue().count("RuntimeError: what happened") == 3
 
 
 def test_an_outage_is_a_few_lines_for_all_requests(postgres: PostgresServer, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from tests.support.sites import WORKERS, gated_site, locked, production, running
 
 IN_THE_MASTER = {
     "config", "config.env", "config.gunicorn",
-    "server", "server.limits", "server.log_stream", "server.master", "server.options", "server.shared_state",
-    "server.worker",
+    "server", "server.limits", "server.log_format", "server.log_stream", "server.master", "server.options",
+    "server.shared_metrics", "server.shared_state", "server.worker",
     "identity", "identity.options",
     "persistence", "persistence.location", "persistence.postgres", "persistence.postgres.dsn",
     "persistence.postgres.libpq", "persistence.postgres.options",

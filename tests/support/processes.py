@@ -11,8 +11,8 @@ import psycopg
 from persistence.development import embedded_postgres
 
 _OURS = (
-    "AUTH_", "AUTO_MIGRATE", "BODY_", "CORS_", "DATABASE_", "DJANGO_", "ENVIRONMENT", "GUNICORN_", "LOG_LEVEL", "PG",
-    "REQUEST_", "WEB_",
+    "AUTH_", "AUTO_MIGRATE", "BODY_", "CORS_", "DATABASE_", "DJANGO_", "ENVIRONMENT", "GUNICORN_", "LOG_", "METRICS_",
+    "NO_COLOR", "PG", "REQUEST_", "WEB_",
 )  # fmt: skip
 
 

@@ -1,0 +1,79 @@
+"""One request as the log and the metrics see it; `end` is called once for each, whatever answered it."""
+
+import re
+from collections import Counter
+from contextvars import ContextVar
+from functools import cache
+from time import monotonic
+
+from persistence.postgres import costs
+from persistence.postgres.costs import Costs, Histogram
+from web.request_log import REQUEST_LOG
+
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+OTHER_METHOD = "_OTHER"
+"""Stands for all other methods, as a client may make any number of them up."""
+UNKNOWN_ROUTE = "unknown"
+"""The route of a request that matched none."""
+CLIENT_GONE = 499
+"""The status of a request whose client hung up before it was whole; no answer has it. nginx uses it so."""
+
+_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+class Counts:
+    """What has become of all requests in this process."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.durations: dict[tuple[str, str, int], Histogram] = {}
+        """Times by method, route and status."""
+        self.refused = Counter[str]()
+        """Requests that would have been answered if there were less to do, by reason."""
+        self.replays = 0
+        """Repeated creates that were answered with what the first of them made."""
+        self.outcomes_unknown = 0
+
+
+COUNTS = Counts()
+
+
+class Observation(Costs):
+    __slots__ = ("_began", "method", "request_id", "route", "seconds", "size", "status", "trace_id", "user_id")
+
+    def __init__(self, method: str, request_id: str, trace_id: str | None = None) -> None:
+        super().__init__()
+        self._began = monotonic()
+        self.method = method if method in METHODS else OTHER_METHOD
+        self.request_id, self.trace_id = request_id, trace_id
+        self.route = UNKNOWN_ROUTE
+        self.user_id: str | None = None
+        COUNTS.active += 1
+
+    def enter(self) -> None:
+        """Makes it that of the running task."""
+        current.set(self)
+        costs.current.set(self)
+
+    def end(self, status: int, size: int) -> None:
+        """Counts the request and writes its line. `size` is that of the answer's body in bytes."""
+        self.seconds = monotonic() - self._began
+        self.status, self.size = status, size
+        COUNTS.active -= 1
+        key = self.method, self.route, status
+        histogram = COUNTS.durations.get(key)
+        if histogram is None:
+            histogram = COUNTS.durations[key] = Histogram()
+        histogram.observe(self.seconds)
+        if REQUEST_LOG.is_open:
+            REQUEST_LOG.add(self)
+
+
+current: ContextVar[Observation | None] = ContextVar("observation", default=None)
+"""The request that the running task works on."""
+
+
+@cache
+def template(route: str) -> str:
+    """One of Django's routes, of which there are a few, as the contract writes paths."""
+    return "/" + _PARAMETER.sub(r"{\1}", route)
