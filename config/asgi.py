@@ -54,12 +54,14 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
         stack.callback(REQUEST_LOG.flush)
         try:
             dsn = stack.enter_context(env.database_location.running())
+            direct = stack.enter_context(env.database_location_direct.running()) if env.database_url_direct else None
             database = await stack.enter_async_context(
                 start(
                     dsn,
                     env.database_options,
                     retry=env.is_production,
                     migrate=env.migrates_at_start,
+                    direct=direct,
                     # Set by server/worker.py.
                     is_replacement=env.is_production and state.get("is_replacement", False),
                 )

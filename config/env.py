@@ -23,7 +23,7 @@ DEFAULT_POOL_MIN = 5
 KEY_MIN_LENGTH = 16
 # The master makes it, so that all its workers have the same one.
 _RANDOM_KEY = token_hex(32)
-SECRETS = ("database_url", "log_user_key")
+SECRETS = ("database_url", "database_url_direct", "log_user_key")
 """Fields whose values are never repeated. Each has a field `<name>_file` before it, whose file may hold the value."""
 
 
@@ -52,6 +52,8 @@ class Env(BaseSettings):
     database_url: str = Field(
         None, validate_default=True, repr=False, examples=[f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)"]
     )
+    database_url_direct_file: _SecretFile = Field(None, repr=False, examples=["/run/secrets/database_url_direct"])
+    database_url_direct: str | None = Field(None, validate_default=True, repr=False, examples=[EXAMPLE])
     database_pooler: bool = Field(default=False, examples=["true"])
     database_pool_max: int = Field(20, ge=1, le=100, examples=["20"])
     database_pool_min: int | None = Field(None, ge=1, le=100, examples=["5"])
@@ -108,9 +110,12 @@ class Env(BaseSettings):
             raise ValueError(f"the file that {name.upper()} names is empty")
         return secret
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_url_direct")
     @classmethod
-    def _check_database_url(cls, url: str, info: ValidationInfo) -> str:
+    def _check_database_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if not url and info.field_name == "database_url_direct":
+            return None
+        assert url is not None
         if url.startswith(EMBEDDED) and info.data.get("environment") == "production":
             raise ValueError(f"{EMBEDDED} is the development database and is refused in production")
         DatabaseLocation(url, info.data.get("database_private_hosts", ())).check()
@@ -234,6 +239,13 @@ class Env(BaseSettings):
     @property
     def database_location(self) -> DatabaseLocation:
         return DatabaseLocation(self.database_url, self.database_private_hosts, behind_pooler=self.database_pooler)
+
+    @property
+    def database_location_direct(self) -> DatabaseLocation:
+        """The same database for the owner of the tables, without a pooler between: for migrations and operators."""
+        if self.database_url_direct is None:
+            return self.database_location
+        return DatabaseLocation(self.database_url_direct, self.database_private_hosts)
 
 
 def load(**overrides: Any) -> Env:

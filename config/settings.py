@@ -20,6 +20,7 @@ DATABASES: dict[str, dict[str, str]] = {}
 # For the management commands.
 IS_PRODUCTION = env.is_production
 DATABASE_LOCATION = env.database_location
+DATABASE_LOCATION_DIRECT = env.database_location_direct
 DATABASE_OPTIONS = env.database_options
 AUTH_MODE = env.auth_mode
 MAX_TOKEN_LIFETIME = env.auth_max_lifetime

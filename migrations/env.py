@@ -50,7 +50,7 @@ else:
     try:
         history.revisions()
         with (
-            env.database_location.running() as dsn,
+            env.database_location_direct.running() as dsn,
             migrator.locked_connection(dsn, env.database_connect_timeout) as connection,
         ):
             run(connection)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
-from persistence import history, readiness
+from persistence import history, readiness, rights
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 
@@ -28,6 +28,8 @@ class Report:
     migration: history.State
     faults: list[str]
     """What keeps the service from working, and how to mend it."""
+    excess_rights: list[str]
+    """What the role may do that the server does not need, which keeps nothing from working."""
 
 
 async def examine(database: Database, dsn: Dsn) -> Report:
@@ -53,4 +55,5 @@ async def examine(database: Database, dsn: Dsn) -> Report:
         migration_head=history.head(),
         migration=found.migration,
         faults=await readiness.faults(database, TIMEOUT) if found.fault else [],
+        excess_rights=rights.excess(await database.rows(rights.granted(), {}, TIMEOUT)),
     )

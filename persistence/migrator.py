@@ -172,7 +172,7 @@ def locked_connection(dsn: Dsn, connect_timeout: int = CONNECT_TIMEOUT) -> Itera
     """
     dsn = dsn.direct()
     if dsn.is_pooled:
-        raise MigrationError("DATABASE_URL leads to a pooler; migrate with a URL that goes around it")
+        raise MigrationError("DATABASE_URL leads to a pooler; set DATABASE_URL_DIRECT to a URL that goes around it")
     with _connection(dsn, connect_timeout) as connection:
         try:
             connection.exec_driver_sql(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
@@ -205,7 +205,7 @@ def _explain(error: Exception) -> str:
     hints = {
         "25006": "; the server only reads: DATABASE_URL has to lead to one that writes",
         "3F000": "; let the search_path of the role or of DATABASE_URL name a schema that exists",
-        "42501": "; migrate with the DATABASE_URL of the role that owns the tables and may create in their schema",
+        "42501": "; set DATABASE_URL_DIRECT to a URL of the role that owns the tables and may create in their schema",
         "55P03": f"; a lock was held for more than {LOCK_TIMEOUT}: run it again when the database is less busy",
     }
     hint = hints.get(getattr(error.orig, "sqlstate", None) or "", "")

@@ -11,7 +11,7 @@ from typing import Literal
 import psycopg
 import sqlalchemy as sa
 
-from persistence import history, migrator, task_lists, tasks, users
+from persistence import history, migrator, rights, task_lists, tasks, users
 from persistence.postgres.database import Database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import Unavailable, cause_of, explain
@@ -50,18 +50,7 @@ _PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement i
 }
 _CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
-_RIGHTS = """
-SELECT privilege || ' on ' || name AS missing
-FROM unnest(ARRAY['tasks', 'tasks', 'tasks', 'tasks', 'users', 'users', 'users', 'alembic_version'],
-            ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'SELECT', 'INSERT', 'DELETE', 'SELECT'])
-    AS needed (name, privilege)
-WHERE NOT has_table_privilege(to_regclass(name), privilege)
-UNION ALL
-SELECT 'EXECUTE on function ' || oid::regprocedure FROM pg_proc
-WHERE proname IN ('folded', 'tag_keys', 'valid_tags') AND pg_function_is_visible(oid)
-AND NOT has_function_privilege(oid, 'EXECUTE')
-UNION ALL
-"""
+_RIGHTS = Statement.script("rights", f"{rights.missing().text} UNION ALL {migrator.HIDDEN.text}", columns=("missing",))
 
 
 @dataclass(frozen=True)
@@ -128,8 +117,6 @@ async def faults(database: Database, timeout: float) -> list[str]:
             if (cause := cause_of(error)) is None:
                 raise
             found.setdefault(str(diagnose(cause)), []).append(name)
-    rights = await database.rows(
-        Statement.script("rights", _RIGHTS + migrator.HIDDEN.text, columns=("missing",)), {}, timeout
-    )
-    missing = [f"Missing rights: {', '.join(row['missing'] for row in rights)}."] if rights else []
+    lacking = await database.rows(_RIGHTS, {}, timeout)
+    missing = [f"Missing rights: {', '.join(row['missing'] for row in lacking)}."] if lacking else []
     return [f"{', '.join(names)}: {reason}" for reason, names in found.items()] + missing

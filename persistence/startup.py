@@ -38,9 +38,17 @@ class StartupError(Exception):
 
 @asynccontextmanager
 async def start(
-    dsn: Dsn, options: DatabaseOptions, *, retry: bool, migrate: bool, is_replacement: bool = False
+    dsn: Dsn,
+    options: DatabaseOptions,
+    *,
+    retry: bool,
+    migrate: bool,
+    direct: Dsn | None = None,
+    is_replacement: bool = False,
 ) -> AsyncIterator[Database]:
     """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
+
+    `direct` is the address for the migration, if that is another.
 
     With `retry` it tries for up to 30 seconds when the database cannot be reached. Raises `StartupError` if that, or
     the migration, fails. A replacement takes the place of a process that has served: it starts without the database,
@@ -58,7 +66,7 @@ async def start(
             logger.info("Connected to the database %s.", dsn)
         try:
             if migrate:
-                migrating = asyncio.create_task(_migrate(dsn, options.connect_timeout))
+                migrating = asyncio.create_task(_migrate(direct or dsn, options.connect_timeout))
                 stack.callback(migrating.cancel)
                 await asyncio.wait([migrating], timeout=REPLACEMENT_TIMEOUT if is_replacement else None)
                 if migrating.done():
@@ -72,7 +80,7 @@ async def start(
             if found.migration == "behind":
                 logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
         except (MigrationError, psycopg.Error, Unavailable) as error:
-            problem = f"The database {dsn} cannot be migrated or asked for its migrations: {_reason(error)}"
+            problem = f"The database {direct or dsn} cannot be migrated or asked for its migrations: {_reason(error)}"
             if not is_replacement:
                 raise StartupError(problem) from error
             logger.warning("%s", problem)

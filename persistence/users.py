@@ -97,7 +97,8 @@ _MARK = (
     .returning(sa.column("id"))
     .cte("mark")
 )
-_WAS_ERASED = sa.exists().where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
+# All columns, as EXISTS has them by itself, are more than the server has a right to (persistence/rights.py).
+_WAS_ERASED = sa.exists(TABLE.c.id).where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
 _NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE)
 ERASE = Statement(
     "erase",

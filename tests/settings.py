@@ -10,6 +10,8 @@ os.environ |= {
     # Only a placeholder: tests open the databases that their fixtures make.
     "DATABASE_URL": "embedded://.postgres-test",
     "DATABASE_URL_FILE": "",
+    "DATABASE_URL_DIRECT": "",
+    "DATABASE_URL_DIRECT_FILE": "",
     "AUTH_MODE": "open",
     "CORS_ORIGINS": "http://localhost:3000",
     "LOG_LEVEL": "DEBUG",

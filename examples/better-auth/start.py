@@ -24,7 +24,8 @@ def main() -> int:
 
     if env.auth_mode != "jwt":
         print("The API asks for no tokens yet; docs/authentication.md says what to put into .env.")
-    with env.database_location.running() as dsn:
+    # It makes tables of its own.
+    with env.database_location_direct.running() as dsn:
         # libpq's variables, which `pg` reads, too.
         names = {option.keyword.decode(): (option.envvar or b"").decode() for option in Conninfo.get_defaults()}
         database = {names[name]: value for name, value in dsn.parameters.items() if names[name]}

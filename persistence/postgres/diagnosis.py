@@ -21,7 +21,7 @@ class Diagnosis:
         return f"{self.problem}. {self.hint}".rstrip()
 
 
-GRANT = "Grant the rights that docs/database.md lists."
+GRANT = "Run `manage.py grant_app` for the server's role, or set DATABASE_URL_DIRECT (docs/database.md, Rights)."
 _HINTS = {
     r"timeout|timed out": "Nothing answered in time: check the host, the port and any firewall between.",
     r"translate host name|name or service not known|failed to resolve|no address associated": (

@@ -43,6 +43,7 @@ def test_it_tells_a_machine_the_same(postgres: PostgresServer) -> None:
     assert report == {
         "healthy": True, "host": "127.0.0.1", "database": "todo", "neon_branch": None, "transport": "TCP without TLS",
         "migration": "up-to-date", "migration_current": HEAD, "migration_head": HEAD, "faults": [],
+        "excess_rights": ["SUPERUSER"],
         "pool_min": 5, "pool_max": 9,
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ HINTS = {
     "moment": "The server is starting or stopping",
     "refused": "No server listens there",
     "socket": "There is no such socket",
-    "rights": "Grant the rights that docs/database.md lists.",
+    "rights": "Run `manage.py grant_app` for the server's role, or set DATABASE_URL_DIRECT (docs/database.md, Rights).",
     "login": "The role may not log in",
     "other": "Check DATABASE_URL and its query parameters; docs/configuration.md explains them.",
 }

@@ -143,7 +143,7 @@ def test_a_url_behind_a_pooler_is_refused_before_anything_is_done(migrated_dsn: 
     before = schema_of(migrated_dsn)
     with pytest.raises(MigrationError) as refusal:
         migrator.migrate(replace(migrated_dsn, behind_pooler=True), BEFORE[REVISIONS[-1]])
-    assert str(refusal.value) == "DATABASE_URL leads to a pooler; migrate with a URL that goes around it"
+    assert str(refusal.value) == "DATABASE_URL leads to a pooler; set DATABASE_URL_DIRECT to a URL that goes around it"
     assert schema_of(migrated_dsn) == before
 
 

@@ -11,13 +11,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import history, migrator, users
+from persistence import grants, history, migrator, users
 from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import SchemaMismatch
 from tests.conftest import client_of
 from tests.database.conftest import MigrationFiles
-from tests.docs.pages import DOCS, section
 from tests.support.contract import OPERATIONS
 from tests.support.helpers import Client, Response, call
 from tests.support.processes import free_port
@@ -31,14 +30,11 @@ EVERY_FILTER = (
     "?q=milk&status=pending&priority=low&tag=home&overdue=false&due_after=2030-01-01T00:00:00Z"
     "&created_after=2020-01-01T00:00:00Z&updated_before=2090-01-01T00:00:00Z&sort=title"
 )
-GRANTS = re.findall(r"^GRANT .+;$", section(DOCS / "database.md", "Rights"), re.MULTILINE)
-"""The rights that the documentation gives to the server's role."""
+ENTER = ("GRANT CONNECT ON DATABASE todo TO todo_server", "GRANT USAGE ON SCHEMA public TO todo_server")
+"""The rights without which nothing at all can be seen."""
 LINES = ("dbhealth", "migrate_sql --check", "migrate_sql --status --json", "migrate_sql --sql", "migrate_sql",
          "seed_dev", "seed_dev --users 1 --tasks 1", "create_user alice@example.com")  # fmt: skip
 """Command lines; `migrate_sql` makes the schema that the ones after it find."""
-
-OF_USERS = ("SELECT", "INSERT", "DELETE")
-"""The rights of the server to users, which operations on tasks do not need."""
 
 ASK_FOR_THE_REVISION = (*LINES[:5], "runserver --seed")
 
@@ -54,7 +50,17 @@ class State:
 
 
 @contextmanager
-def as_role(dsn: Dsn, *grants: str, revoked: str = "") -> Iterator[Dsn]:
+def as_server(dsn: Dsn, *revoked: str) -> Iterator[Dsn]:
+    """The same database for a new role that has the rights of the server, except for some."""
+    with as_role(dsn) as role:
+        name = role.parameters["user"]
+        assert grants.grant(dsn, name) == []
+        execute(dsn, *(f"REVOKE {right} FROM {name}" for right in revoked))
+        yield role
+
+
+@contextmanager
+def as_role(dsn: Dsn, *rights: str) -> Iterator[Dsn]:
     """The same database for a new role that has these rights and no others."""
     role = f"role_{uuid4().hex}"
     with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
@@ -62,10 +68,8 @@ def as_role(dsn: Dsn, *grants: str, revoked: str = "") -> Iterator[Dsn]:
         database = f"DATABASE {dsn.database}"
         for thing in (database, "SCHEMA public", "ALL TABLES IN SCHEMA public", "ALL FUNCTIONS IN SCHEMA public"):
             admin.execute(f"REVOKE ALL ON {thing} FROM PUBLIC".encode())
-        for grant in grants:
-            admin.execute(grant.replace("todo_server", role).replace("DATABASE todo", database).encode())
-        if revoked:
-            admin.execute(f"REVOKE {revoked} FROM {role}".encode())
+        for right in rights:
+            admin.execute(right.replace("todo_server", role).replace("DATABASE todo", database).encode())
         yield Dsn(dsn.parameters | {"user": role, "password": "hunter2"})
         admin.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = %s", [role])
         admin.execute(f"DROP OWNED BY {role}".encode())
@@ -198,22 +202,29 @@ def test_files_with_two_heads_are_refused_by_all_that_asks_for_the_revision(migr
     check_commands(migrated_dsn, State(says=dict.fromkeys(ASK_FOR_THE_REVISION, two_heads)))
 
 
-def test_the_documented_rights_are_enough_for_the_server_and_its_commands(migrated_dsn: Dsn) -> None:
-    assert len(GRANTS) > 3
-    with as_role(migrated_dsn, *GRANTS) as dsn:
+def test_the_rights_of_the_server_are_enough_for_it_and_for_the_commands_that_run_as_it(migrated_dsn: Dsn) -> None:
+    with as_server(migrated_dsn) as dsn:
         check_requests(dsn, migrated_dsn, State())
-        for line in ("dbhealth", "migrate_sql --check", "migrate_sql --status", "migrate_sql --sql"):
+        assert asyncio.run(can_erase(dsn))
+        for line in ("dbhealth", "migrate_sql --check", "migrate_sql --status", "migrate_sql --sql", "purge"):
             assert command(url_of(dsn), *line.split()).status == 0
+        assert "Rights:     no more than the server needs\n" in command(url_of(dsn), "dbhealth").out
+        execute(migrated_dsn, f"GRANT UPDATE (email) ON users TO {dsn.parameters['user']}")
+        too_much = command(url_of(dsn), "dbhealth")
+        assert too_much.out.endswith("Rights:     more than the server needs\n            UPDATE (email) on users\n")
+        assert too_much.status == 0
 
 
 @pytest.mark.parametrize(
     ("right", "named", "works"),
     [
         ("SELECT ON tasks", "Missing rights: SELECT on tasks.", ()),
-        ("INSERT ON tasks", "Missing rights: INSERT on tasks.", ("GET", "PUT", "PATCH", "DELETE")),
-        ("UPDATE ON tasks", "Missing rights: UPDATE on tasks.", ("GET", "DELETE")),
+        ("INSERT ON tasks", "Missing rights: INSERT (id, user_id, title, ", ("GET", "PUT", "PATCH", "DELETE")),
+        ("UPDATE ON tasks", "Missing rights: UPDATE (id, title, ", ("GET", "DELETE")),
         ("DELETE ON tasks", "Missing rights: DELETE on tasks.", ("POST", "GET", "PUT", "PATCH")),
-        *((f"{right} ON users", f"Missing rights: {right} on users.", State.works) for right in OF_USERS),
+        ("SELECT ON users", "Missing rights: SELECT (id, created_at, updated_at, is_erased) on users.", State.works),
+        ("INSERT ON users", "Missing rights: INSERT (id, is_active, is_erased) on users.", State.works),
+        ("DELETE ON users", "Missing rights: DELETE on users.", State.works),
         ("SELECT ON alembic_version", "Missing rights: SELECT on alembic_version.", State.works),
         *(
             (f"EXECUTE ON FUNCTION {name}", f"Missing rights: EXECUTE on function {name}(", None)
@@ -225,7 +236,7 @@ def test_the_documented_rights_are_enough_for_the_server_and_its_commands(migrat
 def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_it(
     migrated_dsn: Dsn, right: str, named: str, works: tuple[str, ...] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with as_role(migrated_dsn, *GRANTS, revoked=right) as dsn:
+    with as_server(migrated_dsn, right) as dsn:
         if works is None:
             health, answers = asyncio.run(look(dsn, new_user(migrated_dsn)))
             assert health[:3] == UNUSABLE
@@ -242,8 +253,8 @@ def test_without_one_of_the_rights_health_is_503_and_dbhealth_and_the_log_name_i
 
 
 def test_a_schema_that_the_role_may_not_use_is_not_taken_for_an_empty_database(migrated_dsn: Dsn) -> None:
-    rights = "Missing rights: USAGE on schema public. Grant the rights that docs/database.md lists."
-    with as_role(migrated_dsn, *GRANTS, revoked="USAGE ON SCHEMA public") as dsn:
+    rights = "Missing rights: USAGE on schema public. Run `manage.py grant_app` for the server"
+    with as_server(migrated_dsn, "USAGE ON SCHEMA public") as dsn:
         check_requests(dsn, migrated_dsn, State((*UNUSABLE, "unknown"), ()))
         for line in ASK_FOR_THE_REVISION[1:-1]:
             refused = command(url_of(dsn), *line.split())
@@ -253,7 +264,7 @@ def test_a_schema_that_the_role_may_not_use_is_not_taken_for_an_empty_database(m
 
 
 def test_a_schema_that_has_the_name_of_the_role_is_looked_for_as_well(migrated_dsn: Dsn) -> None:
-    with as_role(migrated_dsn, *GRANTS[:1]) as dsn:
+    with as_role(migrated_dsn, *ENTER[:1]) as dsn:
         role = dsn.parameters["user"]
         execute(migrated_dsn, f"ALTER SCHEMA public RENAME TO {role}", "CREATE SCHEMA public")
         assert f"Missing rights: USAGE on schema {role}." in command(url_of(dsn), "migrate_sql", "--status").err
@@ -265,10 +276,10 @@ def test_a_schema_that_has_the_name_of_the_role_is_looked_for_as_well(migrated_d
 
 
 def test_a_role_that_may_not_migrate_is_told_to_be_the_owner(migrated_dsn: Dsn, empty_dsn: Dsn) -> None:
-    owner = "migrate with the DATABASE_URL of the role that owns the tables"
-    with as_role(migrated_dsn, *GRANTS) as dsn:
+    owner = "set DATABASE_URL_DIRECT to a URL of the role that owns the tables"
+    with as_server(migrated_dsn) as dsn:
         down = command(url_of(dsn), "migrate_sql", "--down", "1")
-    with as_role(empty_dsn, *GRANTS[:2]) as dsn:
+    with as_role(empty_dsn, *ENTER) as dsn:
         up = command(url_of(dsn), "migrate_sql")
     nowhere = command(f"{url_of(empty_dsn)}&options=-c%20search_path%3Dnowhere", "migrate_sql")
 
@@ -279,16 +290,16 @@ def test_a_role_that_may_not_migrate_is_told_to_be_the_owner(migrated_dsn: Dsn, 
 
 def test_a_schema_of_another_application_hides_nothing(empty_dsn: Dsn) -> None:
     execute(empty_dsn, "CREATE SCHEMA other", "CREATE TABLE other.alembic_version (version_num text)")
-    with as_role(empty_dsn, *GRANTS[:2]) as dsn:
+    with as_role(empty_dsn, *ENTER) as dsn:
         check_requests(dsn, empty_dsn, State((*UNUSABLE, "behind"), ()))
         assert "behind (at nothing" in command(url_of(dsn), "migrate_sql", "--status").out
 
 
 def test_a_role_without_any_rights_gets_a_line_from_each_command_that_names_what_is_missing(migrated_dsn: Dsn) -> None:
-    with as_role(migrated_dsn, *GRANTS[:2]) as dsn:
+    with as_role(migrated_dsn, *ENTER) as dsn:
         tables = {line: "alembic_version" if "migrate_sql" in line else "users" for line in LINES}
         denied = {line: f"42501: permission denied for table {table}" for line, table in tables.items()}
-        missing = "Missing rights: SELECT on tasks, INSERT on tasks, UPDATE on tasks, DELETE on tasks, SELECT on u"
+        missing = "Missing rights: SELECT on alembic_version, DELETE on tasks, INSERT (id, user_id, title, "
         seeding = {"runserver --seed": denied["migrate_sql"]}
         check_commands(dsn, State(says=denied | seeding | {"dbhealth": missing}))
 

@@ -27,15 +27,23 @@ def available() -> bool:
 
 
 class PgBouncer:
-    """Accepts every client on this machine as `postgres`, and connects to `target` as `postgres`.
+    """Accepts every client on this machine as `role`, and connects to `target` as `role`.
 
     It opens at most `pool_size` connections to PostgreSQL. With a certificate, clients must use TLS.
     """
 
-    def __init__(self, folder: Path, target: int, pool_size: int = 16, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        target: int,
+        pool_size: int = 16,
+        certificate: Certificate | None = None,
+        role: str = "postgres",
+    ) -> None:
         self.port = free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/{DATABASE}"
+        self.url = f"postgresql://{role}@127.0.0.1:{self.port}/{DATABASE}"
         self._folder = folder
+        self._role = role
         self._conninfo = f"host=127.0.0.1 port={self.port} dbname=pgbouncer user={ADMINISTRATOR}"
         self._conninfo += f" sslmode={'require' if certificate else 'disable'}"
         settings = {
@@ -55,14 +63,14 @@ class PgBouncer:
         if certificate:
             settings |= {"client_tls_sslmode": "require", "client_tls_cert_file": certificate.file}
             settings["client_tls_key_file"] = certificate.key
-        database = f"{DATABASE} = host=127.0.0.1 port={target} dbname={DATABASE} user=postgres"
+        database = f"{DATABASE} = host=127.0.0.1 port={target} dbname={DATABASE} user={role}"
         lines = ["[databases]", database, "[pgbouncer]", *(f"{name} = {value}" for name, value in settings.items())]
         self._configuration = "\n".join([*lines, ""])
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
         self._folder.chmod(0o777)
-        (self._folder / "users").write_text(f'"postgres" ""\n"{ADMINISTRATOR}" ""\n')
+        (self._folder / "users").write_text(f'"{self._role}" ""\n"{ADMINISTRATOR}" ""\n')
         (self._folder / "pgbouncer.ini").write_text(self._configuration)
         self._start()
         return self

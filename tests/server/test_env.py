@@ -147,12 +147,14 @@ def test_a_bad_environment_stops_gunicorn_and_manage_py_with_one_message(
 def test_an_unusable_url_is_refused_with_the_reason_and_without_the_url(
     url: str, reason: str, faults_of: FaultsOf
 ) -> None:
-    message = faults_of(GOOD | {"DATABASE_URL": url})
+    # An empty direct one is the same as none.
+    for name in ("DATABASE_URL", *["DATABASE_URL_DIRECT"] * bool(url)):
+        message = faults_of(GOOD | {name: url})
 
-    assert "DATABASE_URL cannot be used: " in message
-    assert reason in message
-    assert message.count("for example:") == 1
-    assert SECRET not in message
+        assert f"{name} cannot be used: " in message
+        assert reason in message
+        assert message.count("for example:") == 1
+        assert SECRET not in message
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,15 @@ def test_the_url_is_read_with_the_settings_that_belong_to_it(load_from: Load) ->
         )
         with env.database_location.running() as dsn:
             assert (dsn.parameters["sslmode"], dsn.is_pooled) == ("prefer", is_pooled)
+
+
+def test_the_direct_url_is_the_other_one_unless_it_is_set_and_leads_to_no_pooler(load_from: Load) -> None:
+    pooled = GOOD | {"DATABASE_POOLER": "true", "DATABASE_PRIVATE_HOSTS": "db"}
+    direct = load_from(pooled | {"DATABASE_URL_DIRECT": "postgresql://owner@db/todo"})
+
+    assert load_from(pooled).database_location_direct == load_from(pooled).database_location
+    with direct.database_location_direct.running() as dsn:
+        assert (str(dsn), dsn.parameters["sslmode"], dsn.is_pooled) == ("owner@db/todo", "prefer", False)
 
 
 @pytest.mark.parametrize(

@@ -28,5 +28,7 @@ def test_the_settings_come_from_the_environment() -> None:
     assert env.body_max_bytes == settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     assert configuration(env) == settings.LOGGING
     assert settings.DEBUG is False
-    commands = (settings.IS_PRODUCTION, settings.DATABASE_LOCATION, settings.DATABASE_OPTIONS)
-    assert commands == (env.is_production, env.database_location, env.database_options)
+    commands = (settings.IS_PRODUCTION, settings.DATABASE_OPTIONS)
+    assert commands == (env.is_production, env.database_options)
+    locations = (settings.DATABASE_LOCATION, settings.DATABASE_LOCATION_DIRECT)
+    assert locations == (env.database_location, env.database_location_direct)

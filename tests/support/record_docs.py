@@ -24,6 +24,8 @@ def recorded(name: str, page: str, folder: Path) -> str:
         return replayed(page, {}, project, settings={})
     with PostgresServer(folder / "postgres") as server:
         settings = {"ENVIRONMENT": "development", "DATABASE_URL": server.url}
+        with server.administrator() as administrator:
+            administrator.execute("CREATE ROLE todo_server LOGIN")
         if name == "docs/database.md":
             return replayed(page, {}, project, settings)
         manage("migrate_sql", environment=settings, project=project).check_returncode()

@@ -277,6 +277,7 @@ def command(url: str, name: str, *arguments: str, **variables: object) -> Outcom
     settings = {
         "IS_PRODUCTION": env.is_production,
         "DATABASE_LOCATION": env.database_location,
+        "DATABASE_LOCATION_DIRECT": env.database_location_direct,
         "DATABASE_OPTIONS": env.database_options,
     }
     out, err, status = io.StringIO(), io.StringIO(), 0

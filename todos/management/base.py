@@ -96,9 +96,12 @@ def timestamp(moment: datetime) -> str:
 
 
 @contextmanager
-def located_database() -> Iterator[Dsn]:
-    """The address of the database. Raises `Error` with a hint if the block cannot reach it."""
-    with settings.DATABASE_LOCATION.running() as dsn:
+def located_database(*, direct: bool = False) -> Iterator[Dsn]:
+    """The address of the database. Raises `Error` with a hint if the block cannot reach it.
+
+    With `direct` it is that of `DATABASE_URL_DIRECT`, for what needs the role that owns the tables.
+    """
+    with (settings.DATABASE_LOCATION_DIRECT if direct else settings.DATABASE_LOCATION).running() as dsn:
         try:
             yield dsn
         except psycopg.OperationalError as error:

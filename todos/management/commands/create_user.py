@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, email: str, name: str | None, json: bool, **options: Any) -> None:
-        with located_database() as dsn:
+        with located_database(direct=True) as dsn:
             user_id = asyncio.run(_create(dsn, email.strip(), name))
         if user_id is None:
             raise Error(f"There is a user with the address {email} already.")

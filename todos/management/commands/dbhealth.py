@@ -67,6 +67,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Statements: {'not ' * bool(report.faults)}all can run")
         for fault in report.faults:
             self.stdout.write(f"            {fault}")
+        self.stdout.write(f"Rights:     {'more' if report.excess_rights else 'no more'} than the server needs")
+        for right in report.excess_rights:
+            self.stdout.write(f"            {right}")
 
 
 def _examine_within(dsn: Dsn, wait: float) -> Report:

@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, user: str, yes: bool, **options: Any) -> None:
         if not yes and not sys.stdin.isatty():
             raise Error("There is no terminal to ask at; with --yes it erases without a question.")
-        with located_database() as dsn:
+        with located_database(direct=True) as dsn:
             user_id, account = asyncio.run(_look_up(dsn, user.strip()))
             if account.is_erased and account.created_at:
                 self.stdout.write(f"User {user_id} was erased already, at {timestamp(account.created_at)}.")

@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *args: Any, json: bool, erased: bool, **options: Any) -> None:
-        with located_database() as dsn:
+        with located_database(direct=True) as dsn:
             asyncio.run(self._list(dsn, erased=erased, json=json))
 
     async def _list(self, dsn: Dsn, *, erased: bool, json: bool) -> None:

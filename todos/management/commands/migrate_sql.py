@@ -42,7 +42,7 @@ class Command(BaseCommand):
             return
         if options["down"] is not None and options["down"] < 1:
             raise Error("--down takes the number of migrations to take back, from 1.")
-        with located_database() as dsn:
+        with located_database(direct=True) as dsn:
             if options["status"] or options["check"]:
                 self._status(dsn, options["json"], must_be_current=options["check"])
             elif options["sql"]:
@@ -74,8 +74,11 @@ class Command(BaseCommand):
     def _move(self, dsn: Dsn, revision: str | None, down: int | None) -> None:
         current = _current(dsn)
         target, timeout = _target(current, revision, down), settings.DATABASE_OPTIONS.connect_timeout
-        if not migrator.migrate(dsn, target, self._report, timeout):
+        runs = migrator.migrate(dsn, target, self._report, timeout)
+        if not runs:
             self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
+        elif runs[-1].direction == "up" and settings.DATABASE_LOCATION_DIRECT != settings.DATABASE_LOCATION:
+            self.stdout.write("Run `manage.py grant_app` now: the server's role has no rights yet to what is new.")
 
     def _report(self, run: migrator.RevisionRun) -> None:
         arrow = "up to" if run.direction == "up" else "down from"

@@ -41,7 +41,7 @@ class Command(BaseCommand):
         host, port = _split(address)
         _check_free(host, port)
         if options["seed"]:
-            with located_database() as dsn:
+            with located_database(direct=True) as dsn:
                 migrator.migrate(dsn, connect_timeout=settings.DATABASE_OPTIONS.connect_timeout)
                 user_id = asyncio.run(_seed(dsn))
             self._welcome(f"http://{host}:{port}", user_id)

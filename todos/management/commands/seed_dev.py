@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise Error("--users and --tasks go together.")
         if users is not None and tasks is not None and (users < 1 or tasks < 0):
             raise Error("--users must be at least 1, and --tasks at least 0.")
-        with located_database() as dsn:
+        with located_database(direct=True) as dsn:
             asyncio.run(self._seed(dsn, users, tasks))
 
     async def _seed(self, dsn: Dsn, users: int | None, tasks: int | None) -> None:
