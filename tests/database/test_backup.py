@@ -40,11 +40,12 @@ def commands(heading: str) -> str:
     return "".join(lines).replace(".venv/bin/python manage.py", f"{sys.executable} {ROOT / 'manage.py'}")
 
 
-def settings(postgres: PostgresServer, user: str = "postgres") -> dict[str, str]:
+def settings(postgres: PostgresServer, owner: str = "postgres", server: str = "postgres") -> dict[str, str]:
     return {
         "ENVIRONMENT": "production",
         "AUTH_MODE": "trusted",
-        "DATABASE_URL": postgres.url_of(user),
+        "DATABASE_URL": postgres.url_of(server),
+        "DATABASE_URL_DIRECT": postgres.url_of(owner),
         "REQUEST_TIMEOUT": "60",
     }
 
@@ -108,10 +109,12 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def other_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A server with an empty database, and a role that owns it and nothing else."""
+    """A server with the two roles of production and an empty database."""
     with PostgresServer(tmp_path / "other") as server:
         with server.administrator() as admin:
             admin.execute("CREATE ROLE todo_owner LOGIN")
+            admin.execute("CREATE ROLE todo_server LOGIN")
+            admin.execute("REVOKE ALL ON DATABASE todo FROM PUBLIC")
             admin.execute("ALTER DATABASE todo OWNER TO todo_owner")
         yield server
 
@@ -159,9 +162,9 @@ def test_a_dump_under_load_restores_every_task_and_no_client_is_misled(
         erased = command(postgres.url, "list_users", "--erased", "--json").out
     (tmp_path / "erased.jsonl").write_text(erased)
 
-    follow("Restore", settings(other_postgres, "todo_owner"))
+    follow("Restore", settings(other_postgres, "todo_owner", "todo_server"))
 
-    with WebServer(tmp_path, settings(other_postgres, "todo_owner"), "--workers", "2") as web:
+    with WebServer(tmp_path, settings(other_postgres, "todo_owner", "todo_server"), "--workers", "2") as web:
         assert web.http.get("/v1/health").json()["data"]["migration"] == "up-to-date"
         # Of each writer the dump has its first writes, all that were acknowledged before, and nothing by halves.
         for user, writer, least, most in zip(users, writers, before, after, strict=True):
