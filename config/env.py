@@ -83,6 +83,9 @@ class Env(BaseSettings):
     metrics_bind: _Text = Field(None, examples=["127.0.0.1:9100  (or unix:/run/todo/metrics.sock)"])
     request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
+    user_requests_per_minute: int = Field(0, ge=0, le=1_000_000, examples=["600"])
+    user_tasks_max: int = Field(0, ge=0, le=100_000, examples=["10000"])
+    shutdown_delay: float = Field(0, ge=0, le=60, examples=["10  (seconds)"])
 
     @field_validator("environment", "log_level", "auth_mode", "auth_subject", mode="before")
     @classmethod

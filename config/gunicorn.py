@@ -24,6 +24,8 @@ worker_class = "server.worker.Worker"
 logger_class = f"server.log_stream.{'JsonLogger' if env.is_production else 'Logger'}"
 proc_name = "todo"
 
+# Not one of gunicorn's own: server/master.py reads it.
+shutdown_delay = env.shutdown_delay
 # In-flight requests end within a second of their own deadline. Before and after that come the steps of a stop.
 graceful_timeout = DRAIN_SECONDS + int(env.request_timeout) + 1 + CLOSE_SECONDS
 # The start may take almost 30 seconds while the database is away (D14). Until it serves, and while it stops, a worker

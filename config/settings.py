@@ -25,6 +25,10 @@ DATABASE_OPTIONS = env.database_options
 AUTH_MODE = env.auth_mode
 MAX_TOKEN_LIFETIME = env.auth_max_lifetime
 
+# 0 is no limit.
+USER_REQUESTS_PER_MINUTE = env.user_requests_per_minute
+USER_TASKS_MAX = env.user_tasks_max
+
 TIME_ZONE = "UTC"  # Django sets the process's clock to this.
 USE_TZ = True
 USE_I18N = False

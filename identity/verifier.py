@@ -31,6 +31,11 @@ class Verifier:
         """Seconds since the last fetch that succeeded, or since the start."""
         return self._store.age
 
+    @property
+    def has_keys(self) -> bool:
+        """True from the first fetch of keys that succeeds."""
+        return bool(self._store.keys)
+
     def known(self, token: str) -> str | None:
         """The user of a token that was verified before, is still valid, and whose key is still published.
 

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from persistence.models import Task, TaskValues
 from persistence.postgres.database import Database
@@ -33,6 +34,10 @@ class VersionChanged(Exception):
 
 class OwnerErased(Exception):
     """The account has been erased, and can have no tasks (D36)."""
+
+
+class TooMany(Exception):
+    """The owner has as many tasks as it may have."""
 
 
 PENDING: sa.ColumnElement[Any] = sa.literal_column("'pending'")
@@ -89,19 +94,37 @@ def _patched(name: str) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(_NEW[name], column)
 
 
-_INSERT = insert(Task).values(
-    id=sa.bindparam("id"),
-    user_id=sa.bindparam("user_id"),
+_ROW: dict[str, sa.ColumnElement[Any]] = {
+    "id": sa.bindparam("id", type_=sa.Uuid()),
+    "user_id": sa.bindparam("user_id", type_=sa.Uuid()),
     **{name: _value(name) for name in VALUES},
-    completed_at=sa.case((_value("status") == COMPLETED, sa.func.now())),
-)
-# For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and makes
-# its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked, which is
-# what its xmax tells.
-_CREATE = _INSERT.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": _INSERT.excluded.id}).returning(
-    *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
-)
+    "completed_at": sa.case((_value("status") == COMPLETED, sa.func.now())),
+}
+
+
+def _creating(rows: Insert) -> ReturningInsert[Any]:
+    # For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and
+    # makes its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked,
+    # which is what its xmax tells.
+    return rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": rows.excluded.id}).returning(
+        *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
+    )
+
+
+_CREATE = _creating(insert(Task).values(**_ROW))
 CREATE = Statement("create", _CREATE)
+# The last task that there may be is looked for, so no more entries of an index are read than there may be tasks. The
+# subquery hides their number from the planner, which would read and sort all tasks of a user that it thinks has fewer.
+_LAST_ALLOWED = sa.exists(
+    sa.select(sa.literal_column("1")).select_from(TABLE).where(MINE)
+    .order_by(TABLE.c.created_at.desc(), TABLE.c.id.desc())
+    .offset(sa.select(sa.bindparam("others_max", type_=sa.Integer())).scalar_subquery()).limit(sa.literal_column("1"))
+)  # fmt: skip
+_IS_REPEAT = sa.exists().where(MINE, TABLE.c.id == sa.bindparam("id"))
+CREATE_WITHIN = Statement(
+    "create",
+    _creating(insert(Task).from_select(list(_ROW), sa.select(*_ROW.values()).where(~_LAST_ALLOWED | _IS_REPEAT))),
+)
 # The foreign key is checked when all of the statement is done. No key is named, as the id is in two unique indexes, and
 # first writes at once can meet either of them.
 CREATE_WITH_OWNER = Statement(
@@ -130,23 +153,32 @@ async def create(
     task_id: UUID | None = None,
     *,
     makes_owner: bool = False,
+    tasks_max: int = 0,
 ) -> TaskRow | None:
     """The new task, or the one that the user had with this `task_id` already; None when there is no such user.
 
     With `makes_owner` the user is made too, in a second round trip; raises `OwnerErased` if its account was erased.
+    With `tasks_max` raises `TooMany` when the user has so many tasks; creates that run at once do not see each other.
     The row has one column more, `replayed`, which tells a new task from an old one. Any number of repeats at once make
     one task, and any number of first writes at once make one user.
     """
     started, new = monotonic(), {**values, "id": task_id or uuid4(), "user_id": user_id}
+    statement = CREATE
+    if tasks_max:
+        statement, new["others_max"] = CREATE_WITHIN, tasks_max - 1
     try:
         try:
-            return await database.row(CREATE, new)
+            row = await database.row(statement, new)
         except UniqueViolated:
             # Before revision 0006 the id alone is unique as well, and repeats at once can meet that index first.
-            return await database.row(CREATE, new, database.time_left(started))
+            row = await database.row(statement, new, database.time_left(started))
     except ForeignKeyViolated:
         if not makes_owner:
             return None
+    else:
+        if row is None:
+            raise TooMany
+        return row
     try:
         return await database.row(CREATE_WITH_OWNER, new, database.time_left(started))
     except ForeignKeyViolated as error:

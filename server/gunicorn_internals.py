@@ -19,8 +19,8 @@ NAMES = {
     ],
     "gunicorn.arbiter:Arbiter": [
         "LISTENERS", "WORKERS", "WORKER_BOOT_ERROR", "app", "cfg", "handle_hup", "handle_term", "kill_worker", "log",
-        "manage_workers", "master_pid", "num_workers", "reap_workers", "reload", "setup", "spawn_worker",
-        "spawn_workers", "stop", "systemd", "worker_age",
+        "manage_workers", "master_pid", "num_workers", "reap_workers", "reexec_pid", "reload", "setup", "spawn_worker",
+        "spawn_workers", "stop", "systemd", "wait_for_signals", "worker_age",
     ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [

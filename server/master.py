@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, override
@@ -36,6 +37,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     _failed_age = 0
     """The age of the newest worker at the last failed start. Others that started before it fail for the same reason."""
     _next_start = 0.0
+    _stop_at = inf
+    """The time at which the stop begins that a signal has asked for."""
     _code: Mapping[Path, int] | None = None
     """The files when the master last looked. It looks before it starts a worker, so that no later change is missed."""
 
@@ -88,8 +91,27 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._metrics.end(worker.slot)
 
     @override
+    def handle_term(self) -> None:
+        """Lets load balancers see that this server is not ready any more, and begins the stop after that."""
+        SHARED_STATE.is_stop_announced = True
+        delay = self._settings["shutdown_delay"]
+        # There is nothing to wait for if nothing serves yet, or if another server goes on with the same sockets.
+        if not delay or not SHARED_STATE.serving_age or self.reexec_pid or self.master_pid:
+            super().handle_term()
+        if self._stop_at == inf:
+            self.log.info("Not ready from now on; the stop begins in %g seconds.", delay)
+            self._stop_at = monotonic() + delay
+
+    @override
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        if (left := self._stop_at - monotonic()) <= 0:
+            super().handle_term()
+        signals: list[int] = super().wait_for_signals(min(timeout, left))
+        return signals
+
+    @override
     def stop(self, graceful: bool = True) -> None:
-        SHARED_STATE.is_stopping = True
+        SHARED_STATE.is_stop_announced = SHARED_STATE.is_stopping = True
         super().stop(graceful)
 
     @override

@@ -20,6 +20,9 @@ class SharedState(ctypes.Structure):
     start_time: float
     """The time at which the server started, in seconds since 1970."""
     is_stopping: bool
+    """True from the moment when the workers are told to leave."""
+    is_stop_announced: bool
+    """True from the signal that stops the server, which may be a while before that."""
 
     _fields_ = (
         ("serving_age", ctypes.c_uint64),
@@ -27,6 +30,7 @@ class SharedState(ctypes.Structure):
         ("started_age", ctypes.c_uint64),
         ("start_time", ctypes.c_double),
         ("is_stopping", ctypes.c_bool),
+        ("is_stop_announced", ctypes.c_bool),
     )
 
 

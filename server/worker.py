@@ -85,6 +85,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                     listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
         # A replacement may come up without the database: it serves what it can until that is back.
         self.state["is_replacement"] = SHARED_STATE.serving_age > 0
+        # One that leaves in a reload has a successor on the same address, which load balancers should go on using.
+        self.state["is_stopping"] = lambda: SHARED_STATE.is_stop_announced
         if self.shared_metrics:
             await self._serve_metrics(self.shared_metrics)
         # A stop has come before it serves.

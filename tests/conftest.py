@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -99,11 +100,14 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def client_of(database: Database, verifier: Verifier | None = None) -> httpx.AsyncClient:
-    """A client of the application, which asks for tokens if there is a verifier of them."""
+def client_of(database: Database, verifier: Verifier | None = None, **state: Any) -> httpx.AsyncClient:
+    """A client of the application, which asks for tokens if there is a verifier of them.
+
+    `state` is what the server's lifespan state holds besides.
+    """
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
-        await handler({**scope, "state": {"database": database, "verifier": verifier}}, receive, send)
+        await handler({**scope, "state": {"database": database, "verifier": verifier, **state}}, receive, send)
 
     transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
     hooks = {"response": [contract.check_async]}

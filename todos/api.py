@@ -4,13 +4,14 @@ from typing import Annotated
 from uuid import UUID, uuid5
 
 import orjson
+from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
 from persistence import task_lists, tasks
-from persistence.tasks import OwnerErased, TaskRow
+from persistence.tasks import OwnerErased, TaskRow, TooMany
 from todos import contract, cursors
-from todos.errors import AccountErased, InvalidInput, TaskNotFound, UserNotFound
+from todos.errors import AccountErased, InvalidInput, TaskNotFound, TooManyTasks, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
 from todos.requests import Request
@@ -99,9 +100,14 @@ async def create_task(
     try:
         # The first task of a user who has signed in makes the user's row (D35).
         makes_owner = request.signed_in is not None
-        row = await tasks.create(request.database, user_id, task.values(), task_id, makes_owner=makes_owner)
+        row = await tasks.create(
+            request.database, user_id, task.values(), task_id,
+            makes_owner=makes_owner, tasks_max=settings.USER_TASKS_MAX,
+        )  # fmt: skip
     except OwnerErased:
         raise AccountErased from None
+    except TooMany:
+        raise TooManyTasks(settings.USER_TASKS_MAX) from None
     if row is None:
         raise UserNotFound
     return _created(row, replayed=row.pop("replayed"))

@@ -7,7 +7,7 @@ so names here are promises.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from todos.errors import AccountErased, PreconditionFailed, Problem, TaskNotFound, UserNotFound
+from todos.errors import AccountErased, PreconditionFailed, Problem, TaskNotFound, TooManyTasks, UserNotFound
 from todos.queries import TaskQuery
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.schemas import TaskOut
@@ -140,7 +140,7 @@ CREATE_TASK = operation(
             TASK, "Location", "ETag", "Idempotency-Replayed", links=_FROM_TASK,
         ),
     },
-    (UserNotFound, AccountErased),
+    (UserNotFound, AccountErased, TooManyTasks),
     _example("title", "description", "priority", "tags"),
 )  # fmt: skip
 GET_TASK_SUMMARY = operation(
@@ -213,9 +213,12 @@ ERASE_ACCOUNT = operation(
 )
 
 
-def _health(state: str, database: str, migration: str, status: int, message: str, *, more: str = "") -> Json:
-    data = {"status": state, "database": database, "migration": migration}
-    return answer(message + more, {"status_code": status, "message": message, "data": data})
+_FINDING = " This is a finding and not a problem, so the answer has the form that it has with 200."
+
+
+def _health(state: str, database: str, migration: str, status: int, message: str, **more: Any) -> Json:
+    data = {"status": state, "database": database, "migration": migration, **more}
+    return answer(message + _FINDING * (status == 503), {"status_code": status, "message": message, "data": data})
 
 
 GET_HEALTH = operation(
@@ -223,13 +226,16 @@ GET_HEALTH = operation(
     "Whether the service can work",
     {
         200: _health("healthy", "connected", "up-to-date", 200, "The service is healthy."),
+        503: _health("unhealthy", "disconnected", "unknown", 503, "The database cannot be reached."),
+    },
+)
+GET_READINESS = operation(
+    "get_readiness",
+    "Whether to send requests here",
+    {
+        200: _health("ready", "connected", "up-to-date", 200, "The service is ready.", keys="known", stopping=False),
         503: _health(
-            "unhealthy",
-            "disconnected",
-            "unknown",
-            503,
-            "The database cannot be reached.",
-            more=" This is a finding and not a problem, so the answer has the form that it has with 200.",
+            "not-ready", "unknown", "unknown", 503, "The server is about to stop.", keys="known", stopping=True
         ),
     },
 )

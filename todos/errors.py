@@ -96,6 +96,17 @@ class Conflict(Problem):
     status, kind, title = 409, "conflict", "The request conflicts with what is stored"
 
 
+class TooManyTasks(Problem):
+    """Only the user can mend it. `Retry-After` is for clients that repeat each 429 by themselves, so that few come."""
+
+    status, kind, title = 429, "too-many-tasks", "The user has too many tasks"
+    counted_as = "tasks"
+
+    def __init__(self, limit: int) -> None:
+        detail = f"A user may have {limit:,} tasks, so nothing was created. Delete some that are done."
+        super().__init__(detail, headers={"Retry-After": "60"})
+
+
 class PreconditionFailed(Problem):
     status, kind, title = 412, "precondition-failed", "If-Match does not name the task as it is"
 

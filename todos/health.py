@@ -1,8 +1,9 @@
-"""Probes: `live` for a supervisor that restarts processes, `health` for a load balancer."""
+"""Probes: `live` for a supervisor that restarts processes, `ready` for a load balancer, `health` for the database."""
 
 import asyncio
 import logging
 from time import monotonic
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
@@ -16,7 +17,7 @@ from persistence.readiness import Readiness
 from todos import contract
 from todos.requests import Request
 from todos.responses import json_response
-from todos.schemas import Health, Liveness
+from todos.schemas import Health, Liveness, Ready
 
 router = Router(tags=["health"])
 logger = logging.getLogger(__name__)
@@ -33,6 +34,16 @@ _FAULTS = {
     "read-only": "The database can only be read.",
     "unusable": "The database lacks tables, columns, functions or rights that the service needs.",
 }
+_STOPPING = "The server is about to stop."
+_NO_KEYS = "No key for checking tokens has been fetched yet."
+
+
+class Finding(NamedTuple):
+    """What a probe found about the database; `fault` is for people, and empty if all statements can run."""
+
+    database: str
+    migration: str
+    fault: str = ""
 
 
 @router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
@@ -41,24 +52,50 @@ async def health(request: Request) -> HttpResponse:
 
     While `database` is `read-only`, tasks can be read and not changed.
     """
-    try:
-        found = await asyncio.shield(_shared_check(request.database))
-    except Unavailable as error:
-        logger.warning("Unhealthy: %s", error)
-        return _answer("disconnected", "unknown", _FAULTS["disconnected"])
-    except MigrationError as error:
-        logger.warning("Unhealthy: %s", error)
-        return _answer("connected", "unknown", "The history of migrations cannot be told.")
-    if found.fault:
-        logger.warning("Unhealthy: %s", found.fault)
-        return _answer(found.database, found.migration, _FAULTS[found.database])
-    return _answer(found.database, found.migration)
+    found = await _find(request.database)
+    data = {"database": found.database, "migration": found.migration}
+    return _answer("unhealthy" if found.fault else "healthy", data, found.fault or "The service is healthy.")
+
+
+@router.get("/ready", response={200: Ready, 503: Ready}, **contract.GET_READINESS)
+async def ready(request: Request) -> HttpResponse:
+    """Tells if this process should get requests: health, and the keys of tokens, and no stop is under way.
+
+    From a stop on, the answer is 503 and the database is not asked.
+    """
+    # Set by server/worker.py.
+    is_stopping = request.scope["state"].get("is_stopping", _never)()
+    verifier = request.verifier
+    keys = "not-needed" if verifier is None else "known" if verifier.has_keys else "unknown"
+    found = Finding("unknown", "unknown", _STOPPING) if is_stopping else await _find(request.database)
+    fault = found.fault or (_NO_KEYS if keys == "unknown" else "")
+    data = {"database": found.database, "migration": found.migration, "keys": keys, "stopping": is_stopping}
+    return _answer("not-ready" if fault else "ready", data, fault or "The service is ready.")
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja knows it by this name
     """Answers without touching the database."""
     return json_response({"status": "alive"})
+
+
+def _never() -> bool:
+    return False
+
+
+async def _find(database: Database) -> Finding:
+    try:
+        found = await asyncio.shield(_shared_check(database))
+    except Unavailable as error:
+        logger.warning("Unhealthy: %s", error)
+        return Finding("disconnected", "unknown", _FAULTS["disconnected"])
+    except MigrationError as error:
+        logger.warning("Unhealthy: %s", error)
+        return Finding("connected", "unknown", "The history of migrations cannot be told.")
+    if found.fault:
+        logger.warning("Unhealthy: %s", found.fault)
+        return Finding(found.database, found.migration, _FAULTS[found.database])
+    return Finding(found.database, found.migration)
 
 
 def _shared_check(database: Database) -> asyncio.Task[Readiness]:
@@ -82,8 +119,6 @@ async def _check(database: Database) -> Readiness:
         return await readiness.check(database, DATABASE_TIMEOUT - (monotonic() - since))
 
 
-def _answer(database: str, migration: str, fault: str = "") -> HttpResponse:
-    status, state = (503, "unhealthy") if fault else (200, "healthy")
-    data = {"status": state, "database": database, "migration": migration}
-    message = fault or "The service is healthy."
-    return json_response({"status_code": status, "message": message, "data": data}, status=status)
+def _answer(state: str, data: dict[str, Any], message: str) -> HttpResponse:
+    status = 200 if state in ("healthy", "ready") else 503
+    return json_response({"status_code": status, "message": message, "data": {"status": state, **data}}, status=status)

@@ -263,6 +263,27 @@ class Health(BaseModel):
     data: HealthData
 
 
+class ReadyData(BaseModel):
+    """The state of the parts. While the server stops, the database is not asked, and what is known of it `unknown`."""
+
+    status: Literal["ready", "not-ready"]
+    database: Literal["connected", "disconnected", "read-only", "unusable", "unknown"]
+    migration: Literal["up-to-date", "behind", "unknown"]
+    keys: Annotated[
+        Literal["known", "unknown", "not-needed"],
+        Field(description="The keys for checking tokens; `not-needed` where no tokens are asked for."),
+    ]
+    stopping: bool
+
+
+class Ready(BaseModel):
+    """The answer to the question whether to send requests to this process."""
+
+    status_code: Literal[200, 503]
+    message: str
+    data: ReadyData
+
+
 class Liveness(BaseModel):
     """A sign of life."""
 

@@ -5,13 +5,15 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.urls import ResolverMatch
 
 from identity.errors import InvalidToken, KeysUnavailable
 from todos.errors import SignInOff
 from todos.requests import Request
 from todos.types import is_id
-from web.problems import OtherUser, ServiceUnavailable, TokenMissing, TokenRefused
+from web.problems import OtherUser, ServiceUnavailable, TokenMissing, TokenRefused, TooManyRequests
+from web.user_rate import UserRate
 
 if TYPE_CHECKING:
     from identity.verifier import Verifier
@@ -19,13 +21,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PUBLIC = frozenset(
-    {"api/docs", "api/openapi.json", "api/static/ninja/<str:name>", "api/v1/health", "api/v1/live"},
+    {"api/docs", "api/openapi.json", "api/static/ninja/<str:name>", "api/v1/health", "api/v1/live", "api/v1/ready"},
 )
 """The routes that need no token. Each other one does, so that none is left open by forgetting it."""
 
 ME = "me"
 """Stands in a path for the id of the user that the token names."""
 
+rate = UserRate(settings.USER_REQUESTS_PER_MINUTE) if settings.USER_REQUESTS_PER_MINUTE else None
 _USUAL = "Bearer "
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 
@@ -33,14 +36,16 @@ _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 async def admit(request: Request, match: ResolverMatch) -> None:
     """Sets `signed_in`, and puts the user's id into the path in place of `me`. Asks no database.
 
-    Raises the problems 401 and 403, and 503 for a token that cannot be checked now. A token that was verified before
-    costs one lookup in a dict.
+    Raises the problems 401, 403 and 429, and 503 for a token that cannot be checked now. A token that was verified
+    before costs one lookup in a dict.
     """
     path_user = match.kwargs.get("user_id")
     verifier = request.verifier
     if verifier is None:
         if path_user == ME:
             raise SignInOff
+        if rate and path_user is not None and is_id(path_user):
+            _count(rate, path_user.lower())
         return
     if match.route in PUBLIC:
         return
@@ -49,6 +54,8 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     known = verifier.known(sent[len(_USUAL) :]) if sent.startswith(_USUAL) else None
     user_id = known or await _verified(request, verifier, sent)
     request.signed_in = user_id
+    if rate:
+        _count(rate, user_id)
     if path_user is not None and path_user != user_id:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
@@ -68,6 +75,11 @@ async def _verified(request: Request, verifier: "Verifier", sent: str) -> str:
     # The wait for a key counts, or a stop would not wait for the end of the request.
     request.database = request.database.after(monotonic() - started)
     return user_id
+
+
+def _count(rate: UserRate, user_id: str) -> None:
+    if seconds := rate.seconds_to_wait(user_id):
+        raise TooManyRequests(seconds)
 
 
 def _own_id(path_user: str, user_id: str) -> str:

@@ -21,6 +21,7 @@ from todos.errors import (
     Problem,
     SignInOff,
     TaskNotFound,
+    TooManyTasks,
     UserNotFound,
 )
 from todos.etags import etag
@@ -38,6 +39,7 @@ from web.problems import (
     ServiceUnavailable,
     TokenMissing,
     TokenRefused,
+    TooManyRequests,
     UnsupportedMediaType,
     WriteOutcomeUnknown,
 )
@@ -109,6 +111,8 @@ EXAMPLES: tuple[Problem, ...] = (
     PreconditionFailed(etag(contract.TASK["version"] + 1)),
     ContentTooLarge(65536),
     UnsupportedMediaType("text/plain"),
+    TooManyRequests(1),
+    TooManyTasks(10_000),
     InternalError("44b3317e87b4406f8a31f7b7267d4304"),
     ServiceUnavailable("The database cannot serve this request now."),
     SchemaMismatched("The database is not migrated to what the service needs.", SchemaMismatch.retry_after),
@@ -197,7 +201,8 @@ def _problems_of(path: str, method: str, operation: Mapping[str, Any], *, needs_
     own = operation[contract.PROBLEMS]
     yield from own
     if needs_token:
-        yield from (TokenMissing, TokenRefused, SignInOff, InvalidInput, ServiceUnavailable, SchemaMismatched)
+        yield from (TokenMissing, TokenRefused, SignInOff, InvalidInput, TooManyRequests)
+        yield from (ServiceUnavailable, SchemaMismatched)
         if method != "get":
             yield WriteOutcomeUnknown
     if "{user_id}" in path:

@@ -120,6 +120,14 @@ class UnsupportedMediaType(Problem):
         )
 
 
+class TooManyRequests(Problem):
+    status, kind, title = 429, "too-many-requests", "The user makes too many requests"
+    counted_as = "rate"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Make them more slowly.", headers={"Retry-After": str(retry_after)})
+
+
 class InternalError(Problem):
     status, kind, title = 500, "internal-error", "Something unexpected happened"
 

@@ -18,7 +18,7 @@ from todos.queries import TaskQuery
 from todos.schemas import TaskOut
 from web.api import api
 
-ANY = "400 401 403 408 413 500 503"
+ANY = "400 401 403 408 413 429 500 503"
 DECLARED = {
     "list_tasks": ("GET /api/{user_id}/tasks", f"user_id {' '.join(TaskQuery.model_fields)}", f"200 404 {ANY}"),
     "create_task": ("POST /api/{user_id}/tasks", "user_id Idempotency-Key", f"200 201 404 415 {ANY}"),
@@ -30,6 +30,7 @@ DECLARED = {
     "get_account": ("GET /api/v1/me", "", f"200 404 {ANY}"),
     "erase_account": ("DELETE /api/v1/me", "", f"204 404 {ANY}"),
     "get_health": ("GET /api/v1/health", "", "200 408 413 500 503"),
+    "get_readiness": ("GET /api/v1/ready", "", "200 408 413 500 503"),
     "get_liveness": ("GET /api/v1/live", "", "200 408 413 500"),
 }
 """The method, the path, the parameters and the statuses of the operations that clients rely on already."""

@@ -56,7 +56,7 @@ def routes(patterns: list[Any], prefix: str = "") -> list[str]:
 
 
 def test_only_what_holds_nobodys_data_needs_no_token() -> None:
-    assert set(OPEN) == {"get_health", "get_liveness"}
+    assert set(OPEN) == {"get_health", "get_liveness", "get_readiness"}
     for operation in OPERATIONS.values():
         assert operation.described["security"] == ([] if operation in OPEN.values() else [{"bearer": []}])
     assert set(routes(get_resolver().url_patterns)) >= PUBLIC

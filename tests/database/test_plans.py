@@ -231,6 +231,18 @@ def test_a_new_task_looks_for_its_key(connection: psycopg.Connection, plan: str)
     assert found.pages <= 60, found.text
 
 
+@each_plan
+def test_a_new_task_within_a_limit_reads_as_many_of_the_owners_as_there_may_be(
+    connection: psycopg.Connection, stranger: UUID, plan: str
+) -> None:
+    for user, most in ((OWNER, 100), (OWNER, OWN), (stranger, OWN)):
+        found = explain(connection, tasks.CREATE_WITHIN, plan, user_id=user, others_max=most - 1, tags="{}")
+        assert found.indexes == {"ix_tasks_newest", "pk_tasks"}, found.text
+        assert not found.kinds & {"Seq Scan", "Bitmap Heap Scan", "Sort"}, found.text
+        assert found.returned == (user == stranger), found.text
+        assert found.read <= most + 1, found.text
+
+
 def test_the_tasks_of_a_deleted_user_are_found_by_their_owner(connection: psycopg.Connection) -> None:
     # PostgreSQL runs this for the foreign key on DELETE.
     row = connection.execute(

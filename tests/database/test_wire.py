@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from django.conf import settings
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from identity.verifier import Verifier, open_verifier
@@ -138,6 +139,15 @@ async def test_each_operation_is_one_round_trip_and_builds_no_statement_twice(
         monkeypatch.setattr(SQLCompiler, "__init__", refuse)
     assert_one_round_trip_each(runs)
     assert {run.status for run in runs} in ({200}, {201})
+
+
+async def test_a_create_within_a_limit_is_one_round_trip_and_so_is_its_refusal(
+    watched_client: httpx.AsyncClient, wire: Wire, alice: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "USER_TASKS_MAX", RUNS - 1)
+    runs = [await watch(wire, OPERATIONS["create"](watched_client, alice, {})) for _ in range(RUNS)]
+    assert_one_round_trip_each(runs)
+    assert [run.status for run in runs] == [201] * (RUNS - 1) + [429]
 
 
 async def test_the_next_page_is_one_round_trip(

@@ -3,15 +3,21 @@
 import contextlib
 import re
 import signal
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from persistence.postgres.dsn import Dsn
 from tests.support.processes import free_port
 from tests.support.servers import LONG, WebServer, eventually
-from tests.support.sites import Site, gated_site, locked, production, raw_post, running_site
+from tests.support.sites import WORKERS, Site, gated_site, locked, production, raw_post, running_site
 from tests.support.sockets import LIVE, all_from, answer_from, answers_in, connect, reset_when_closed
 
 
@@ -157,3 +163,98 @@ def test_a_worker_that_was_frozen_is_killed_in_the_end(migrated_dsn: Dsn, tmp_pa
         # Nobody reaps it where process 1 does not.
         eventually(lambda: not frozen.is_running() or frozen.status() == psutil.STATUS_ZOMBIE)
         assert site.web.log.count("Worker exiting") == 1
+
+
+def ready(site: Site) -> int:
+    return site.web.http.get("/v1/ready").status_code
+
+
+def test_after_the_signal_a_server_is_not_ready_and_serves_everything_until_the_stop(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    # Only another signal ends it so soon.
+    with running_site(migrated_dsn, tmp_path, SHUTDOWN_DELAY="60") as site:
+        assert ready(site) == 200
+        for _ in range(2):
+            # A second one changes nothing.
+            site.web.process.terminate()
+            eventually(lambda: ready(site) == 503)
+        # A worker that dies is replaced.
+        died, _ = site.workers
+        died.kill()
+        eventually(lambda: site.listening == 3)
+        for _ in range(10):
+            assert site.web.http.post(site.tasks, json={"title": "Buy milk"}).status_code == 201
+            assert ready(site) == 503
+        site.web.process.send_signal(signal.SIGINT)
+        assert site.web.process.wait(LONG) == 0
+
+
+@pytest.mark.slow
+def test_under_load_no_client_is_refused_between_the_signal_and_the_stop(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    delay = 2.0
+    with running_site(migrated_dsn, tmp_path, SHUTDOWN_DELAY=str(delay)) as site:
+
+        def ask_until_refused(number: int) -> tuple[float, Counter[int]]:
+            statuses = Counter[int]()
+            try:
+                while True:
+                    answer = site.web.http.request(
+                        "POST" if number else "GET", site.tasks if number else "/v1/ready", json={"title": "Buy milk"}
+                    )
+                    statuses[answer.status_code] += 1
+            except httpx.TransportError:
+                return monotonic(), statuses
+
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(ask_until_refused, number) for number in range(4)]
+            eventually(lambda: len(site.titles()) > 10)
+            signalled = monotonic()
+            site.web.process.terminate()
+            (refused_at, probes), *others = [client.result() for client in clients]
+        assert_stopped(site, workers=WORKERS)
+
+    assert min([refused_at, *(at for at, _ in others)]) >= signalled + delay
+    assert probes.keys() == {200, 503}
+    assert {status for _, statuses in others for status in statuses} == {201}
+
+
+class InstalledServer(WebServer):
+    """gunicorn as its package installs it. It cannot start a second one after `python -m gunicorn`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]
+
+
+@pytest.mark.slow
+def test_beside_a_second_server_on_the_same_socket_the_old_one_ends_without_a_delay(
+    migrated_dsn: Dsn, tmp_path: Path
+) -> None:
+    with running_site(migrated_dsn, tmp_path, "--workers", "1", kind=InstalledServer, SHUTDOWN_DELAY="60") as site:
+        [worker] = site.workers
+        site.web.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: site.listening == 2)
+        [second] = [process for process in site.workers if process != worker]
+        try:
+            assert site.web.stop() == 0
+            assert not worker.is_running()
+            eventually(lambda: ready(site) == 200)
+        finally:
+            second.send_signal(signal.SIGINT)
+            second.wait(LONG)
+        assert "Not ready from now on" not in site.web.log
+
+
+def test_a_start_that_serves_nothing_yet_ends_without_a_delay(tmp_path: Path) -> None:
+    url = f"postgresql://app@127.0.0.1:{free_port()}/todo"
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": url, "SHUTDOWN_DELAY": "60"}
+    web = WebServer(tmp_path, settings, "--workers", "1")
+    web.start()
+    try:
+        eventually(lambda: "Attempt 1 of 6" in web.log)
+        web.process.terminate()
+        assert web.process.wait(LONG) == 0
+    finally:
+        web.end()
+    assert "CRITICAL" not in web.log
