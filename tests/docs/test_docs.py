@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.core.management.base import BaseCommand
 
+from config import checks
 from config.env import Env
 from config.settings import CORS_EXPOSE_HEADERS
 from persistence.postgres.dsn import BadDatabaseUrl, Dsn
@@ -56,6 +57,12 @@ def test_every_setting_is_explained_with_its_default_range_and_an_example(name: 
         for bound in ("gt", "ge", "le", "lt"):
             if (value := getattr(limit, bound, None)) is not None:
                 assert re.search(rf"\b{value}\b", row[2]), f"the limit {value}"
+
+
+def test_every_check_of_a_deployment_is_listed_with_its_harm() -> None:
+    listed = {name: tuple(row[1:]) for name, row in SETTINGS.items() if name.startswith("todo.")}
+
+    assert listed == {name: (rule.harm, rule.hint) for name, rule in checks.RULES.items()}
 
 
 def test_no_setting_is_explained_that_does_not_exist() -> None:
@@ -138,4 +145,4 @@ def test_the_architecture_names_every_module() -> None:
     unnamed = [file for file in files if not file.endswith("/__init__.py") and f"`{file}`" not in table]
 
     # Django demands these of an app; they hold its name.
-    assert unnamed == ["web/apps.py", "todos/apps.py"]
+    assert unnamed == ["config/apps.py", "web/apps.py", "todos/apps.py"]

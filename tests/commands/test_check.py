@@ -1,0 +1,88 @@
+"""`manage.py check --deploy`: each setting that does harm in production is named, and no other."""
+
+from typing import Any
+
+import pytest
+
+from config.checks import RULES, Deployment, problems
+from config.env import Env
+from tests.support.servers import manage
+
+GOOD: dict[str, Any] = {
+    "environment": "production",
+    "database_url": "postgresql://todo_server:hunter2@db.example.com/todo",
+    "database_url_direct": "postgresql://todo_owner:hunter2@db.example.com/todo",
+    "auth_mode": "jwt",
+    "auth_issuer": "https://auth.example.com",
+    "auth_audience": "todo",
+    "auth_jwks_url": "https://auth.example.com/jwks",
+    "cors_origins": "https://todo.example.com",
+    "metrics_bind": "127.0.0.1:9100",
+    "user_requests_per_minute": 600,
+    "user_tasks_max": 10_000,
+    "shutdown_delay": 10,
+}
+POOLED, NEON = "postgresql://todo_server@db.example.com:6432/todo", "postgresql://a@ep-x-1-pooler.example.com/todo"
+
+HARMFUL: list[tuple[str, dict[str, Any]]] = [
+    ("todo.E001", {"environment": "development"}),
+    ("todo.W001", {"auth_mode": "trusted"}),
+    ("todo.W002", {"user_requests_per_minute": 0}),
+    ("todo.W002", {"user_tasks_max": 0}),
+    ("todo.W003", {"cors_origins": "http://localhost:3000"}),
+    ("todo.W003", {"cors_origins": "https://todo.example.com,https://[::1]:3000"}),
+    ("todo.W004", {"cors_origins": "http://todo.example.com"}),
+    ("todo.W005", {"auth_jwks_url": "http://auth:3000/jwks"}),
+    ("todo.W006", {"auth_max_lifetime": 24 * 3600 + 1}),
+    ("todo.W007", {"database_url": POOLED}),
+    ("todo.W008", {"database_url": POOLED, "database_pooler": True, "database_url_direct": None}),
+    ("todo.W009", {"database_url_direct": "postgresql://todo_server@other.example.com/todo"}),
+    ("todo.W010", {"auto_migrate": True}),
+    ("todo.W011", {"database_url": GOOD["database_url"] + "?sslmode=require"}),
+    ("todo.W012", {"metrics_bind": "0.0.0.0:9100"}),
+    ("todo.W012", {"metrics_bind": "[::]:9100"}),
+    ("todo.W013", {"database_pool_max": 26}),
+    ("todo.I001", {"shutdown_delay": 0}),
+]
+HARMLESS: list[dict[str, Any]] = [
+    {},
+    {"database_url_direct": None, "metrics_bind": None, "cors_origins": ""},
+    {"auth_jwks_url": "http://127.0.0.1:3000/jwks", "metrics_bind": "unix:/run/todo/metrics.sock"},
+    {"database_url": POOLED, "database_pooler": True, "database_pool_max": 100},
+    # Migrations find the way around Neon's pooler by themselves.
+    {"database_url": NEON, "database_url_direct": None},
+    {"database_url": "postgresql:///todo?host=/run/postgresql"},
+]
+
+
+def found(changes: dict[str, Any], workers: int = 4) -> set[str]:
+    return {str(problem.id) for problem in problems(Deployment(Env(_env_file=None, **GOOD | changes), workers))}
+
+
+@pytest.mark.parametrize(("name", "changes"), HARMFUL)
+def test_a_setting_that_does_harm_is_named_and_no_other(name: str, changes: dict[str, Any]) -> None:
+    assert found(changes) == {name}
+
+
+@pytest.mark.parametrize("changes", HARMLESS)
+def test_nothing_is_said_of_settings_that_do_no_harm(changes: dict[str, Any]) -> None:
+    assert found(changes) == set()
+
+
+def test_each_check_is_tried() -> None:
+    assert {name for name, _ in HARMFUL} == RULES.keys()
+
+
+def test_the_command_shows_what_it_finds_with_hints_and_no_secret() -> None:
+    harmful = {"DATABASE_URL": POOLED.replace("@", ":hunter2@"), "WEB_CONCURRENCY": "9", "ENVIRONMENT": "development"}
+    environment = {name.upper(): str(value) for name, value in GOOD.items()}
+    clean = manage("check", "--deploy", "--fail-level", "INFO", environment=environment)
+    blamed = manage("check", "--deploy", environment=environment | harmful)
+    unasked = manage("check", "--fail-level", "INFO", environment=environment | harmful)
+
+    assert (clean.returncode, unasked.returncode, blamed.returncode) == (0, 0, 1), clean.stderr + unasked.stderr
+    for name in ("todo.E001", "todo.W007", "todo.W013"):
+        assert f"({name}) {RULES[name].harm}\n\tHINT: {RULES[name].hint}" in blamed.stderr
+    assert blamed.stderr.count("(todo.") == 3
+    assert "hunter2" not in blamed.stderr
+    assert "security." not in blamed.stderr
