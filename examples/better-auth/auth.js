@@ -5,7 +5,8 @@ import { betterAuth } from "better-auth";
 import { jwt } from "better-auth/plugins";
 import pg from "pg";
 
-const { API_URL, BETTER_AUTH_URL } = process.env;
+// Browsers may reach the API at another address than this program does.
+const { API_URL, API_URL_INSIDE = API_URL, BETTER_AUTH_URL } = process.env;
 const DAY = 24 * 60 * 60;
 
 export const SCHEMA = "auth";
@@ -55,7 +56,7 @@ export const auth = betterAuth({
 });
 
 async function eraseTasks(token) {
-    const response = await fetch(`${API_URL}/api/v1/me`, {
+    const response = await fetch(`${API_URL_INSIDE}/api/v1/me`, {
         method: "DELETE",
         headers: { Authorization: `Bearer ${token}` },
         signal: AbortSignal.timeout(10_000),

@@ -6,7 +6,8 @@ import { getMigrations } from "better-auth/db/migration";
 import { toNodeHandler } from "better-auth/node";
 import { auth, pool, SCHEMA } from "./auth.js";
 
-const { API_URL, BETTER_AUTH_URL } = process.env;
+// In a container it has to listen on more than its own loopback.
+const { API_URL, BETTER_AUTH_URL, LISTEN = "127.0.0.1" } = process.env;
 const PAGE = {
     "/": ["text/html", await read("index.html")],
     "/page.js": ["text/javascript", await read("page.js")],
@@ -46,7 +47,7 @@ server.on("error", (error) => {
     pool.end();
     process.exitCode = 1;
 });
-server.listen(port, "127.0.0.1", () => console.log(`\n  Sign in at ${BETTER_AUTH_URL}\n`));
+server.listen(port, LISTEN, () => console.log(`\n  Sign in at ${BETTER_AUTH_URL}\n`));
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
     process.once(signal, () => {

@@ -29,9 +29,10 @@ def image(base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("pip") / "pip.conf"
     lines = [f"{name} = {value}" for name, value in settings.items()]
     file.write_text("\n".join(["[global]", f"# {SECRET_OF_THE_BUILD}", *lines]))
-    # An index may be a folder of this machine, and a certificate is a file.
-    paths = {path for value in settings.values() for path in re.findall(r"(?:file://)?(/\S+)", value)}
-    volumes = [f"--volume={path}:{path}:ro" for path in paths if Path(path).exists()]
+    paths = {Path(path) for value in settings.values() for path in re.findall(r"(?:file://)?(/\S+)", value)}
+    # The pages of an index that is a folder may lead to packages beside it.
+    mounts = {path.parent if path.is_dir() else path for path in paths if path.exists()}
+    volumes = [f"--volume={path}:{path}:ro" for path in mounts]
     with locked(ROOT / "Dockerfile"):
         podman(
             "build", "--format=docker", f"--build-arg=BASE={base}", f"--secret=id=pip,src={file}", *volumes,
