@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -25,22 +24,14 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
 from server.log_format import SafeFormatter
-from tests.support.issuer import Issuer, SigningKey
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
-from tests.support.sockets import all_from, connect
 from web import observation
 from web.observation import Observation
 
 SECRET = "a-value-of-a-row"
 FORM = SafeFormatter("%(levelname)s %(name)s [%(request_id)s] %(message)s", defaults={"request_id": "-"})
-FAILING = "tests.support.failing:application"
-RAISE_THE_ROW = """
-CREATE FUNCTION raise_the_row() RETURNS trigger LANGUAGE plpgsql
-    AS $$ BEGIN RAISE '%', new USING ERRCODE = 'internal_error'; END $$;
-CREATE TRIGGER raise_the_row BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION raise_the_row();
-"""
 
 
 @contextmanager
@@ -245,67 +236,3 @@ async def test_a_password_is_in_no_log(postgres: PostgresServer) -> None:
 
     assert "postgres@127.0.0.1" in text.getvalue()
     assert SECRET not in text.getvalue()
-
-
-@pytest.mark.slow
-def test_no_secret_of_clients_that_sign_in_is_in_the_log_or_in_an_answer(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
-    subject, email, password = "auth0|a-canary", "canary@example.com", "canary-of-a-password"
-    with Issuer() as issuer:
-        good = issuer.token(subject, email=email)
-        forger = SigningKey(kid=issuer.keys[0].kid)
-        refused = {
-            "expired": issuer.token(subject, iat=0, exp=900),
-            "of another issuer": issuer.token(subject, iss=f"{issuer.url}/"),
-            "for another audience": issuer.token(subject, aud="https://elsewhere.example.com"),
-            "with a strange time": issuer.token(subject, exp=email),
-            "with a strange algorithm": issuer.token(subject, header={"alg": subject}),
-            "with a strange header": issuer.token(subject, header={"crit": [email]}),
-            "without a subject": issuer.token("", email=email),
-            "of an unknown key": issuer.token(subject, key=SigningKey(kid=email)),
-            "forged": issuer.token(subject, iss=email, aud=email, key=forger),
-            "cut": good[:-20],
-            "of one part": subject,
-        }  # fmt: skip
-        settings: dict[str, Any] = {
-            "DATABASE_URL": postgres.url_of("postgres", password), "LOG_LEVEL": "DEBUG", "REQUEST_TIMEOUT": "10",
-            "AUTH_SUBJECT": "derived",
-        }  # fmt: skip
-        answers: list[str] = []
-        with production(postgres.dsn, tmp_path, "--workers", "1", FAILING, issuer=issuer, **settings) as web:
-
-            def ask(token: str, method: str = "GET", path: str = "/me/tasks", body: object = None) -> int:
-                answer = web.http.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=body)
-                answers.append(f"{answer.headers} {answer.text}")
-                return answer.status_code
-
-            def bare(path: str, token: str) -> str:
-                with connect(web.port) as client:
-                    head = f"GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\r\n"
-                    client.sendall(head.encode())
-                    answers.append(all_from(client).decode())
-                return answers[-1]
-
-            assert ask(good) == ask(good, path="/v1/me") == 200
-            assert {name: ask(token) for name, token in refused.items()} == dict.fromkeys(refused, 401)
-            assert ask(good, path=f"/{uuid4()}/tasks") == 403
-            assert ask(good, path=f"/me/tasks?access_token={good}") == 400
-            assert bare("/api/me/tasks", good + "x" * 20_000).startswith("HTTP/1.1 431 ")
-            # Neither of two errors is one that the service knows. PostgreSQL's text has the row in it.
-            with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
-                admin.execute(RAISE_THE_ROW)
-            assert ask(good, "POST", body={"title": email}) == 500
-            assert bare("/fails", good).startswith("HTTP/1.1 500 ")
-            issuer.fault = "500"
-            refused["of a key that cannot be had"] = issuer.token(subject, key=issuer.rotate())
-            assert ask(refused["of a key that cannot be had"]) == 503
-            postgres.stop()
-            assert ask(good) == 503
-            assert web.stop() == 0
-
-    assert "InternalError_: SQLSTATE XX000" in web.log
-    assert "RuntimeError: the application fails" in web.log
-    parts = {part for token in (good, *refused.values()) for part in token.split(".")[1:]}
-    for seen in (web.log, *answers):
-        assert not [canary for canary in (subject, email, password, *parts) if canary in seen], seen
