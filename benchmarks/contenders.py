@@ -69,7 +69,8 @@ THIS_PROJECT = Contender(
     "this_project",
     "this project",
     _gunicorn(PRODUCTION_PYTHON, "-c", "python:config.gunicorn"),
-    {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "LOG_LEVEL": "INFO", "DATABASE_POOL_MAX": str(POOL)},
+    # None of the others logs requests.
+    {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "LOG_LEVEL": "WARNING", "DATABASE_POOL_MAX": str(POOL)},
 )
 FASTAPI = Contender("fastapi", "FastAPI + SQLModel", _uvicorn("benchmarks.peers.fastapi_sqlmodel:app"))
 NINJA = Contender("ninja", "Django Ninja + Django ORM", _gunicorn_with_threads("benchmarks.peers.ninja_orm.wsgi"))

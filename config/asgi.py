@@ -1,5 +1,6 @@
 """The ASGI application: opens the database when the server starts, closes it when the server stops."""
 
+import atexit
 import gc
 import logging
 import os
@@ -16,6 +17,7 @@ from config.env import env
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.startup import StartupError, start
 from web.handler import Handler, Message, Receive, Send
+from web.observation import settle
 from web.request_log import REQUEST_LOG
 
 if env.token_rules:
@@ -51,7 +53,9 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
         state["render_metrics"] = metrics.render
     async with AsyncExitStack() as stack:
         REQUEST_LOG.open(env.user_key, as_json=logs.writes_json(env), in_colour=logs.in_colour(env))
-        stack.callback(REQUEST_LOG.flush)
+        # A quick stop leaves the rest out.
+        atexit.register(settle)
+        stack.callback(settle)
         try:
             dsn = stack.enter_context(env.database_location.running())
             direct = stack.enter_context(env.database_location_direct.running()) if env.database_url_direct else None

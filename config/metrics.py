@@ -18,7 +18,7 @@ from config.env import ROOT
 from persistence.postgres.costs import SECONDS, Histogram
 from persistence.postgres.database import Database
 from server.shared_metrics import Numbers
-from web.observation import COUNTS
+from web.observation import COUNTS, settle
 
 if TYPE_CHECKING:
     from identity.verifier import Verifier
@@ -101,6 +101,7 @@ def render(counts: Numbers, gauges: Iterable[Numbers], accept: str) -> tuple[byt
 
 
 def _of_requests() -> tuple[Numbers, Numbers]:
+    settle()
     counts: Numbers = {
         ("http_server_request_duration_seconds", method, route, str(status)): _numbers(histogram)
         for (method, route, status), histogram in COUNTS.durations.items()

@@ -41,9 +41,10 @@ def json_line(fields: dict[str, Any]) -> str:
 
 def each_as_json(text: str) -> str:
     """Makes objects of the lines that are none: what is printed, by Python or by a library."""
-    lines = text.split("\n")
-    if all(line.startswith("{") or not line for line in lines):
+    # How lines of requests come, many at a time.
+    if text.startswith("{") and text.count("\n{") == text.count("\n") - text.endswith("\n"):
         return text
+    lines = text.split("\n")
     made = (
         line if line.startswith("{") else json_line({"level": "WARNING", "logger": "stderr", "message": line})
         for line in lines

@@ -22,7 +22,7 @@ from todos.requests import PATCH_TYPES, Request
 from web import access, cors, request_ids, traces
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE
-from web.observation import CLIENT_GONE, COUNTS, Observation, template
+from web.observation import CLIENT_GONE, COUNTS, Observation
 from web.problems import (
     ContentTooLarge,
     MethodNotAllowed,
@@ -93,7 +93,7 @@ class Handler:
                 response = await self._respond(request)
             finally:
                 if match := request.resolver_match:
-                    observation.route = template(match.route)
+                    observation.route = match.route
                     # Where no tokens are asked for, whose tasks they are is all that is known of the caller.
                     observation.user_id = request.signed_in if request.verifier else match.kwargs.get("user_id")
         except ClientGone:
@@ -102,7 +102,8 @@ class Handler:
             origin = headers.get(b"origin", b"").decode("latin-1")
             response = cors.add_headers(render(translate(error, observation.request_id)), origin)
         assert isinstance(response, HttpResponse)  # Nothing here streams.
-        COUNTS.replays += "Idempotency-Replayed" in response.headers
+        if response.status_code == 200 and scope["method"] == "POST":
+            COUNTS.replays += "Idempotency-Replayed" in response.headers
         return response
 
 

@@ -1,20 +1,15 @@
-"""The line of each request: collected, and written a few times a second by the event loop.
+"""The line of each request. Those of many requests are written together.
 
-A line of `logging` takes 10 µs, and wakes the thread that writes it. One of these takes 3 µs.
+A line of `logging` takes 10 µs, and wakes the thread that writes it. One of these takes 2 µs.
 """
 
-import asyncio
-import atexit
 import logging
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from todos.types import is_id
 
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
     from web.observation import Observation
 
 INTERVAL = 0.05
-"""Seconds for which lines are collected."""
+"""Seconds for which requests are collected."""
 USERS_KEPT = 4096
 """Users whose hashes are remembered, as making one takes a third as long as a line."""
 
@@ -35,25 +30,24 @@ type _UserHash = Callable[[str], str | None]
 
 
 def _as_json(user_hash: _UserHash, request: "Observation") -> str:
-    line: dict[str, Any] = {
-        "time": datetime.now(UTC),
-        "level": "INFO",
-        "logger": "web.requests",
-        "message": "request",
-        "request_id": request.request_id,
-    }
-    if request.trace_id:
-        line["trace_id"] = request.trace_id
-    line["method"] = request.method
-    line["route"] = request.route
-    line["status"] = request.status
-    line["ms"] = _milliseconds(request.seconds)
-    line["db_ms"] = _milliseconds(request.database)
-    line["wait_ms"] = _milliseconds(request.waiting)
-    if request.user_id and (user := user_hash(request.user_id)):
-        line["user"] = user
-    line["bytes"] = request.size
-    return orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE).decode()
+    """Nothing has to be escaped: ids are letters and digits, and all other texts are ours."""
+    trace = f'"trace_id":"{request.trace_id}",' if request.trace_id else ""
+    user = user_hash(request.user_id) if request.user_id else None
+    return (
+        f'{{"time":"{_iso(request.ended)}","level":"INFO","logger":"web.requests","message":"request",'
+        f'"request_id":"{request.request_id}",{trace}"method":"{request.method}","route":"{request.route}",'
+        f'"status":{request.status},"ms":{request.seconds * 1000:.2f},"db_ms":{request.database * 1000:.2f},'
+        f'"wait_ms":{request.waiting * 1000:.2f},{f'"user":"{user}",' if user else ""}"bytes":{request.size}}}\n'
+    )
+
+
+def _iso(moment: float) -> str:
+    return f"{_second(int(moment))}.{int(moment % 1 * 1000):03}Z"
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _as_text(request: "Observation", *, in_colour: bool) -> str:
@@ -61,27 +55,23 @@ def _as_text(request: "Observation", *, in_colour: bool) -> str:
     if in_colour:
         colour = 32 if request.status < 400 else 33 if request.status < 500 else 31
         status = f"\x1b[{colour}m{status}\x1b[0m"
+    at = time.strftime(TIME, time.localtime(request.ended))
     return (
-        f"{time.strftime(TIME)} INFO web.requests [{request.request_id}] {request.method} "
-        f"{request.route} {status} in {request.seconds * 1000:.1f} ms "
-        f"({request.database * 1000:.1f} in the database, {request.waiting * 1000:.1f} waiting), {request.size} bytes\n"
+        f"{at} INFO web.requests [{request.request_id}] {request.method} {request.route} {status} "
+        f"in {request.seconds * 1000:.1f} ms ({request.database * 1000:.1f} in the database, {request.waiting * 1000:.1f} waiting), {request.size} bytes\n"
     )
 
 
-def _milliseconds(seconds: float) -> float:
-    return int(seconds * 100_000) / 100
-
-
 class RequestLog:
-    """Takes lines while it is open."""
+    """Writes to standard error once it is open."""
+
+    interval = INTERVAL
 
     def __init__(self) -> None:
-        self.is_open = False
-        self._lines: list[str] = []
-        self._form: Callable[[Observation], str] = partial(_as_text, in_colour=False)
+        self._form: Callable[[Observation], str] | None = None
 
     def open(self, user_key: bytes, *, as_json: bool, in_colour: bool = False) -> None:
-        """Writes to standard error from now on, unless the level of `web.requests` is above INFO."""
+        """Takes lines from now on, unless the level of `web.requests` is above INFO."""
 
         @lru_cache(USERS_KEPT)
         def user_hash(user_id: str) -> str | None:
@@ -90,19 +80,15 @@ class RequestLog:
                 blake2b(user_id.lower().encode(), key=user_key, digest_size=8).hexdigest() if is_id(user_id) else None
             )
 
-        self.is_open = logger.isEnabledFor(logging.INFO)
-        self._form = partial(_as_json, user_hash) if as_json else partial(_as_text, in_colour=in_colour)
-        atexit.register(self.flush)
+        if logger.isEnabledFor(logging.INFO):
+            self._form = partial(_as_json, user_hash) if as_json else partial(_as_text, in_colour=in_colour)
+        if not as_json:
+            # A developer wants to see the line before those of the next request.
+            self.interval = 0.0
 
-    def add(self, request: "Observation") -> None:
-        if not self._lines:
-            asyncio.get_running_loop().call_later(INTERVAL, self.flush)
-        self._lines.append(self._form(request))
-
-    def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        if lines:
-            sys.stderr.write("".join(lines))
+    def write(self, requests: Iterable["Observation"]) -> None:
+        if form := self._form:
+            sys.stderr.write("".join([form(request) for request in requests]))
 
 
 REQUEST_LOG = RequestLog()

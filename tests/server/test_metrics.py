@@ -1,6 +1,8 @@
 """The metrics of a server with several workers: exact whatever ends a worker, bounded, and only where they belong."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -21,7 +24,8 @@ from tests.support.databases import temporary_database
 from tests.support.processes import free_port
 from tests.support.servers import eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, running_site
-from web.observation import COUNTS, METHODS
+from tests.support.sockets import all_from, connect
+from web.observation import COUNTS, METHODS, settle
 
 REQUESTS = "http_server_request_duration_seconds"
 LIST = {"http_request_method": "GET", "http_route": "/api/{user_id}/tasks", "http_response_status_code": "200"}
@@ -133,11 +137,13 @@ async def test_no_client_can_make_up_labels(client: httpx.AsyncClient) -> None:
     await client.get("v1/live")
     await client.request("BREW", "v1/live")
     await client.get("nothing")
+    settle()
     before = set(COUNTS.durations)
 
     for number in range(200):
         await client.get(f"nothing/{number}")
         await client.request(f"BREW{number}", "v1/live")
+    settle()
 
     assert set(COUNTS.durations) == before
     assert ("_OTHER", "/api/v1/live", 405) in before
@@ -190,3 +196,34 @@ def test_every_metric_is_explained() -> None:
     page = Path("docs/observability.md").read_text("utf-8")
 
     assert not [name for name in (*metrics.HISTOGRAMS, *metrics.COUNTERS, *metrics.GAUGES) if f"`{name}" not in page]
+
+
+def test_the_line_of_a_request_has_its_trace_and_a_hash_of_its_user_and_no_value(metered: Metered) -> None:
+    site, trace = metered.site, "0af7651916cd43dd8448eb211c80319c"
+    sent = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-ID": "for-its-line"}
+
+    answer = site.web.http.get(f"{site.tasks}/{uuid4()}?a=b", headers=sent)
+
+    assert answer.headers["traceparent"] == sent["traceparent"]
+    eventually(lambda: "for-its-line" in site.web.log)
+    [line] = [json.loads(line) for line in site.web.log.splitlines() if "for-its-line" in line]
+    assert list(line) == [
+        "time", "level", "logger", "message", "request_id", "trace_id", "method", "route", "status", "ms", "db_ms",
+        "wait_ms", "user", "bytes",
+    ]  # fmt: skip
+    assert (line["method"], line["route"], line["status"]) == ("GET", "/api/{user_id}/tasks/{task_id}", 400)
+    assert line["trace_id"] == trace
+    assert line["bytes"] == len(answer.content)
+    assert re.fullmatch("[0-9a-f]{16}", line["user"])
+    assert {each["user"] for each in map(json.loads, site.web.log.splitlines()) if "user" in each} == {line["user"]}
+
+
+def test_what_the_server_refuses_by_itself_has_a_line_too(metered: Metered) -> None:
+    with connect(metered.site.web.port) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        answer = all_from(client).decode()
+
+    request_id = re.findall(r"X-Request-ID: (\S+)", answer)[0]
+    eventually(lambda: request_id in metered.site.web.log)
+    [line] = [json.loads(line) for line in metered.site.web.log.splitlines() if request_id in line]
+    assert (line["method"], line["route"], line["status"]) == ("_OTHER", "unknown", 400)
