@@ -56,9 +56,10 @@ def _as_text(request: "Observation", *, in_colour: bool) -> str:
         colour = 32 if request.status < 400 else 33 if request.status < 500 else 31
         status = f"\x1b[{colour}m{status}\x1b[0m"
     at = time.strftime(TIME, time.localtime(request.ended))
+    ms, database, waiting = (f"{each * 1000:.1f}" for each in (request.seconds, request.database, request.waiting))
     return (
         f"{at} INFO web.requests [{request.request_id}] {request.method} {request.route} {status} "
-        f"in {request.seconds * 1000:.1f} ms ({request.database * 1000:.1f} in the database, {request.waiting * 1000:.1f} waiting), {request.size} bytes\n"
+        f"in {ms} ms ({database} in the database, {waiting} waiting), {request.size} bytes\n"
     )
 
 
