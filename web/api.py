@@ -2,12 +2,12 @@
 
 from typing import Any, override
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import register_converter
 from django.urls.converters import StringConverter
 from django.utils.http import parse_header_parameters
 from django.views.decorators.http import require_safe
-from ninja import Swagger
+from ninja import NinjaAPI, Swagger
 from ninja.parser import Parser
 
 from todos.api import router as tasks
@@ -15,6 +15,7 @@ from todos.health import router as health
 from todos.me import router as me
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from web import errors, strict_json
+from web.headers import Page
 from web.openapi import DESCRIPTION, VERSION, TodoAPI
 from web.problems import UnsupportedMediaType
 
@@ -50,13 +51,21 @@ class StrictParser(Parser):
         return strict_json.parse(request.body)
 
 
+class Documentation(Swagger):
+    """The interactive documentation, as a page of ours."""
+
+    @override
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        return Page(super().render_page(request, api, **kwargs).content)
+
+
 register_converter(Segment, "segment")
 
 api = TodoAPI(
     title="Todo API",
     version=VERSION,
     description=DESCRIPTION,
-    docs=Swagger(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
+    docs=Documentation(settings={"persistAuthorization": False, "tryItOutEnabled": True}),
     docs_decorator=require_safe,
     parser=StrictParser(),
     urls_namespace="api",

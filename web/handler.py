@@ -21,7 +21,7 @@ from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
 from web import access, cors, request_ids, traces
 from web.errors import translate
-from web.headers import FIXED_HEADERS, NO_STORE
+from web.headers import FIXED_HEADERS, NO_STORE, PAGE_HEADERS, Page
 from web.observation import CLIENT_GONE, COUNTS, Observation
 from web.problems import (
     ContentTooLarge,
@@ -75,7 +75,8 @@ class Handler:
             return
         finally:
             observation.end(status, len(body))
-        fields = [(b"X-Request-ID", observation.request_id.encode("ascii")), *FIXED_HEADERS]
+        fixed = PAGE_HEADERS if isinstance(response, Page) else FIXED_HEADERS
+        fields = [(b"X-Request-ID", observation.request_id.encode("ascii")), *fixed]
         if trace_id:
             fields.append((b"traceparent", headers[b"traceparent"]))
         await _send(response, body, fields, send)

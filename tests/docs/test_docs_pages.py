@@ -52,6 +52,19 @@ async def test_everything_that_the_page_loads_is_served_here(client: httpx.Async
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_only_the_page_may_run_scripts_and_only_those_of_this_server(client: httpx.AsyncClient) -> None:
+    others = ["/api/openapi.json", "/api/v1/live", "/api/nowhere", "/api/static/ninja/favicon.svg"]
+    page, *rest = [await client.get(f"http://test{path}") for path in ("/api/docs", *others)]
+    refused = await client.post("http://test/api/docs")
+
+    for response in (*rest, refused):
+        assert response.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    policy = dict(rule.split(" ", 1) for rule in page.headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+
+
 @pytest.mark.parametrize(
     ("name", "content_type"),
     [

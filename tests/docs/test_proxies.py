@@ -39,7 +39,7 @@ SetOutputFilter DEFLATE
 %s
 """
 MODULES = Path("/usr/lib/apache2/modules")
-NEEDED = ("mpm_event", "authz_core", "proxy", "proxy_http", "filter", "deflate")
+NEEDED = ("mpm_event", "authz_core", "proxy", "proxy_http", "filter", "deflate", "headers")
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,9 @@ class Browser:
         for element in self._elements(css):
             self._call("POST", f"{element}/value", {"text": f"{_SELECT_ALL}{text}"})
 
-    def run(self, script: str) -> None:
-        self._call("POST", "/execute/sync", {"script": script, "args": []})
+    def run(self, script: str) -> Any:
+        """What the script returns, or what a promise becomes that it returns."""
+        return self._call("POST", "/execute/sync", {"script": script, "args": []})
 
     def texts(self, css: str) -> list[str]:
         return [self._call("GET", f"{element}/text") for element in self._elements(css)]

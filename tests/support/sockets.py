@@ -79,4 +79,6 @@ def check_problem(answer: Answer) -> None:
     assert answer.headers[b"x-request-id"]
     assert answer.headers[b"x-content-type-options"] == b"nosniff"
     assert answer.headers[b"referrer-policy"] == b"no-referrer"
+    assert answer.headers[b"cross-origin-resource-policy"] == b"same-origin"
+    assert answer.headers[b"content-security-policy"] == b"default-src 'none'; frame-ancestors 'none'"
     assert answer.headers[b"cache-control"] == b"no-store"
