@@ -14,6 +14,7 @@ _KNOWN = frozenset({
     b"server", b"date", b"connection", b"content-type", b"content-length", b"transfer-encoding", b"x-request-id",
     b"x-content-type-options", b"referrer-policy", b"cache-control", b"location", b"etag", b"link", b"allow", b"vary",
     b"accept-patch", b"retry-after", b"idempotency-replayed", b"accept", b"upgrade", b"content-security-policy",
+    b"cross-origin-resource-policy",
     b"cross-origin-opener-policy", b"x-frame-options", b"access-control-allow-origin", b"access-control-expose-headers",
 })  # fmt: skip
 """The headers that answers have; any other one came from a request."""
