@@ -24,7 +24,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run auth test test-slow image-test fuzz chaos chaos-quick bench bench-quick bench-test bench-setup coverage lint types format
+.PHONY: help setup run auth test test-slow image-test fuzz chaos chaos-quick alarms bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: check lock clean lint-contract licences audit audit-setup sbom
 
 help: ## Show this list
@@ -64,6 +64,9 @@ chaos: setup ## Break everything it depends on, an hour, and count what is lost 
 chaos-quick: setup ## The same in about five minutes, with fewer rounds
 	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults --quick $(ARGS)
+
+alarms: setup ## Fire each alarm of deploy/prometheus, follow its page in docs/runbook.md, and record it there
+	@RECORD=1 .venv/bin/pytest -n 0 -m '' $(ARGS) tests/alarms
 
 bench: bench-setup setup ## Measure this project beside others and against its goals, about 50 minutes (ARGS="side_by_side" for one study)
 	@.venv/bin/pytest -q benchmarks/tests

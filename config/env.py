@@ -80,7 +80,7 @@ class Env(BaseSettings):
     log_user_key_file: _SecretFile = Field(None, repr=False, examples=["/run/secrets/log_user_key"])
     log_user_key: _Text = Field(None, validate_default=True, repr=False, examples=["a long random text"])
     no_color: _Text = Field(None, examples=["1"])
-    metrics_bind: _Text = Field(None, examples=["127.0.0.1:9100  (or unix:/run/todo/metrics.sock)"])
+    metrics_bind: _Text = Field(None, examples=["127.0.0.1:9464  (or unix:/run/todo/metrics.sock)"])
     request_timeout: float = Field(5, gt=0, le=60, examples=["5  (seconds)"])
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
     user_requests_per_minute: int = Field(0, ge=0, le=1_000_000, examples=["600"])

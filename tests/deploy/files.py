@@ -62,8 +62,6 @@ def expressions(rule: str) -> str:
 
 
 def metrics_of(expression: str) -> set[str]:
-    """The names of the metrics in an expression, without the suffixes of a histogram's series."""
+    """The names of the series in an expression, but for `up`, which is Prometheus' own."""
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(by|on|without) \([^)]*\)|\"[^\"]*\"", " ", expression)
-    return {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"\b[a-z]+(?:_\w+)+\b|\bup\b", bare)} - {
-        "histogram_quantile"
-    }
+    return {*re.findall(r"\b[a-z]+(?:_[a-z]+)+\b(?! *\()", bare)}

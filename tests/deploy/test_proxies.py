@@ -144,10 +144,17 @@ def test_browsers_are_told_to_stay_with_https(proxy: Proxy, site: Site) -> None:
         assert response.headers.get_list("Strict-Transport-Security") == ["max-age=31536000"]
 
 
-def test_the_request_id_passes_both_ways(proxy: Proxy) -> None:
-    response = proxy.request("GET", "/api/v1/live", {"X-Request-ID": "from-the-client"})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Request-ID", "from-the-client"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ],
+)
+def test_what_tells_requests_apart_passes_both_ways(proxy: Proxy, name: str, value: str) -> None:
+    response = proxy.request("GET", "/api/v1/live", {name: value})
 
-    assert response.headers.get_list("X-Request-ID") == ["from-the-client"]
+    assert response.headers.get_list(name) == [value]
 
 
 def test_a_large_body_is_refused_by_the_server(proxy: Proxy, site: Site) -> None:

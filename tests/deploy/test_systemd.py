@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.files import DEPLOY, run
 from tests.support.servers import ROOT
 
-UNITS = sorted(file.name for file in (DEPLOY / "systemd").glob("todo*.*") if file.suffix != ".env")
+UNITS = sorted(file.name for file in (DEPLOY / "systemd").glob("todo*.*"))
 LONGEST_REQUEST = 60
 """The largest REQUEST_TIMEOUT."""
 
