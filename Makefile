@@ -25,7 +25,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run auth test test-slow image-test fuzz chaos chaos-quick alarms bench bench-quick bench-test bench-setup coverage lint types format
-.PHONY: check lock clean lint-contract licences audit audit-setup sbom
+.PHONY: rehearse check lock clean lint-contract licences audit audit-setup sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ chaos-quick: setup ## The same in about five minutes, with fewer rounds
 
 alarms: setup ## Fire each alarm of deploy/prometheus, follow its page in docs/runbook.md, and record it there
 	@RECORD=1 .venv/bin/pytest -n 0 -m '' $(ARGS) tests/alarms
+
+rehearse: setup ## Do what docs/operations.md says on a fresh Debian, about 10 minutes (needs podman, and root)
+	@.venv/bin/pytest -n 0 -p no:randomly -s $(ARGS) tests/rehearsal
 
 bench: bench-setup setup ## Measure this project beside others and against its goals, about 50 minutes (ARGS="side_by_side" for one study)
 	@.venv/bin/pytest -q benchmarks/tests

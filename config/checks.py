@@ -60,6 +60,12 @@ def _migrations_meet_pooler(deployment: Deployment) -> bool:
     return dsn is not None and deployment.env.database_url_direct is None and dsn.direct().is_pooled
 
 
+def _is_name_unchecked(deployment: Deployment) -> bool:
+    mode = deployment.dsn.parameters.get("sslmode") if deployment.dsn else None
+    # An authority of one's own signs no certificate for anybody else, so its file is as good as the name.
+    return mode == "require" or (mode == "verify-ca" and "sslrootcert=/" not in deployment.env.database_url)
+
+
 def _is_on_this_machine(url: str) -> bool:
     return urlsplit(url).hostname in _THIS_MACHINE
 
@@ -146,7 +152,7 @@ RULES = {
     ),
     "todo.W011": Rule(
         checks.Warning,
-        lambda d: d.dsn is not None and d.dsn.parameters.get("sslmode") in ("require", "verify-ca"),
+        _is_name_unchecked,
         "sslmode in DATABASE_URL does not check the name of the server: anybody who can redirect the connection gets "
         "the password and all data.",
         "Write sslmode=verify-full, and sslrootcert=... if the system does not know who has issued the certificate.",

@@ -39,6 +39,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("todo.W009", {"database_url_direct": "postgresql://todo_server@other.example.com/todo"}),
     ("todo.W010", {"auto_migrate": True}),
     ("todo.W011", {"database_url": GOOD["database_url"] + "?sslmode=require"}),
+    ("todo.W011", {"database_url": GOOD["database_url"] + "?sslmode=verify-ca"}),
     ("todo.W012", {"metrics_bind": "0.0.0.0:9100"}),
     ("todo.W012", {"metrics_bind": "[::]:9100"}),
     ("todo.W013", {"database_pool_max": 26}),
@@ -52,6 +53,7 @@ HARMLESS: list[dict[str, Any]] = [
     # Migrations find the way around Neon's pooler by themselves.
     {"database_url": NEON, "database_url_direct": None},
     {"database_url": "postgresql:///todo?host=/run/postgresql"},
+    {"database_url": GOOD["database_url"] + "?sslmode=verify-ca&sslrootcert=/etc/todo/authority.pem"},
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.files import DEPLOY, run
+from tests.docs.pages import DOCS, text
 from tests.support.servers import ROOT
 
 UNITS = sorted(file.name for file in (DEPLOY / "systemd").glob("todo*.*"))
@@ -17,8 +18,8 @@ LONGEST_REQUEST = 60
 def units(tmp_path: Path) -> Path:
     """A folder with the units for the code of this project."""
     for name in UNITS:
-        text = (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
-        (tmp_path / name).write_text(text.replace("/opt/todo", str(ROOT)), encoding="utf-8")
+        unit = (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(unit.replace("/opt/todo", str(ROOT)), encoding="utf-8")
     return tmp_path
 
 
@@ -42,6 +43,19 @@ def test_the_supervisor_waits_for_the_longest_stop() -> None:
 
     assert wait
     assert int(wait[1]) > LONGEST_REQUEST + 4
+
+
+def test_the_sockets_are_those_that_the_server_would_make() -> None:
+    sockets, unit = (
+        (DEPLOY / "systemd" / name).read_text(encoding="utf-8") for name in ("todo.socket", "todo.service")
+    )
+    bind = re.search(r"--bind (\S+)", unit)
+    metrics = re.search(r"^METRICS_BIND=(\S+)$", text(DOCS / "operations.md"), re.MULTILINE)
+
+    assert bind
+    assert metrics
+    # The last one has to be that of the metrics.
+    assert re.findall(r"^ListenStream=(\S+)$", sockets, re.MULTILINE) == [bind[1], metrics[1]]
 
 
 def test_both_services_have_the_same_rights() -> None:

@@ -26,7 +26,10 @@ class Authority:
             raise Skipped("there is no `openssl` to make certificates with")
         self._folder = folder
         self.file, self._key = folder / f"{name}.pem", folder / f"{name}.key"
-        _openssl("req", "-x509", *_NEW_KEY, "-days", 2, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file)
+        _openssl(
+            "req", "-x509", *_NEW_KEY, "-days", 2, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file,
+            "-addext", "keyUsage=critical,keyCertSign",
+        )  # fmt: skip
 
     def sign(self, name: str, host: str, days: int = 2) -> Certificate:
         """A certificate for a host by its DNS name; with `days` of -1 it expired a day ago."""
