@@ -55,8 +55,8 @@ export async function call(method, path, body) {
             // The token has expired on the way, or its key was withdrawn. A new one helps, or nothing does.
             isTokenRenewed = true;
             forgetToken();
-        } else if (response.status === 503 && attempt < ATTEMPTS && wait <= PATIENCE) {
-            // The API is busy, or cannot get the keys of tokens. That is no reason to sign anybody out.
+        } else if ([429, 503].includes(response.status) && attempt < ATTEMPTS && wait <= PATIENCE) {
+            // The API is busy, is asked too often, or cannot get the keys of tokens. Nobody is signed out for that.
             await new Promise((resolve) => setTimeout(resolve, wait * 1000));
         } else {
             // An error of a proxy has no problem document.
