@@ -20,9 +20,10 @@ from config import metrics
 from persistence.postgres.costs import SECONDS
 from persistence.postgres.dsn import Dsn
 from server.shared_metrics import SLOTS, SharedMetrics, added
+from tests.server.test_stops import InstalledServer
 from tests.support.databases import temporary_database
 from tests.support.processes import free_port
-from tests.support.servers import eventually
+from tests.support.servers import LONG, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, running_site
 from tests.support.sockets import all_from, connect
 from web.observation import COUNTS, METHODS, settle
@@ -227,3 +228,31 @@ def test_what_the_server_refuses_by_itself_has_a_line_too(metered: Metered) -> N
     eventually(lambda: request_id in metered.site.web.log)
     [line] = [json.loads(line) for line in metered.site.web.log.splitlines() if request_id in line]
     assert (line["method"], line["route"], line["status"]) == ("_OTHER", "unknown", 400)
+
+
+@pytest.mark.slow
+def test_a_unix_socket_serves_metrics_through_a_reload_and_a_second_server(migrated_dsn: Dsn, tmp_path: Path) -> None:
+    socket = tmp_path / "metrics.sock"
+    transport = httpx.HTTPTransport(uds=str(socket))
+    with (
+        running_site(migrated_dsn, tmp_path, kind=InstalledServer, METRICS_BIND=f"unix:{socket}") as site,
+        httpx.Client(base_url="http://metrics", transport=transport, headers={"Connection": "close"}) as http,
+    ):
+        metered = Metered(site, http)
+        eventually(lambda: metered.value("todo_workers") == WORKERS)
+        site.web.process.send_signal(signal.SIGHUP)
+        eventually(lambda: metered.value("todo_worker_starts_total") == 2 * WORKERS)
+        eventually(lambda: metered.value("todo_workers") == WORKERS)
+        eventually(lambda: site.listening == 2 * WORKERS)
+        old = site.workers
+        site.web.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: site.listening == 3 * WORKERS)
+        [second] = [process for process in site.workers if process not in old]
+        try:
+            assert {site.web.http.get("/v1/live").status_code for _ in range(10)} == {200}
+            assert site.web.stop() == 0
+            metered.ask(10)
+            eventually(lambda: metered.count() == 10)
+        finally:
+            second.send_signal(signal.SIGINT)
+            second.wait(LONG)

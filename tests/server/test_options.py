@@ -96,3 +96,11 @@ def test_a_server_with_a_refused_option_does_not_start(migrated_dsn: Dsn, tmp_pa
     assert f"Error: --threads cannot be set: {REFUSED['threads']}." in web.log
     assert "Traceback" not in web.log
     assert "Booting worker" not in web.log
+
+
+def test_metrics_cannot_have_the_address_of_the_api() -> None:
+    settings = {**vars(ours), "metrics_bind": "127.0.0.1:8000"}
+
+    refuse(config(bind=["127.0.0.1:9000"]), settings)
+    with pytest.raises(RuntimeError, match=r"^METRICS_BIND cannot be .*, where --bind has the API listen"):
+        refuse(config(bind=["127.0.0.1:9000", "127.0.0.1:8000"]), settings)
