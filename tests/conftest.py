@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -19,13 +19,14 @@ import pytest
 
 from config.asgi import handler
 from identity.verifier import Verifier
-from persistence import migrator, users
+from persistence import grants, migrator
 from persistence.development import embedded_postgres
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.options import DatabaseOptions
+from persistence.postgres.options import DatabaseOptions, PoolLimits
+from tests.database.helpers import new_user
 from tests.support import contract
-from tests.support.databases import temporary_database
+from tests.support.databases import SERVER, as_owner, migrated_template, new_role, temporary_database
 from tests.support.servers import PostgresServer
 from web.handler import Message, Receive, Send
 
@@ -59,30 +60,36 @@ def server(run_folder: Path) -> Iterator[Dsn]:
 
 
 @pytest.fixture(scope="session")
-def template(server: Dsn) -> Iterator[str]:
+def server_role(server: Dsn) -> Iterator[dict[str, str]]:
+    """The role of this pytest worker with the rights of a server."""
+    with new_role(server) as role:
+        yield role
+
+
+@pytest.fixture(scope="session")
+def template(server: Dsn, server_role: dict[str, str]) -> Iterator[str]:
     """The name of a migrated database to copy, which takes less time than its migrations."""
-    with temporary_database(server) as dsn:
-        migrator.migrate(dsn)
-        yield dsn.database
+    with migrated_template(server, server_role) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
 def dsn(server: Dsn, template: str) -> Iterator[Dsn]:
-    """The migrated database of this pytest worker."""
+    """The migrated database of this pytest worker, as a server has it."""
     with temporary_database(server, template) as dsn:
         yield dsn
 
 
 @pytest.fixture
 def empty_dsn(server: Dsn) -> Iterator[Dsn]:
-    """A database of the test's own, with nothing in it."""
+    """A database of the test's own, with nothing in it, for its owner."""
     with temporary_database(server) as dsn:
         yield dsn
 
 
 @pytest.fixture
 def migrated_dsn(server: Dsn, template: str) -> Iterator[Dsn]:
-    """A migrated database of the test's own."""
+    """A migrated database of the test's own, as a server has it."""
     with temporary_database(server, template) as dsn:
         yield dsn
 
@@ -90,6 +97,13 @@ def migrated_dsn(server: Dsn, template: str) -> Iterator[Dsn]:
 @pytest.fixture(scope="session")
 async def database(dsn: Dsn) -> AsyncIterator[Database]:
     async with open_database(dsn, DatabaseOptions()) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+async def owner(dsn: Dsn) -> AsyncIterator[Database]:
+    """The same database for its owner, which can make tasks of any age, and users with an address."""
+    async with open_database(as_owner(dsn), DatabaseOptions(PoolLimits(1, 2))) as database:
         yield database
 
 
@@ -125,20 +139,14 @@ def hypothesis_home(tmp_path: Path) -> Iterator[None]:
     set_hypothesis_home_dir(None)
 
 
-async def _new_user(database: Database, name: str) -> UUID:
-    user_id = await users.create(database, f"{name}-{uuid4()}@example.com", name)
-    assert user_id
-    return user_id
-
-
 @pytest.fixture
 async def alice(database: Database) -> UUID:
-    return await _new_user(database, "alice")
+    return await new_user(database)
 
 
 @pytest.fixture
 async def bob(database: Database) -> UUID:
-    return await _new_user(database, "bob")
+    return await new_user(database)
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +157,9 @@ def cluster(run_folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             with PostgresServer(unfinished) as server, server.administrator() as admin:
+                admin.execute(f"CREATE ROLE {SERVER} LOGIN")
                 migrator.migrate(server.dsn)
+                grants.grant(server.dsn, SERVER)
                 # Half of the files to copy would be those of databases that nothing uses.
                 for name in ("template0", "template1"):
                     admin.execute(f"ALTER DATABASE {name} IS_TEMPLATE false")
@@ -162,6 +172,7 @@ def cluster(run_folder: Path) -> Path:
 def own_server(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[PostgresServer]:
     """The PostgreSQL of this pytest worker for `postgres`: one for each test would take a second of CPU time."""
     with PostgresServer(tmp_path_factory.mktemp("own") / "pg", template=cluster) as server:
+        server.role = SERVER
         with server.administrator() as admin:
             admin.execute("ALTER DATABASE todo RENAME TO original")
         yield server
@@ -174,8 +185,9 @@ def postgres(own_server: PostgresServer) -> Iterator[PostgresServer]:
     before = rules.read_bytes()
     with own_server.administrator() as admin:
         admin.execute("CREATE DATABASE todo TEMPLATE original")
+        admin.execute("REVOKE TEMPORARY ON DATABASE todo FROM PUBLIC")
     # The first connection to a database takes longer, as it makes a cache for the others.
-    psycopg.connect(own_server.dsn.conninfo).close()
+    psycopg.connect(as_owner(own_server.dsn).conninfo).close()
     yield own_server
     own_server.thaw()
     own_server.start()
@@ -183,5 +195,6 @@ def postgres(own_server: PostgresServer) -> Iterator[PostgresServer]:
     with own_server.administrator() as admin:
         admin.execute("SELECT pg_reload_conf()")
         admin.execute("DROP DATABASE todo WITH (FORCE)")
-        for (role,) in admin.execute("SELECT quote_ident(rolname) FROM pg_roles WHERE oid >= 16384").fetchall():
+        roles = "SELECT quote_ident(rolname) FROM pg_roles WHERE oid >= 16384 AND rolname <> %s"
+        for (role,) in admin.execute(roles, [SERVER]).fetchall():
             admin.execute(f"DROP ROLE {role}".encode())

@@ -14,9 +14,8 @@ from tests.faults.proxy import Proxy
 from tests.support.databases import new_user
 from tests.support.issuer import Issuer
 from tests.support.processes import free_port
-from tests.support.servers import PipedWebServer, PostgresServer, manage
+from tests.support.servers import PipedWebServer, PostgresServer
 
-ROLE = "todo_server"
 WORKERS = 2
 SETTINGS = {
     "ENVIRONMENT": "production",
@@ -70,16 +69,11 @@ def stage(
     actions: dict[str, Callable[[], object]] = {"start postgresql": postgres.start}
     with Proxy(postgres.port) as proxy, Issuer() as issuer, supervisor(actions) as address:
         port = proxy.port if through_proxy else postgres.port
-        direct = {"DATABASE_URL_DIRECT": postgres.url}
-        with postgres.administrator() as administrator:
-            administrator.execute(f"CREATE ROLE {ROLE} LOGIN".encode())
-            administrator.execute("REVOKE ALL ON DATABASE todo FROM PUBLIC")
-        granted = manage("grant_app", ROLE, environment={**SETTINGS, "DATABASE_URL": postgres.url})
-        granted.check_returncode()
+        direct = {"DATABASE_URL_DIRECT": postgres.url_of("postgres")}
         environment = {
             **SETTINGS,
             **(issuer.settings if signs_in else {}),
-            "DATABASE_URL": postgres.url_of(ROLE).replace(f":{postgres.port}/", f":{port}/"),
+            "DATABASE_URL": postgres.url.replace(f":{postgres.port}/", f":{port}/"),
             "METRICS_BIND": metrics,
             **settings,
         }

@@ -18,6 +18,7 @@ from tests.alarms.page import Page
 from tests.alarms.prometheus import quickened
 from tests.alarms.stage import WORKERS, Stage, stage
 from tests.deploy.files import alarms
+from tests.support.databases import as_owner
 from tests.support.servers import PostgresServer, eventually, manage
 
 
@@ -49,7 +50,7 @@ def database_read_only(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def forgotten_transaction(stage: Stage) -> Iterator[None]:
-    connection = psycopg.connect(stage.postgres.dsn.conninfo)
+    connection = psycopg.connect(as_owner(stage.postgres.dsn).conninfo)
     connection.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
     try:
         yield
@@ -66,7 +67,7 @@ def crowd_before_a_forgotten_transaction(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def database_of_the_release_before(stage: Stage) -> Iterator[None]:
-    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": stage.postgres.url}
+    settings = {"ENVIRONMENT": "production", "AUTH_MODE": "trusted", "DATABASE_URL": stage.postgres.url_of("postgres")}
     manage("migrate_sql", "--down", "1", environment=settings).check_returncode()
     yield
 

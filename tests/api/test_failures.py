@@ -13,6 +13,7 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from tests.conftest import client_of
 from tests.support.contract import OPERATIONS
+from tests.support.databases import as_owner
 from tests.support.helpers import WRITES, Client, Json, assert_problem, call, get_task, lost_database, write
 from todos.schemas import TaskChanges, TaskReplacement
 from web import handler
@@ -88,11 +89,10 @@ async def test_a_lost_database_is_a_passing_state(server: Dsn, empty_dsn: Dsn) -
 
 
 async def test_rights_that_were_revoked_are_a_passing_state_and_the_log_names_them(
-    server: Dsn, migrated_dsn: Dsn, alice: UUID, caplog: pytest.LogCaptureFixture
+    migrated_dsn: Dsn, alice: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with psycopg.connect(server.conninfo, autocommit=True) as admin:
-        # A role that every server has, and that may do nothing here.
-        admin.execute(f'ALTER DATABASE "{migrated_dsn.database}" SET role = pg_monitor'.encode())
+    with psycopg.connect(as_owner(migrated_dsn).conninfo) as admin:
+        admin.execute(f"REVOKE SELECT ON tasks FROM {migrated_dsn.parameters['user']}".encode())
     async with open_database(migrated_dsn) as database, client_of(database) as client:
         response = await client.get(f"{alice}/tasks")
     assert_problem(response, 503, "service-unavailable")

@@ -18,7 +18,7 @@ def at(hours: float) -> str:
 
 
 @pytest.fixture
-async def tasks(database: Database, alice: UUID, bob: UUID) -> UUID:
+async def tasks(owner: Database, alice: UUID, bob: UUID) -> UUID:
     """Alice's tasks, named after what they are. Bob has one that every filter would find."""
     late: dict[str, Any] = {"due_date": NOW - 5 * HOUR, "priority": "high", "tags": ["work", "home"]}
     hers: dict[str, dict[str, Any]] = {
@@ -30,8 +30,8 @@ async def tasks(database: Database, alice: UUID, bob: UUID) -> UUID:
         "Übung macht": {"description": "den MEISTER\nim Garten 100%_\\", "created_at": NOW - 9 * HOUR},
     }
     for title, values in hers.items():
-        await insert_task(database, alice, title, **values)
-    await insert_task(database, bob, "late", **late | {"tags": ["work", "home", "garden"]})
+        await insert_task(owner, alice, title, **values)
+    await insert_task(owner, bob, "late", **late | {"tags": ["work", "home", "garden"]})
     return alice
 
 

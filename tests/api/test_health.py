@@ -16,6 +16,7 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.pool import RENEWED_AFTER
 from persistence.postgres.statement import Statement
 from tests.conftest import client_of
+from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Json, limited_role, lost_database
 from todos import health
 
@@ -54,8 +55,7 @@ async def test_a_database_is_behind_until_all_revisions_are_applied(
 
 async def test_a_revision_that_the_code_does_not_know_is_unknown(migrated_dsn: Dsn) -> None:
     async with open_database(migrated_dsn) as database, client_of(database) as client:
-        async with database.connection() as connection:
-            await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        execute(migrated_dsn, "UPDATE alembic_version SET version_num = '9999'")
         assert (await _health(client, 200))["migration"] == "unknown"
 
 
@@ -80,21 +80,17 @@ async def test_a_flood_of_probes_leaves_the_connection_for_probes_to_each(
             await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
             answers = await asyncio.gather(*(client.get("v1/health") for _ in range(200)))
         assert {answer.status_code for answer in answers} == {200}
-        async with database.connection() as connection:
-            await connection.execute("DROP TABLE alembic_version")
+        execute(migrated_dsn, "DROP TABLE alembic_version")
         # Nothing is remembered.
         assert await _health(client, 503) == UNUSABLE
 
 
 async def test_the_end_of_a_setting_that_only_reads_is_seen_although_sessions_keep_it(migrated_dsn: Dsn) -> None:
-    async with open_database(migrated_dsn) as administrator, administrator.connection() as admin:
-        change = f'ALTER DATABASE "{migrated_dsn.database}" {{}}'.format
-        await admin.execute(change("SET default_transaction_read_only = on").encode())
+    change = f'ALTER DATABASE "{migrated_dsn.database}" {{}} default_transaction_read_only'.format
+    execute(migrated_dsn, change("SET") + " = on")
     async with open_database(migrated_dsn) as database, client_of(database) as client:
         assert (await _health(client, 503))["database"] == "read-only"
-        with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as connection:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute(change("RESET default_transaction_read_only").encode())
+        execute(migrated_dsn, "SET default_transaction_read_only = off", change("RESET"))
         await asyncio.sleep(RENEWED_AFTER)
         await client.get("v1/health")
         assert await _health(client, 200) == HEALTHY
@@ -117,8 +113,8 @@ async def test_a_lost_database_is_unhealthy_and_the_process_is_alive(server: Dsn
 async def _silent_database(dsn: Dsn) -> AsyncIterator[Callable[[], Awaitable[Json]]]:
     """Gives a probe of a database that answers the rest and not the question for its revision."""
     async with open_database(dsn) as database, client_of(database) as client:
-        async with database.connection() as connection:
-            await connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        with psycopg.connect(as_owner(dsn).conninfo) as connection:
+            connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
             yield lambda: _health(client, 503)
         assert await _health(client, 200) == HEALTHY
 

@@ -26,18 +26,16 @@ async def test_the_newest_comes_first_and_a_change_does_not_move_a_task(client: 
     assert [item["id"] for item in (await page(client, alice))["items"]] == [task["id"] for task in made[::-1]]
 
 
-async def test_it_lists_100_unless_told_otherwise_and_500_at_most(
-    client: Client, database: Database, alice: UUID
-) -> None:
-    await make_tasks(database, alice, 501)
+async def test_it_lists_100_unless_told_otherwise_and_500_at_most(client: Client, owner: Database, alice: UUID) -> None:
+    await make_tasks(owner, alice, 501)
     for size, query in ((100, {}), (500, {"limit": 500})):
         first = await page(client, alice, **query)
         assert len(first["items"]) == size
         assert first["next_cursor"]
 
 
-async def test_a_last_page_that_is_full_has_no_next(client: Client, database: Database, alice: UUID) -> None:
-    await make_tasks(database, alice, 4)
+async def test_a_last_page_that_is_full_has_no_next(client: Client, owner: Database, alice: UUID) -> None:
+    await make_tasks(owner, alice, 4)
 
     assert (await page(client, alice, limit=4))["next_cursor"] is None
     second = await page(client, alice, limit=2, cursor=(await page(client, alice, limit=2))["next_cursor"])

@@ -17,6 +17,7 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 from tests.api.model.client import Api
 from tests.api.model.machine import Machine
 from tests.conftest import client_of
+from tests.support.databases import as_owner
 
 STEPS = 40
 
@@ -28,9 +29,10 @@ def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:
             database = runner.run(stack.enter_async_context(open_database(dsn, options)))
+            owner = runner.run(stack.enter_async_context(open_database(as_owner(dsn), options)))
             client = runner.run(stack.enter_async_context(client_of(database)))
             run_state_machine_as_test(
-                lambda: Machine(Api(runner, database, client)),  # type: ignore[arg-type] # a function will do, it says
+                lambda: Machine(Api(runner, owner, client)),  # type: ignore[arg-type] # a function will do, it says
                 settings=settings(
                     max_examples=examples,
                     stateful_step_count=STEPS,

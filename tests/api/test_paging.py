@@ -34,7 +34,7 @@ def in_order(tasks: list[Json], sort: str) -> list[Json]:
     return [by_id[position.id] for position in lists.in_order(positions, sort)]
 
 
-async def make_mixed_tasks(database: Database, user: UUID, count: int = 60) -> None:
+async def make_mixed_tasks(owner: Database, user: UUID, count: int = 60) -> None:
     """Tasks of which many share each sort value, so that only the id tells them apart."""
     dice, now = random.Random(7), datetime.now(UTC)  # noqa: S311 - test data is not a secret
     edges = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
@@ -54,7 +54,7 @@ async def make_mixed_tasks(database: Database, user: UUID, count: int = 60) -> N
         for _ in range(count)
     ]
     names, places = ", ".join(rows[0]), ", ".join(f"%({name})s" for name in rows[0])
-    async with database.connection() as connection, connection.cursor() as cursor:
+    async with owner.connection() as connection, connection.cursor() as cursor:
         await cursor.executemany(f"INSERT INTO tasks ({names}) VALUES ({places})".encode(), rows)
 
 
@@ -73,10 +73,10 @@ async def walk(client: Client, user: UUID, **query: Any) -> list[Json]:
 
 @pytest.mark.parametrize("sort", SORTS)
 async def test_every_order_is_total_and_can_be_walked(
-    client: Client, database: Database, alice: UUID, bob: UUID, sort: str
+    client: Client, owner: Database, alice: UUID, bob: UUID, sort: str
 ) -> None:
-    await make_mixed_tasks(database, alice, 30)
-    await make_mixed_tasks(database, bob, 5)
+    await make_mixed_tasks(owner, alice, 30)
+    await make_mixed_tasks(owner, bob, 5)
     at_once = await walk(client, alice, sort=sort, limit=500)
 
     assert len(at_once) == 30
@@ -90,10 +90,8 @@ async def test_every_order_is_total_and_can_be_walked(
         assert await walk(client, alice) == at_once
 
 
-async def test_the_task_at_the_cursor_may_be_deleted_or_changed(
-    client: Client, database: Database, alice: UUID
-) -> None:
-    await make_mixed_tasks(database, alice, 20)
+async def test_the_task_at_the_cursor_may_be_deleted_or_changed(client: Client, owner: Database, alice: UUID) -> None:
+    await make_mixed_tasks(owner, alice, 20)
     for sort in SORTS:
         everything = await walk(client, alice, sort=sort)
         first = (await client.get(f"{alice}/tasks", params={"sort": sort, "limit": 5})).json()
@@ -107,8 +105,8 @@ async def test_the_task_at_the_cursor_may_be_deleted_or_changed(
     [{}, {"sort": "title"}, {"tag": ["b", "a"]}, {"q": "milk & more"}, {"due_after": "2000-01-01T00:00:00+01:00"}],
     ids=str,
 )
-async def test_the_link_leads_through_all_pages(client: Client, database: Database, alice: UUID, query: Any) -> None:
-    await make_mixed_tasks(database, alice, 20)
+async def test_the_link_leads_through_all_pages(client: Client, owner: Database, alice: UUID, query: Any) -> None:
+    await make_mixed_tasks(owner, alice, 20)
     for number in range(5):
         due = "2999-01-01T00:00:00Z"
         await make_task(client, alice, title=f"milk & more {number}", tags=["a", "b"], due_date=due)
@@ -142,9 +140,9 @@ async def assert_refused(client: Client, user: UUID, cursor: str, **query: Any) 
     ids=str,
 )  # fmt: skip
 async def test_a_cursor_is_good_for_one_list_of_one_user_only(
-    client: Client, database: Database, alice: UUID, bob: UUID, other: Any
+    client: Client, owner: Database, alice: UUID, bob: UUID, other: Any
 ) -> None:
-    await make_mixed_tasks(database, alice, 20)
+    await make_mixed_tasks(owner, alice, 20)
     mine: dict[str, Any] = {"sort": "title", "tag": "a"}
     cursor = (await client.get(f"{alice}/tasks", params={**mine, "limit": 2})).json()["next_cursor"]
 
@@ -184,11 +182,11 @@ async def test_a_change_of_any_character_of_a_cursor_is_noticed(client: Client, 
     ids=str,
 )
 async def test_the_same_list_said_in_other_words_has_the_same_cursors(
-    client: Client, database: Database, alice: UUID, one: Any, same: Any
+    client: Client, owner: Database, alice: UUID, one: Any, same: Any
 ) -> None:
     for _ in range(2):
         await insert_task(
-            database, alice, "Buy milk", tags=["a", "b"], priority="low", due_date=datetime(2999, 1, 1, tzinfo=UTC)
+            owner, alice, "Buy milk", tags=["a", "b"], priority="low", due_date=datetime(2999, 1, 1, tzinfo=UTC)
         )
     cursor = (await client.get(f"{alice}/tasks", params={"limit": 1, **one})).json()["next_cursor"]
 

@@ -110,9 +110,9 @@ async def test_any_number_of_repeats_create_one_task_of_each_user(
 
 @pytest.mark.parametrize("sort", ["-created_at", "updated_at", "due_date", "-priority", "title"])
 async def test_nothing_is_skipped_or_shown_twice_while_others_write_around_it(
-    crowd: Client, database: Database, alice: UUID, sort: str
+    crowd: Client, owner: Database, alice: UUID, sort: str
 ) -> None:
-    await make_mixed_tasks(database, alice)
+    await make_mixed_tasks(owner, alice)
     before = await walk(crowd, alice, limit=500)
     still, moving = before[:40], before[40:]
     expected = [task["id"] for task in in_order(still, sort)]

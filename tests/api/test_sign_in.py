@@ -195,17 +195,17 @@ async def test_the_first_task_of_a_new_user_makes_the_account(guarded: Client, i
 
 
 async def test_somebodys_address_in_a_token_leads_to_no_tasks_of_theirs_and_is_not_stored(
-    guarded: Client, issuer: Issuer, database: Database
+    guarded: Client, issuer: Issuer, owner: Database
 ) -> None:
     address, stranger = f"{uuid4()}@example.com", uuid4()
-    owner = await users.create(database, address)
-    assert owner
-    for user in (owner, stranger):
+    holder = await users.create(owner, address)
+    assert holder
+    for user in (holder, stranger):
         await make_task(signed_in(guarded, issuer.token(user, email=address, email_verified=True)), user)
 
     assert len((await guarded.get("me/tasks")).json()["items"]) == 1
-    assert await users.find(database, address) == owner
-    assert [each.email async for each in users.listed(database) if each.id == stranger] == [None]
+    assert await users.find(owner, address) == holder
+    assert [each.email async for each in users.listed(owner) if each.id == stranger] == [None]
 
 
 async def test_the_same_subject_of_another_issuer_is_another_user(database: Database) -> None:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 from tests.support.servers import command, url_of
 
 
@@ -19,7 +20,7 @@ def test_it_prints_the_id_and_nothing_else(dsn: Dsn) -> None:
 
     assert (outcome.status, outcome.err) == (0, "")
     user_id = UUID(outcome.out.removesuffix("\n"))
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         row = connection.execute("SELECT email, name, password_hash FROM users WHERE id = %s", [user_id]).fetchone()
     assert row == (email.lower(), "Carol", "!")
 

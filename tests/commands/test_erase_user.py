@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 from tests.support.servers import command, url_of
 
 
@@ -20,7 +21,7 @@ class Keyboard(io.StringIO):
 
 
 def execute(dsn: Dsn, query: str, *values: object) -> list[tuple[object, ...]]:
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         cursor = connection.execute(query.encode(), values)
         return cursor.fetchall() if cursor.description else []
 

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 from tests.support.servers import command, url_of
 
 ALICE, BOB, CAROL = (UUID(int=number) for number in (3, 2, 1))
@@ -15,7 +16,7 @@ ALICE, BOB, CAROL = (UUID(int=number) for number in (3, 2, 1))
 @pytest.fixture
 def url(migrated_dsn: Dsn) -> str:
     """A database with Alice, who has two tasks, Bob, who signs in elsewhere, and Carol, who is erased."""
-    with psycopg.connect(migrated_dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(migrated_dsn).conninfo) as connection:
         connection.execute(
             "INSERT INTO users (id, email, is_active, is_erased, created_at) VALUES"
             " (%s, 'alice@example.com', true, false, '2026-05-04 12:00Z'),"

@@ -12,6 +12,7 @@ from alembic.config import Config
 from persistence import history, migrator
 from persistence.postgres.dsn import Dsn
 from tests.database.conftest import MigrationFiles
+from tests.support.databases import as_owner
 from tests.support.servers import command, url_of
 
 HEAD = history.head()
@@ -163,7 +164,7 @@ def test_it_waits_for_a_connection_as_long_as_the_setting_says(monkeypatch: pyte
 
 def test_it_does_not_wait_for_ever_to_ask_for_the_revision(migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrator, "SET_LOCK_TIMEOUT", "SET lock_timeout = '10ms'")
-    with psycopg.connect(migrated_dsn.conninfo) as other:
+    with psycopg.connect(as_owner(migrated_dsn).conninfo) as other:
         other.execute("LOCK TABLE alembic_version")
         outcome = command(url_of(migrated_dsn), "migrate_sql", "--check")
     assert (outcome.status, outcome.out) == (1, "")

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from persistence.users import create
+from tests.support.databases import as_owner
 from tests.support.servers import ROOT, command
 from todos import seed
 from todos.management import base
@@ -32,7 +33,7 @@ def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def query(dsn: Dsn, statement: str) -> list[dict[str, Any]]:
-    with psycopg.connect(dsn.conninfo, row_factory=dict_row) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo, row_factory=dict_row) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -146,7 +147,7 @@ def test_bad_numbers_are_refused_before_anything_is_made(numbers: str, url: str,
 
 def test_any_number_at_once_make_five_tasks(url: str, migrated_dsn: Dsn) -> None:
     async def seed_once() -> None:
-        async with open_database(migrated_dsn) as database, database.session() as session:
+        async with open_database(as_owner(migrated_dsn)) as database, database.session() as session:
             await seed.seed(session)
 
     async def seed_at_once() -> None:
@@ -164,7 +165,7 @@ def test_any_number_at_once_make_five_tasks(url: str, migrated_dsn: Dsn) -> None
 
 def test_users_made_at_once_with_one_address_are_one_user(url: str, migrated_dsn: Dsn) -> None:
     async def create_at_once() -> list[UUID | None]:
-        async with open_database(migrated_dsn) as database:
+        async with open_database(as_owner(migrated_dsn)) as database:
             return await asyncio.gather(*(create(database, EMAIL) for _ in range(8)))
 
     made = asyncio.run(create_at_once())
@@ -179,7 +180,7 @@ def test_a_command_has_a_deadline_of_its_own_and_says_when_it_is_over(
     seeded = command(url, "seed_dev", "--users", "1", "--tasks", "1", request_timeout=0.001)
     assert (seeded.status, seeded.err) == (0, "")
     monkeypatch.setattr(base, "TIMEOUT", 0.1)
-    with psycopg.connect(migrated_dsn.conninfo) as other:
+    with psycopg.connect(as_owner(migrated_dsn).conninfo) as other:
         other.execute("LOCK TABLE users")
         for line in ("seed_dev", "create_user alice@example.com"):
             late = command(url, *line.split())

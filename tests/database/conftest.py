@@ -12,6 +12,7 @@ from persistence import history
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin, options
+from tests.support.databases import as_owner
 from tests.support.servers import ROOT
 
 
@@ -19,7 +20,7 @@ from tests.support.servers import ROOT
 def admin(request: pytest.FixtureRequest) -> Iterator[Admin]:
     """A connection to the database that the test has for itself, `migrated_dsn` or `empty_dsn`."""
     name = "migrated_dsn" if "migrated_dsn" in request.fixturenames else "empty_dsn"
-    with psycopg.connect(request.getfixturevalue(name).conninfo, autocommit=True) as connection:
+    with psycopg.connect(as_owner(request.getfixturevalue(name)).conninfo, autocommit=True) as connection:
         yield Admin(connection)
 
 

@@ -12,7 +12,7 @@ import psycopg
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey
-from tests.support.databases import temporary_database
+from tests.support.databases import as_owner, temporary_database
 from tests.support.helpers import Json
 
 PLANS = ("force_custom_plan", "force_generic_plan")
@@ -67,7 +67,7 @@ AFTER: dict[SortKey, Any] = {
 def filled_database(server: Dsn, template: str) -> Iterator[psycopg.Connection]:
     with (
         temporary_database(server, template) as dsn,
-        psycopg.connect(dsn.conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection,
+        psycopg.connect(as_owner(dsn).conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection,
     ):
         connection.execute(FILL.encode())
         connection.execute("VACUUM (ANALYZE) users, tasks")

@@ -10,12 +10,13 @@ from persistence.development import bulk
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin
+from tests.support.databases import as_owner
 
 
 @pytest.fixture
 async def empty(migrated_dsn: Dsn) -> AsyncIterator[Database]:
-    """A migrated database without users."""
-    async with open_database(migrated_dsn) as database:
+    """A migrated database without users, for its owner."""
+    async with open_database(as_owner(migrated_dsn)) as database:
         yield database
 
 

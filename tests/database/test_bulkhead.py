@@ -17,6 +17,7 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import PoolTimeout
 from tests.database.helpers import FOREVER, LONG, SLEEP, Admin, eventually, new_user, options
 from tests.database.test_pool import hold_at_once
+from tests.support.databases import as_owner
 
 POOL = options(most=8)
 PLACES = 4
@@ -59,7 +60,7 @@ async def test_of_one_owner_one_runs_at_a_time_in_all_processes(migrated_dsn: Ds
     async with open_database(migrated_dsn, POOL) as database:
         user, other = await new_user(database), await new_user(database)
         lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema || %s, 0))"
-        with psycopg.connect(migrated_dsn.conninfo) as elsewhere:
+        with psycopg.connect(as_owner(migrated_dsn).conninfo) as elsewhere:
             elsewhere.execute(lock, [str(user)])
             waiting = asyncio.create_task(task_lists.summary(database, user))
             await admin.waiting()

@@ -14,6 +14,7 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from tests.database.helpers import FOREVER, SLEEP, TASK, Admin, eventually, new_user, options
 from tests.faults.proxy import Proxy
+from tests.support.databases import as_owner
 from tests.support.servers import PostgresServer
 
 LIMIT = 2
@@ -44,7 +45,7 @@ async def test_the_server_has_no_more_connections_than_the_limit(
     postgres: PostgresServer, work: Work, seconds: float, deadline: float, rounds: int
 ) -> None:
     limits = options(most=LIMIT, statement_timeout=deadline)
-    with Proxy(postgres.port) as proxy, psycopg.connect(postgres.dsn.conninfo, autocommit=True) as other:
+    with Proxy(postgres.port) as proxy, psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as other:
         admin, seen = Admin(other), set[int]()
         through = Dsn(postgres.dsn.parameters | {"port": str(proxy.port)})
         async with open_database(through, limits) as database:
@@ -53,7 +54,7 @@ async def test_the_server_has_no_more_connections_than_the_limit(
                 # The first session asks for what SQLAlchemy wants to know of the server.
                 await session.connection()
             proxy.distance = seconds
-            with psycopg.connect(postgres.dsn.conninfo) as locker:
+            with psycopg.connect(as_owner(postgres.dsn).conninfo) as locker:
                 locker.execute("LOCK TABLE tasks")
                 for _ in range(rounds):
                     await asyncio.gather(*(work(database, user_id) for _ in range(LIMIT + 1)))

@@ -20,6 +20,7 @@ from persistence.postgres.connection import PREPARE_AFTER, Connection
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from tests.database.helpers import FOREVER, LONG, SLEEP, eventually, statement
+from tests.support.databases import as_owner
 from tests.support.sockets import reset_when_closed
 
 LARGE = 2_000_000
@@ -31,7 +32,8 @@ ECHO = statement("SELECT cast(:value AS int) AS value")
 
 @pytest.fixture
 async def connection(dsn: Dsn) -> AsyncIterator[Connection]:
-    connection = await connect(dsn)
+    """One of the owner, who may have temporary tables."""
+    connection = await connect(as_owner(dsn))
     yield connection
     await connection.close()
 
@@ -103,7 +105,7 @@ def socket_of(dsn: Dsn) -> socket.socket:
 
 
 def end(dsn: Dsn, connection: Connection) -> None:
-    with psycopg.connect(dsn.conninfo, autocommit=True) as other:
+    with psycopg.connect(as_owner(dsn).conninfo, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
 
 

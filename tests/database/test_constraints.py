@@ -10,13 +10,14 @@ import pytest
 from psycopg import errors, sql
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def connection(dsn: Dsn) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         # One transaction for all of a test; the insert that is refused is taken back alone.
         connection.execute("SELECT 1")
         yield connection

@@ -33,6 +33,7 @@ from tests.database.helpers import (
     statement,
     value_of,
 )
+from tests.support.databases import as_owner, migrate_and_grant
 
 
 async def test_it_returns_all_rows_or_the_first_or_none(database: Database) -> None:
@@ -47,7 +48,7 @@ async def test_it_returns_all_rows_or_the_first_or_none(database: Database) -> N
 async def test_a_statement_is_committed_by_itself(database: Database, alice: UUID, dsn: Dsn) -> None:
     query = "INSERT INTO tasks (id, user_id, title) VALUES (gen_random_uuid(), :owner, 'One') RETURNING title AS value"
     assert await value_of(database, query, owner=alice) == "One"
-    with psycopg.connect(dsn.conninfo) as other:
+    with psycopg.connect(as_owner(dsn).conninfo) as other:
         assert other.execute("SELECT title FROM tasks WHERE user_id = %s", [alice]).fetchall() == [("One",)]
 
 
@@ -145,8 +146,8 @@ async def test_statements_that_were_prepared_outlast_the_tables_that_they_knew(m
             user = await new_user(database)
             for _ in range(10):
                 assert await tasks.get(database, user, user) is None
-            migrator.migrate(migrated_dsn, "base")
-            migrator.migrate(migrated_dsn)
+            migrator.migrate(as_owner(migrated_dsn), "base")
+            migrate_and_grant(migrated_dsn)
 
 
 async def test_one_statement_that_can_no_longer_be_run_renews_all_connections(
@@ -159,8 +160,8 @@ async def test_one_statement_that_can_no_longer_be_run_renews_all_connections(
         for _ in range(10):
             # Each goes to a connection of its own, which comes to prepare the statement.
             await asyncio.gather(*(tasks.create(database, user, TASK) for _ in range(4)))
-        migrator.migrate(migrated_dsn, "base")
-        migrator.migrate(migrated_dsn)
+        migrator.migrate(as_owner(migrated_dsn), "base")
+        migrate_and_grant(migrated_dsn)
         user = await new_user(database)
         assert await tasks.create(database, user, TASK)
         assert all(await asyncio.gather(*(tasks.create(database, user, TASK) for _ in range(8))))
@@ -200,13 +201,14 @@ async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with open_database(dsn, options(log_sql=True)) as database:
-        await value_of(database, "SELECT   name AS value\n FROM users WHERE name <> :name OR true", name="hunter2-rows")
+        query = "SELECT   title AS value\n FROM tasks WHERE title <> :title OR true"
+        await database.rows(statement(query), {"title": "hunter2-rows"})
         async with database.session() as session:
-            await session.exec(select(User.name).where(col(User.id) == alice, col(User.name) != "hunter2-session"))
+            await session.exec(select(Task.title).where(col(Task.id) == alice, col(Task.title) != "hunter2-session"))
             session.add(Task(user_id=alice, title="hunter2-insert"))
         async with database.connection() as connection:
             await connection.execute("SELECT %s::text", ["hunter2-connection"])
-        insert = statement("INSERT INTO users (id, email) VALUES (:id, 'a@x')")
+        insert = statement("INSERT INTO users (id) VALUES (:id)")
         with pytest.raises(UniqueViolated):
             await database.rows(insert, {"id": alice})
         try:
@@ -218,8 +220,8 @@ async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter
     lines = [record.getMessage() for record in records]
     assert {record.levelname for record in records} == {"DEBUG"}
     for logged in (
-        "rows: SELECT name AS value FROM users",
-        "rows: SELECT users.name",
+        "rows: SELECT title AS value FROM tasks",
+        "rows: SELECT tasks.title",
         "1 rows: INSERT INTO tasks",
         "rows: SELECT %s::text",
         "failed: UniqueViolation: INSERT INTO users",

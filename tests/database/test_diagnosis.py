@@ -8,6 +8,7 @@ import pytest
 
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
 
@@ -50,7 +51,7 @@ def test_a_missing_database_or_user(dsn: Dsn) -> None:
 
 def test_a_role_that_may_not_connect_or_log_in(migrated_dsn: Dsn) -> None:
     role = f"role_{uuid4().hex}"
-    with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as admin:
+    with psycopg.connect(as_owner(migrated_dsn).conninfo, autocommit=True) as admin:
         admin.execute(f"REVOKE CONNECT ON DATABASE {migrated_dsn.database} FROM PUBLIC".encode())
         admin.execute(f"CREATE ROLE {role} LOGIN".encode())
         assert_hint(failure(migrated_dsn, user=role), "rights", "permission denied for database")
@@ -88,7 +89,7 @@ def test_an_address_without_a_server(url: str, hint: str, said: str) -> None:
 
 def test_a_wrong_password_and_a_server_without_tls(postgres: PostgresServer) -> None:
     hba = postgres.folder / "data" / "pg_hba.conf"
-    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
+    with psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as admin:
         admin.execute("CREATE ROLE alice LOGIN PASSWORD 'secret'")
         hba.write_text("host all alice all scram-sha-256\nhost all postgres all trust\nlocal all all trust\n")
         admin.execute("SELECT pg_reload_conf()")

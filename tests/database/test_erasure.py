@@ -11,6 +11,7 @@ from persistence import task_lists, tasks, users
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import TASK, Admin, eventually, options
+from tests.support.databases import as_owner
 
 CLIENTS, ROUNDS = 12, 30
 DATA = "email, name, password_hash, is_active, email_verified, is_erased"
@@ -31,11 +32,18 @@ async def single(migrated_dsn: Dsn) -> AsyncIterator[Database]:
         yield database
 
 
+@pytest.fixture
+async def operators(migrated_dsn: Dsn) -> AsyncIterator[Database]:
+    """The same as commands for users have it, by their owner."""
+    async with open_database(as_owner(migrated_dsn), options()) as database:
+        yield database
+
+
 async def test_it_deletes_the_tasks_and_what_is_known_of_the_user_and_of_nobody_else(
-    single: Database, admin: Admin
+    single: Database, operators: Database, admin: Admin
 ) -> None:
-    alice = await users.create(single, "alice@example.com", "Alice", "hash")
-    bob = await users.create(single, "bob@example.com", "Bob", "hash")
+    alice = await users.create(operators, "alice@example.com", "Alice", "hash")
+    bob = await users.create(operators, "bob@example.com", "Bob", "hash")
     assert alice
     assert bob
     for owner in (alice, alice, bob):
@@ -48,7 +56,7 @@ async def test_it_deletes_the_tasks_and_what_is_known_of_the_user_and_of_nobody_
     assert admin.execute("SELECT user_id FROM tasks") == [(bob,)]
     assert admin.execute(f"SELECT {DATA}, created_at FROM users WHERE id = %s", bob) == before
     # The address is free again.
-    assert await users.create(single, "alice@example.com")
+    assert await users.create(operators, "alice@example.com")
 
 
 @pytest.mark.parametrize("has_a_row", [True, False])
@@ -156,17 +164,17 @@ async def test_a_purge_removes_old_marks_and_nothing_else_and_then_the_user_may_
     assert await users.purge(single, 3600) == 0
 
 
-async def test_users_are_listed_from_the_oldest_with_their_tasks(single: Database) -> None:
-    made = [await users.create(single, f"{number}@example.com") for number in range(3)]
+async def test_users_are_listed_from_the_oldest_with_their_tasks(operators: Database) -> None:
+    made = [await users.create(operators, f"{number}@example.com") for number in range(3)]
     assert made[1]
     for _ in range(2):
-        await tasks.create(single, made[1], TASK)
-    await users.erase(single, erased := uuid4())
+        await tasks.create(operators, made[1], TASK)
+    await users.erase(operators, erased := uuid4())
 
-    listed = [(user.id, user.email, user.tasks) async for user in users.listed(single)]
-    marks = [(user.id, user.email, user.tasks) async for user in users.listed(single, erased=True)]
+    listed = [(user.id, user.email, user.tasks) async for user in users.listed(operators)]
+    marks = [(user.id, user.email, user.tasks) async for user in users.listed(operators, erased=True)]
 
     assert listed == [(user, f"{number}@example.com", 2 * (number == 1)) for number, user in enumerate(made)]
     assert marks == [(erased, None, 0)]
-    assert await users.find(single, "1@Example.com") == made[1]
-    assert await users.find(single, "nobody@example.com") is None
+    assert await users.find(operators, "1@Example.com") == made[1]
+    assert await users.find(operators, "nobody@example.com") is None

@@ -42,8 +42,12 @@ async def failures(database: Database, query: str, **values: object) -> list[Bas
 @pytest.mark.parametrize(
     ("change", "error", "constraint"),
     [
-        ("INSERT INTO users SELECT gen_random_uuid(), email FROM users", UniqueViolated, "uq_users_email"),
-        ("UPDATE tasks SET user_id = gen_random_uuid()", ForeignKeyViolated, TO_THE_OWNER),
+        ("INSERT INTO users (id) SELECT id FROM users", UniqueViolated, "pk_users"),
+        (
+            "INSERT INTO tasks (id, user_id, title) SELECT id, gen_random_uuid(), 'x' FROM tasks",
+            ForeignKeyViolated,
+            TO_THE_OWNER,
+        ),
         ("UPDATE tasks SET description = repeat('x', 1001)", ConstraintViolated, "ck_tasks_description_length"),
         ("UPDATE tasks SET priority = NULL", ConstraintViolated, "priority"),
     ],

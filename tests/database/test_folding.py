@@ -8,6 +8,7 @@ import pytest
 
 from persistence.postgres.dsn import Dsn
 from persistence.task_lists import list_statement
+from tests.support.databases import as_owner
 from todos.text import clean, is_visible, lower_case, trimmed
 
 
@@ -28,7 +29,7 @@ def assigned(letters: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def connection(dsn: Dsn) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         yield connection
 
 

@@ -5,12 +5,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from persistence import migrator, task_lists, tasks
+from persistence import migrator, task_lists, tasks, users
 from persistence.history import MigrationError
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from tests.database.helpers import TASK, Admin, eventually, new_user, options, take_back_revision_0006
+from tests.database.helpers import TASK, Admin, eventually, options, take_back_revision_0006
 from tests.database.test_migrations import schema_of
+from tests.support.databases import as_owner
 
 CLIENTS = 8
 
@@ -53,7 +54,8 @@ async def test_many_equal_creates_at_once_make_one_task_while_revision_0006_is_n
     admin.execute("CREATE UNIQUE INDEX uq_tasks_user_id_id ON tasks (user_id, id)")
     caplog.set_level("DEBUG", "persistence.sql")
     async with open_database(empty_dsn, options(least=CLIENTS, most=CLIENTS, log_sql=True)) as database:
-        user = await new_user(database)
+        user = await users.create(database, "alice@example.com")
+        assert user
         await eventually(lambda: database.pool.stats.idle == CLIENTS)
         for _ in range(5):
             task_id = uuid4()
@@ -93,13 +95,14 @@ def test_revision_0005_replaces_the_invalid_index_of_an_attempt_that_failed(empt
 def test_the_way_back_of_revision_0006_fails_whole_while_two_tasks_have_the_same_id(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:
-    migrator.migrate(migrated_dsn, "0006")
+    dsn = as_owner(migrated_dsn)
+    migrator.migrate(dsn, "0006")
     admin.execute("INSERT INTO users (id, email) SELECT gen_random_uuid(), n || '@x' FROM generate_series(1, 2) AS n")
     admin.execute("INSERT INTO tasks (id, user_id, title) SELECT %s, id, 'x' FROM users", uuid4())
-    before = schema_of(migrated_dsn)
+    before = schema_of(dsn)
     with pytest.raises(MigrationError, match=r'^Revision 0006 .* failed: could not create unique index "pk_tasks"'):
-        migrator.migrate(migrated_dsn, "0005")
-    assert schema_of(migrated_dsn) == before
+        migrator.migrate(dsn, "0005")
+    assert schema_of(dsn) == before
     admin.execute("DELETE FROM users WHERE email = '1@x'")
-    migrator.migrate(migrated_dsn, "0005")
+    migrator.migrate(dsn, "0005")
     assert admin.value("SELECT count(*) FROM tasks") == 1

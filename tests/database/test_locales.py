@@ -16,6 +16,7 @@ from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from tests.conftest import client_of
 from tests.database.helpers import Admin
+from tests.support.databases import as_owner
 from tests.support.locales import databases_of_many_locales
 
 TASKS: list[tuple[str, list[str]]] = [
@@ -103,7 +104,7 @@ def test_no_rule_of_the_schema_reads_the_locale_of_the_database(databases: dict[
     )
     task = "INSERT INTO tasks (id, user_id, title, tags) VALUES (gen_random_uuid(), %s, chr(8195), '{Ä,\u2003b}')"
     for dsn in databases.values():
-        with psycopg.connect(dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(dsn).conninfo) as connection:
             connection.execute(task.encode(), connection.execute(insert.encode()).fetchone())
 
 

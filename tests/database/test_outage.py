@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from tests.support.databases import new_user
+from tests.support.databases import as_owner, new_user
 from tests.support.servers import PostgresServer, WebServer, eventually
 
 POOL_MAX = 8
@@ -20,7 +20,7 @@ WORKERS = 2
 
 
 def states_of_connections(postgres: PostgresServer) -> list[str]:
-    with psycopg.connect(postgres.dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(postgres.dsn).conninfo) as connection:
         query = "SELECT state FROM pg_stat_activity WHERE application_name = 'todo'"
         return [state for (state,) in connection.execute(query)]
 

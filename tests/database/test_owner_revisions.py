@@ -8,8 +8,9 @@ import pytest
 from persistence import history, migrator, task_lists, tasks, users
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from tests.database.helpers import TASK, Admin, new_user, options
+from tests.database.helpers import TASK, Admin, options
 from tests.database.test_migrations import schema_of
+from tests.support.databases import as_owner, migrate_and_grant
 
 STEPS = ["0008", *(revision for revision in history.revisions() if "0008" < revision <= "0012")]
 USERS = "SELECT id, email, password_hash, name, is_active, email_verified, created_at FROM users ORDER BY id"
@@ -47,7 +48,8 @@ async def test_code_from_before_goes_on_working_as_no_statement_of_its_own_names
         assert "is_erased" not in statement.text
     migrator.migrate(empty_dsn, revision)
     async with open_database(empty_dsn, options()) as database:
-        user = await new_user(database)
+        user = await users.create(database, "alice@example.com")
+        assert user
         made = await tasks.create(database, user, TASK)
         assert made
         assert await tasks.create(database, user, TASK, made["id"]) == made | {"replayed": True}
@@ -69,7 +71,8 @@ async def test_no_create_fails_while_a_server_is_migrated_there_and_back(empty_d
     migrator.migrate(empty_dsn, "0008")
     stop = asyncio.Event()
     async with open_database(empty_dsn, options(least=4, most=4)) as database:
-        user = await new_user(database)
+        user = await users.create(database, "alice@example.com")
+        assert user
         clients = [asyncio.create_task(create_until(database, user, stop)) for _ in range(4)]
         for target in ("head", "0008", "head"):
             await asyncio.to_thread(migrator.migrate, empty_dsn, target)
@@ -86,11 +89,11 @@ async def test_the_way_back_keeps_all_tasks_gives_addresses_that_lead_nowhere_an
         await tasks.create(database, user, TASK, makes_owner=True)
         await users.erase(database, erased)
 
-    migrator.migrate(migrated_dsn, "0008")
+    migrator.migrate(as_owner(migrated_dsn), "0008")
 
     assert admin.execute("SELECT id, email FROM users") == [(user, f"{user}@no-email.invalid")]
     assert admin.value("SELECT user_id FROM tasks") == user
-    migrator.migrate(migrated_dsn)
+    migrate_and_grant(migrated_dsn)
     async with open_database(migrated_dsn, options()) as database:
         assert (await users.account(database, user)).total == 1
 

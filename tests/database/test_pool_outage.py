@@ -17,6 +17,7 @@ from persistence.postgres.pool import PoolStats
 from tests.database.helpers import FOREVER, PID, SLEEP, eventually, options, pid_of
 from tests.database.test_pool import hold_at_once
 from tests.faults.proxy import Proxy
+from tests.support.databases import as_owner
 from tests.support.servers import PostgresServer
 
 
@@ -77,7 +78,7 @@ async def test_rotated_credentials_fail_callers_until_they_are_right_again(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     hba = postgres.folder / "data" / "pg_hba.conf"
-    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
+    with psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as admin:
         admin.execute("CREATE ROLE app LOGIN PASSWORD 'hunter2-first'")
         hba.write_text("host all app all scram-sha-256\nhost all postgres all trust\nlocal all all trust\n")
         admin.execute("SELECT pg_reload_conf()")

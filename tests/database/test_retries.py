@@ -17,6 +17,7 @@ from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavai
 from persistence.postgres.retries import Retries
 from tests.database.helpers import LONG, TASK, Admin, new_user, options, statement, take_back_revision_0006, value_of
 from tests.database.wire import Wire
+from tests.support.databases import as_owner
 from tests.support.servers import PostgresServer
 
 OPTIONS = options(most=3)
@@ -32,7 +33,7 @@ async def opened(dsn: Dsn) -> AsyncIterator[tuple[Database, UUID]]:
 
 @contextmanager
 def locked_tasks(dsn: Dsn) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(dsn.conninfo) as holder:
+    with psycopg.connect(as_owner(dsn).conninfo) as holder:
         holder.execute("LOCK TABLE tasks")
         yield holder
 
@@ -111,7 +112,7 @@ async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_on
     """A pooler or a coordinator reports a lost connection of its own, and the connection to it goes on."""
     admin.execute("CREATE SEQUENCE attempts")
     admin.execute(
-        "CREATE FUNCTION fail(state text) RETURNS void LANGUAGE plpgsql AS"
+        "CREATE FUNCTION fail(state text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS"
         " 'BEGIN PERFORM nextval(''attempts''); RAISE ''lost'' USING ERRCODE = state; END'"
     )
     admin.execute(
@@ -135,7 +136,7 @@ async def test_a_write_that_fails_to_serialize_is_run_again(migrated_dsn: Dsn, a
     async with opened(migrated_dsn) as (database, user):
         task = await tasks.create(database, user, TASK)
         assert task
-        with psycopg.connect(migrated_dsn.conninfo) as other:
+        with psycopg.connect(as_owner(migrated_dsn).conninfo) as other:
             other.execute("UPDATE tasks SET title = 'Buy bread'")
             running = asyncio.create_task(tasks.patch(database, user, task["id"], {"priority": "high"}))
             await admin.waiting()
@@ -152,7 +153,7 @@ async def test_the_victim_of_a_deadlock_is_run_again(migrated_dsn: Dsn, admin: A
     admin.alter("SET deadlock_timeout = '200ms'")
     task_id = uuid4()
     async with opened(migrated_dsn) as (database, user):
-        with psycopg.connect(migrated_dsn.conninfo) as other:
+        with psycopg.connect(as_owner(migrated_dsn).conninfo) as other:
             other.execute("SET deadlock_timeout = '1h'")
             other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user])
             # The create has written the task and waits for the user; the other does so in the opposite order.
@@ -224,7 +225,7 @@ async def test_both_statements_of_a_request_share_its_deadline(migrated_dsn: Dsn
     async with opened(migrated_dsn) as (_, user):
         pass
     async with open_database(migrated_dsn, options(statement_timeout=1.0)) as database:
-        with locked_tasks(migrated_dsn) as first, psycopg.connect(migrated_dsn.conninfo) as second:
+        with locked_tasks(migrated_dsn) as first, psycopg.connect(as_owner(migrated_dsn).conninfo) as second:
             running = asyncio.create_task(tasks.remove(database, user, uuid4(), {1}))
             await admin.waiting()
             # This lock is queued behind the first statement, and before the one that is to explain why that failed.

@@ -11,6 +11,7 @@ from persistence import grants, readiness, rights, users
 from persistence.grants import GrantError
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin
+from tests.support.databases import as_owner
 
 STATEMENTS = [*readiness._PARTS.values(), f"EXPLAIN (GENERIC_PLAN) {users.PURGE.text}"]
 """All that runs as the server's role."""
@@ -19,6 +20,12 @@ UNITS = [
     *(f"{right.privilege} ({column}) ON {right.table}" for right in rights.RIGHTS for column in right.columns),
     *(f"EXECUTE ON FUNCTION {function}" for function in rights.FUNCTIONS),
 ]
+
+
+@pytest.fixture
+def migrated_dsn(migrated_dsn: Dsn) -> Dsn:
+    """For the owner: each test makes a role of its own."""
+    return as_owner(migrated_dsn)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from sqlalchemy.pool import StaticPool
 
 from persistence.models import Task
 from persistence.postgres.dsn import Dsn
-from tests.support.databases import temporary_database
+from tests.support.databases import as_owner, temporary_database
 
 type Schema = dict[str, str]
 """The definition of each thing in a database, by kind and name, as PostgreSQL itself writes it."""
@@ -75,7 +75,7 @@ def differences(declared: Schema, found: Schema) -> list[str]:
 @pytest.fixture(scope="module")
 def declared(server: Dsn) -> Schema:
     """The schema that `create_all` makes in a database without migrations."""
-    with temporary_database(server) as dsn, psycopg.connect(dsn.conninfo) as connection:
+    with temporary_database(server) as dsn, psycopg.connect(as_owner(dsn).conninfo) as connection:
         engine = create_engine("postgresql+psycopg://", poolclass=StaticPool, creator=lambda: connection)
         Task.metadata.create_all(engine)
         return describe(connection)
@@ -84,7 +84,7 @@ def declared(server: Dsn) -> Schema:
 @pytest.fixture
 def migrated(dsn: Dsn) -> Iterator[psycopg.Connection]:
     """A migrated database that may be altered: the changes of a test are rolled back."""
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         yield connection
         connection.rollback()
 

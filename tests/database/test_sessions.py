@@ -99,9 +99,10 @@ async def test_a_connection_commits_single_statements_again_after_a_session(dsn:
                 assert await execute(session, "SHOW transaction_isolation") == "serializable"
                 if fails:
                     raise ChangedMyMind
-        await value_of(database, "UPDATE users SET name = 'new' WHERE id = :id RETURNING id AS value", id=alice)
+        insert = "INSERT INTO tasks (id, user_id, title) VALUES (:id, :id, 'new') RETURNING id AS value"
+        await value_of(database, insert, id=alice)
         with psycopg.connect(dsn.conninfo) as other:
-            assert other.execute("SELECT name FROM users WHERE id = %s", [alice]).fetchone() == ("new",)
+            assert other.execute("SELECT title FROM tasks WHERE id = %s", [alice]).fetchone() == ("new",)
         assert await pid_of(database) == pid
         async with database.session() as session:
             # The next session does not inherit what the one before it asked for.

@@ -14,6 +14,7 @@ from persistence import tasks
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.errors import OutcomeUnknown
 from tests.database.helpers import TASK, eventually, new_user, options
+from tests.support.databases import as_owner
 from tests.support.servers import PostgresServer
 
 type Write = Callable[[Database, UUID], Coroutine[None, None, None]]
@@ -26,18 +27,22 @@ async def in_one_statement(database: Database, user_id: UUID) -> None:
 async def in_a_session(database: Database, user_id: UUID) -> None:
     async with database.session() as session:
         connection = await session.connection()
-        await connection.execute(text("UPDATE users SET name = 'Alice' WHERE id = :id"), {"id": user_id})
+        await connection.execute(
+            text("INSERT INTO tasks (id, user_id, title) VALUES (gen_random_uuid(), :id, 'x')"), {"id": user_id}
+        )
 
 
 async def on_a_bare_connection(database: Database, user_id: UUID) -> None:
     async with database.connection() as connection:
-        await connection.execute("UPDATE users SET name = 'Alice' WHERE id = %s", [user_id])
+        await connection.execute(
+            "INSERT INTO tasks (id, user_id, title) VALUES (gen_random_uuid(), %s, 'x')", [user_id]
+        )
 
 
 async def until_a_commit_waits(postgres: PostgresServer, admin: psycopg.Connection) -> None:
     """Returns when the setting counts, which is when the checkpointer has read it."""
     has_waited = Event()
-    with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as writer:
+    with psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as writer:
         pid = writer.info.backend_pid
 
         def write() -> None:

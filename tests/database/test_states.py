@@ -18,6 +18,7 @@ from persistence.postgres.errors import SchemaMismatch
 from tests.conftest import client_of
 from tests.database.conftest import MigrationFiles
 from tests.support.contract import OPERATIONS
+from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Response, call
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer, command, url_of
@@ -54,7 +55,7 @@ def as_server(dsn: Dsn, *revoked: str) -> Iterator[Dsn]:
     """The same database for a new role that has the rights of the server, except for some."""
     with as_role(dsn) as role:
         name = role.parameters["user"]
-        assert grants.grant(dsn, name) == []
+        assert grants.grant(as_owner(dsn), name) == []
         execute(dsn, *(f"REVOKE {right} FROM {name}" for right in revoked))
         yield role
 
@@ -63,7 +64,7 @@ def as_server(dsn: Dsn, *revoked: str) -> Iterator[Dsn]:
 def as_role(dsn: Dsn, *rights: str) -> Iterator[Dsn]:
     """The same database for a new role that has these rights and no others."""
     role = f"role_{uuid4().hex}"
-    with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
+    with psycopg.connect(as_owner(dsn).conninfo, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'".encode())
         database = f"DATABASE {dsn.database}"
         for thing in (database, "SCHEMA public", "ALL TABLES IN SCHEMA public", "ALL FUNCTIONS IN SCHEMA public"):
@@ -76,16 +77,10 @@ def as_role(dsn: Dsn, *rights: str) -> Iterator[Dsn]:
         admin.execute(f"DROP ROLE {role}".encode())
 
 
-def execute(dsn: Dsn, *queries: str) -> None:
-    with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
-        for query in queries:
-            connection.execute(query.encode())
-
-
 def new_user(dsn: Dsn) -> UUID:
     """A user in the database, if there can be one."""
     user = uuid4()
-    with psycopg.connect(dsn.conninfo, autocommit=True) as admin:
+    with psycopg.connect(as_owner(dsn).conninfo, autocommit=True) as admin:
         row = admin.execute("SELECT to_regclass('users') IS NOT NULL AND NOT pg_is_in_recovery()").fetchone()
         if row == (True,):
             admin.execute("SET default_transaction_read_only = off")

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from persistence.postgres.dsn import Dsn
-from tests.support.databases import temporary_database
+from tests.support.databases import as_owner, temporary_database
 from tests.support.record_docs import recorded
 from tests.support.servers import ROOT, WebServer, command, url_of
 from tests.support.transcripts import comparable, replacements, replayed
@@ -43,7 +43,7 @@ def web(own_dsn: Dsn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebS
 @pytest.mark.parametrize("name", PAGES)
 def test_every_example_prints_what_the_page_shows(name: str, web: WebServer, own_dsn: Dsn, tmp_path: Path) -> None:
     page = (ROOT / name).read_text(encoding="utf-8")
-    with psycopg.connect(own_dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(own_dsn).conninfo) as connection:
         connection.execute("DELETE FROM users")
     user = re.search(r"[0-9a-f-]{36}", command(url_of(own_dsn), "seed_dev").out)
     assert user

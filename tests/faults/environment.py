@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import psutil
 import psycopg
 
-from persistence import migrator
+from persistence import grants, migrator
 from tests.faults import clients, pgbouncer
 from tests.faults.administrator import Administrator, administrator
 from tests.faults.certificates import Certificate
@@ -30,6 +30,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.readers import LIVE, readers
 from tests.faults.verdict import judge
 from tests.faults.waiting import until
+from tests.support.databases import SERVER
 from tests.support.servers import ROOT, PostgresServer, WebServer
 
 USERS = 8
@@ -176,7 +177,7 @@ async def environment(
     pool_size: int = 16,
     second_host: int | None = None,
     certificate: Certificate | None = None,
-    role: str = "postgres",
+    role: str = SERVER,
     password: str = "",
     postgres_settings: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
@@ -210,7 +211,7 @@ async def environment(
         if via == "proxy":
             port = proxy.port
         elif via == "pgbouncer":
-            bouncer = await enter(PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate))
+            bouncer = await enter(PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate, role))
             port, limit = bouncer.port, pool_size
         url = f"postgresql://{role}@127.0.0.1:{port}/todo"
         if second_host:
@@ -243,14 +244,13 @@ def tls_url(role: str, password: str, port: int) -> str:
 
 
 def _prepare(postgres: PostgresServer, role: str, password: str) -> list[UUID]:
-    """Makes eight users and the role, if it does not exist. A role with a password cannot connect without it."""
+    """Makes eight users, and the role with the rights of a server. A role with a password cannot connect without it."""
     users = [uuid4() for _ in range(USERS)]
     with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as connection, connection.cursor() as cursor:
         rows = [(user_id, f"{user_id}@example.com") for user_id in users]
         cursor.executemany("INSERT INTO users (id, email) VALUES (%s, %s)", rows)
-        if role != "postgres":
-            cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'".encode())
-            cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}".encode())
+        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD {f"'{password}'" if password else 'NULL'}".encode())
+        grants.grant(postgres.dsn, role)
         if password:
             (postgres.folder / "data" / "pg_hba.conf").write_text(HBA.format(role=role))
             cursor.execute("SELECT pg_reload_conf()")

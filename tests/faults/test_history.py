@@ -13,6 +13,7 @@ from tests.faults.history import History, Kind, Operation, State
 from tests.faults.http import Answer
 from tests.faults.matrix import Result
 from tests.faults.verdict import compare, judge
+from tests.support.databases import as_owner
 
 ANEW = "INSERT INTO tasks (id, user_id, title, description) VALUES (%(id)s, %(user)s, %(marker)s, %(marker)s)"
 
@@ -46,7 +47,7 @@ class Client:
 
     def plant(self, query: str, operation: Operation, **values: object) -> None:
         values = {"id": operation.task_id or uuid4(), "user": self.user_id, "marker": operation.marker, **values}
-        with psycopg.connect(self.dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(self.dsn).conninfo) as connection:
             assert connection.execute(query.encode(), values).rowcount == 1
 
     def judge(self) -> Result:
@@ -126,7 +127,7 @@ async def test_a_create_that_was_done_twice_is_found_in_any_order(alices: Client
         alices.plant(ANEW, operation)
 
     assert_found(alices.judge(), "has the values of" if is_answered else "there are 2 tasks of", doubled=1)
-    with psycopg.connect(alices.dsn.conninfo, row_factory=dict_row) as connection:
+    with psycopg.connect(as_owner(alices.dsn).conninfo, row_factory=dict_row) as connection:
         rows = connection.execute("SELECT * FROM tasks WHERE user_id = %s", [alices.user_id]).fetchall()
     compare(alices.history, rows[::-1], result := Result())
     assert result.doubled == 1

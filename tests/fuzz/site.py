@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import psutil
 import psycopg
 
-from persistence import migrator
 from persistence.development import embedded_postgres
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import SERVER, as_owner, execute, migrate_and_grant
 from tests.support.servers import WebServer, eventually, url_of
 
 WORKERS = 2
@@ -21,8 +21,10 @@ def site() -> Iterator[tuple[WebServer, Dsn]]:
     """A server as in production, with a database of its own."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with embedded_postgres.running(folder / "postgres", ["fsync=off"]) as dsn:
-            migrator.migrate(dsn)
+        with embedded_postgres.running(folder / "postgres", ["fsync=off"]) as owner:
+            execute(owner, f"CREATE ROLE {SERVER} LOGIN")
+            dsn = Dsn(owner.parameters | {"user": SERVER})
+            migrate_and_grant(dsn)
             with web_server(folder, dsn) as web:
                 yield web, dsn
 
@@ -56,7 +58,7 @@ def harm(web: WebServer, dsn: Dsn) -> list[str]:
         "SELECT state FROM pg_stat_activity"
         " WHERE application_name = 'todo' AND datname = current_database() AND state <> 'idle'"
     )
-    with psycopg.connect(dsn.conninfo, autocommit=True) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo, autocommit=True) as connection:
         try:
             # A request may still be at its end when its client has gone.
             eventually(lambda: not connection.execute(query).fetchall())

@@ -13,6 +13,7 @@ from tests.fuzz.connection import Connection
 from tests.fuzz.fixtures import Fixtures, leaks
 from tests.fuzz.grammar import Grammar
 from tests.fuzz.groups import Group, group
+from tests.support.databases import as_owner
 
 SLOTS = 12
 """Connections that requests are sent on at the same time."""
@@ -39,7 +40,7 @@ def storm(port: int, dsn: Dsn, seed: int, cases: int, only: int | None = None) -
         while report.answers.total() < cases and len(report.failures) < _MOST_FAILURES:
             yield next(each)
 
-    with psycopg.connect(dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection:
         users.insert(connection)
         before = users.belongings(connection)
         connection.commit()

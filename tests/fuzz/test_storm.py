@@ -17,6 +17,7 @@ from tests.fuzz.grammar import Grammar
 from tests.fuzz.groups import group
 from tests.fuzz.messages import to_json, token
 from tests.fuzz.storm import storm
+from tests.support.databases import as_owner
 
 USERS = Fixtures.of(7)
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -120,7 +121,7 @@ def test_a_storm_notices_each_fault(
 
 def test_a_storm_notices_that_the_tasks_of_others_change(dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     async def change(self: object, numbers: object) -> None:
-        with psycopg.connect(dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(dsn).conninfo) as connection:
             connection.execute("UPDATE tasks SET title = 'Mine now' WHERE user_id = %s", [USERS.bystanders[0]])
 
     monkeypatch.setattr(storms._Storm, "run", change)

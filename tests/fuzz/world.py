@@ -14,6 +14,7 @@ from schemathesis import Response
 from schemathesis.generation.meta import TestPhase
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 
 type Case = schemathesis.Case[Any]
 
@@ -47,7 +48,7 @@ class World:
     def _new_user(self) -> str:
         """A user with three tasks."""
         user = self._new_id()
-        with psycopg.connect(self._dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(self._dsn).conninfo) as connection:
             connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", (user, f"{user}@example.com"))
             rows = connection.execute(
                 "INSERT INTO tasks (id, user_id, title) SELECT gen_random_uuid(), %s, 'Task ' || n"

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from persistence.postgres.dsn import Dsn
-from tests.support.databases import new_user, temporary_database
+from tests.support.databases import as_owner, new_user, temporary_database
 from tests.support.hostile import CHUNKED, CORPUS, POST, Row
 from tests.support.impatient import UNREAD_TIMEOUT
 from tests.support.servers import eventually
@@ -181,7 +181,7 @@ def test_a_client_that_closes_its_half_gets_its_answers(site: Site) -> None:
 
 def test_a_client_that_does_not_read_is_closed_and_one_that_reads_slowly_is_not(site: Site) -> None:
     user = new_user(site.dsn)
-    with psycopg.connect(site.dsn.conninfo) as connection:
+    with psycopg.connect(as_owner(site.dsn).conninfo) as connection:
         connection.execute(
             "INSERT INTO tasks (id, user_id, title, description)"
             " SELECT gen_random_uuid(), %s, 'Large', repeat('a', 1000) FROM generate_series(1, 500)",

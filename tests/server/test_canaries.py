@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.support.databases import as_owner
 from tests.support.issuer import Issuer, SigningKey
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
@@ -131,7 +132,7 @@ def test_no_canary_is_in_the_log_in_metrics_or_in_a_problem(
             ask("PATCH", task, json=TASK)
             ask("PUT", task, json=TASK)
             ask("GET", "/me/tasks/summary")
-            with psycopg.connect(postgres.dsn.conninfo, autocommit=True) as admin:
+            with psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as admin:
                 admin.execute(RAISE_THE_ROW)
             ask("POST", "/me/tasks", json=TASK)
             metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text

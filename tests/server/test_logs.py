@@ -24,6 +24,7 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
 from server.log_format import SafeFormatter
+from tests.support.databases import as_owner
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
@@ -59,7 +60,7 @@ def log_of(error: BaseException) -> str:
 
 
 def violation(dsn: Dsn) -> psycopg.Error:
-    with psycopg.connect(dsn.conninfo) as connection, pytest.raises(psycopg.errors.CheckViolation) as refusal:
+    with psycopg.connect(as_owner(dsn).conninfo) as connection, pytest.raises(psycopg.errors.CheckViolation) as refusal:
         connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", [uuid4(), SECRET])
     assert SECRET in str(refusal.value), "PostgreSQL shows the row, so that this proves something"
     return refusal.value

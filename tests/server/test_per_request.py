@@ -16,6 +16,7 @@ from persistence.postgres.opening import APPLICATION_NAME
 from tests.conftest import client_of
 from tests.database.helpers import eventually, new_user, options
 from tests.database.test_wire import Operation, each_operation
+from tests.support.databases import as_owner
 from tests.support.helpers import address, make_task
 
 CONNECTIONS = 4
@@ -82,7 +83,7 @@ async def test_no_answer_costs_a_connection(migrated_dsn: Dsn, monkeypatch: pyte
     ):
         alice, bob = await new_user(database), await new_user(database)
         await eventually(lambda: database.pool.stats.idle == CONNECTIONS)
-        with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as connection:
+        with psycopg.connect(as_owner(migrated_dsn).conninfo, autocommit=True) as connection:
             at_first = set(connection.execute(query, [APPLICATION_NAME]))
             statuses = await asyncio.gather(*(_use(client, alice, bob) for _ in range(CLIENTS)))
 

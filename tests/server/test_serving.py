@@ -11,7 +11,7 @@ import pytest
 from persistence.postgres.dsn import Dsn
 from tests.faults.connections import Watch
 from tests.faults.http import Http
-from tests.support.databases import new_user, temporary_database
+from tests.support.databases import as_owner, new_user, temporary_database
 from tests.support.servers import LONG, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, raw_post, running_site
 from tests.support.sockets import LIVE, answer_from, connect, reset_when_closed
@@ -93,7 +93,7 @@ async def test_a_hundred_clients_meet_no_error_and_the_pools_keep_their_limit(si
         client.close()
 
     tasks = f"/api{site.tasks}"
-    with Watch(site.dsn.conninfo) as watch:
+    with Watch(as_owner(site.dsn).conninfo) as watch:
         await asyncio.gather(*(use() for _ in range(100)))
         await asyncio.to_thread(eventually, lambda: watch.samples > 0)
 

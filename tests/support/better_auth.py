@@ -15,6 +15,7 @@ import httpx
 import psycopg
 
 from persistence.postgres.dsn import Dsn
+from tests.support.databases import as_owner
 from tests.support.processes import clean_environment, free_port
 from tests.support.servers import LONG, ROOT, WebServer, eventually, url_of
 from tests.support.sites import locked, production
@@ -53,7 +54,7 @@ class BetterAuth:
             subprocess.run(["make", "--silent", EXAMPLE.relative_to(ROOT) / "node_modules"], cwd=ROOT, check=True)
         environment = {
             "ENVIRONMENT": "development",
-            "DATABASE_URL": url_of(self._dsn),
+            "DATABASE_URL": url_of(as_owner(self._dsn)),
             "BETTER_AUTH_URL": self.url,
             "API_URL": api_url,
         }
@@ -76,7 +77,7 @@ class BetterAuth:
         return self._log.read_text()
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self._dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(self._dsn).conninfo) as connection:
             connection.execute(statement.encode())
 
     def replace_key(self) -> None:

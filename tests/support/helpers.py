@@ -198,10 +198,9 @@ def limited_role(server: Dsn, dsn: Dsn, limit: int) -> Iterator[Dsn]:
     role = sql.Identifier(name)
     with psycopg.connect(server.conninfo, autocommit=True) as admin:
         admin.execute(
-            sql.SQL(
-                "CREATE ROLE {} LOGIN PASSWORD 'hunter2' CONNECTION LIMIT {}"
-                " IN ROLE pg_read_all_data, pg_write_all_data"
-            ).format(role, limit)
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hunter2' CONNECTION LIMIT {} IN ROLE {}").format(
+                role, limit, sql.Identifier(dsn.parameters["user"])
+            )
         )
         try:
             yield Dsn(dsn.parameters | {"user": name, "password": "hunter2"})

@@ -26,8 +26,9 @@ import psycopg
 from django.core.management.base import OutputWrapper
 
 from persistence.development import embedded_postgres
-from persistence.postgres.dsn import Dsn
+from persistence.postgres.dsn import BadDatabaseUrl, Dsn
 from tests.support import contract
+from tests.support.databases import as_owner
 from tests.support.processes import TcpServer, clean_environment, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,8 @@ class PostgresServer:
     def __init__(self, folder: Path, *settings: str, template: Path | None = None) -> None:
         self.port = free_port()
         self.folder = folder
+        self.role = "postgres"
+        """The role that `dsn` and `url` are for."""
         self._template = template
         self._server = TcpServer(folder, self.port, ("fsync=off", *settings))
 
@@ -85,12 +88,13 @@ class PostgresServer:
     def url(self) -> str:
         return self.url_of()
 
-    def url_of(self, user: str = "postgres", password: str = "", database: str = embedded_postgres.DATABASE) -> str:
+    def url_of(self, user: str | None = None, password: str = "", database: str = embedded_postgres.DATABASE) -> str:
+        user = user or self.role
         return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{self.port}/{database}"
 
     def administrator(self) -> psycopg.Connection:
         """A connection to none of the databases that tests use."""
-        return psycopg.connect(self.dsn.with_database("postgres").conninfo, autocommit=True)
+        return psycopg.connect(Dsn.parse(self.url_of("postgres", database="postgres")).conninfo, autocommit=True)
 
     @contextmanager
     def standby(self, folder: Path) -> Iterator["PostgresServer"]:
@@ -266,13 +270,18 @@ class Outcome:
 
 
 def command(url: str, name: str, *arguments: str, **variables: object) -> Outcome:
-    """Runs a management command as `manage.py` does, but in this process and on the database at `url`."""
+    """Runs a management command as `manage.py` does, but in this process and on the database at `url`.
+
+    If that is for the server's role, DATABASE_URL_DIRECT is for the owner.
+    """
     # Only here, as these modules need Django's settings.
     from django.core.management import get_commands, load_command_class
     from django.test import override_settings
 
     from config.env import Env
 
+    if (owner := owner_url(url)) != url:
+        variables = {"database_url_direct": owner} | variables
     env = Env(_env_file=None, **{"environment": "development", "database_url": url, **variables})  # type: ignore[arg-type]
     settings = {
         "IS_PRODUCTION": env.is_production,
@@ -294,6 +303,14 @@ def command(url: str, name: str, *arguments: str, **variables: object) -> Outcom
         finally:
             logging.getLogger("persistence").setLevel(level)
     return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def owner_url(url: str) -> str:
+    """The same address for the owner, if it is for a role that has the rights of the server."""
+    with contextlib.suppress(BadDatabaseUrl):
+        if (owner := as_owner(dsn := Dsn.parse(url))) != dsn:
+            return url_of(owner)
+    return url
 
 
 def url_of(dsn: Dsn) -> str:

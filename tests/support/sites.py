@@ -14,7 +14,7 @@ import psycopg
 
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.opening import APPLICATION_NAME
-from tests.support.databases import new_user
+from tests.support.databases import as_owner, new_user
 from tests.support.issuer import Issuer
 from tests.support.servers import ROOT, WebServer, url_of
 
@@ -93,13 +93,13 @@ class Site:
         return len(self._fetch(query))
 
     def _fetch(self, query: str, *values: object) -> list[tuple[str, ...]]:
-        with psycopg.connect(self.dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(self.dsn).conninfo) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
     @contextmanager
     def locked_tasks(self) -> Iterator[None]:
         """Holds up every write of a task until the end of the block."""
-        with psycopg.connect(self.dsn.conninfo) as connection:
+        with psycopg.connect(as_owner(self.dsn).conninfo) as connection:
             connection.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
             yield
 

@@ -5,10 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
-from persistence import users
 from persistence.postgres.database import Database
+from tests.database.helpers import new_user
 from tests.support.helpers import PROBLEM, Client, Json, Response
 from tests.support.model.answers import Answer, Choice
 from tests.support.model.lists import Query
@@ -21,20 +20,20 @@ _HEADERS = ("Cache-Control", "ETag", "Idempotency-Replayed", "Link", "Location")
 class Api:
     """The application in this process, on an event loop of its own that runs only while it answers."""
 
-    def __init__(self, runner: asyncio.Runner, database: Database, client: Client) -> None:
+    def __init__(self, runner: asyncio.Runner, owner: Database, client: Client) -> None:
         self._runner = runner
-        self._database = database
+        self._owner = owner
         self._client = client
 
     def new_user(self) -> str:
-        return str(self._runner.run(users.create(self._database, f"{uuid4()}@example.com")))
+        return str(self._runner.run(new_user(self._owner)))
 
     def insert(self, tasks: Sequence[Task]) -> None:
         """Tasks with times that no client could choose, as an import would leave them."""
         rows = [task.row | {"tags": [*task.values["tags"]]} for task in tasks]
 
         async def insert() -> None:
-            async with self._database.connection() as connection, connection.cursor() as cursor:
+            async with self._owner.connection() as connection, connection.cursor() as cursor:
                 names, places = ", ".join(rows[0]), ", ".join(f"%({name})s" for name in rows[0])
                 await cursor.executemany(f"INSERT INTO tasks ({names}) VALUES ({places})".encode(), rows)
 
