@@ -24,7 +24,7 @@ _PROGRAMS = {
     # The journal of the test is the file that the server logs to. It ignores since when lines are asked for.
     "journalctl": 'case "$*" in *" -n "*) exec tail -n "${@: -1}" "$LOG";; *) exec cat "$LOG";; esac',
     # There is one user, and PGUSER is the administrator.
-    "sudo": 'shift 2; exec "$@"',
+    "runuser": 'shift 3; exec "$@"',
     "todo-manage": 'exec python manage.py "$@"',
     "systemctl": 'exec curl -sS --fail -d "$*" "$SUPERVISOR"',
 }

@@ -25,10 +25,9 @@ from tests.support.podman import missing
 from tests.support.servers import ROOT
 
 DOMAIN, ISSUER, AUDIENCE = "todo.example.com", "https://www.example.com", "https://www.example.com"
-KEYS = Path("/rehearsal/issuer")
 _PATIENCE = 90.0
 """Seconds after which a command has to print what the page shows. Prometheus asks every 15 seconds."""
-_SIGNER = """
+_ISSUER = """
 [Service]
 ExecStart=/usr/bin/python3 -m http.server --bind 127.0.0.1 --directory /rehearsal/issuer 8400
 [Install]
@@ -169,7 +168,7 @@ def _made(machine: Machine) -> Rehearsal:
     (folder / "todo.git").mkdir()
     repository = Repository(folder / "todo.git")
     repository.make()
-    (folder / "issuer.service").write_text(_SIGNER)
+    (folder / "issuer.service").write_text(_ISSUER)
     environment, mounts = _ways_to_packages(folder, authority.file)
     machine.start({DOMAIN: "127.0.0.1"}, environment, mounts)
     machine.run("cp /rehearsal/issuer.service /etc/systemd/system/ && systemctl enable --now issuer")

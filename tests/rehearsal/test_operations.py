@@ -17,6 +17,7 @@ import httpx
 import orjson
 import pytest
 
+from tests.alarms.page import Page
 from tests.rehearsal import page
 from tests.rehearsal.conftest import DOMAIN, Rehearsal
 from tests.support.servers import ROOT, eventually
@@ -159,6 +160,15 @@ def test_prometheus_asks_the_server_and_knows_every_alert(rehearsal: Rehearsal) 
     assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
 
 
+@pytest.mark.parametrize("alarm", ALERTS)
+def test_the_runbook_can_be_followed_here(alarm: str, rehearsal: Rehearsal) -> None:
+    for command in Page(alarm)._look:
+        printed = rehearsal.machine.run(f"{{ {command}\n}} 2>&1 || :")
+        assert not re.search("not found|No such|denied|not exist|FATAL|could not|Error", printed), (
+            f"{command}\n{printed}"
+        )
+
+
 def test_a_new_version_with_a_migration_is_deployed_without_a_failed_request(rehearsal: Rehearsal) -> None:
     revisions = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("0*.py"))
     newest = f"{int(revisions[-1]) + 1:04}"
@@ -178,10 +188,18 @@ def test_a_new_version_with_a_migration_is_deployed_without_a_failed_request(reh
     assert newest in rehearsal.machine.run("todo-manage migrate_sql --status --json")
 
 
-def test_a_restart_makes_requests_wait_and_fails_none(rehearsal: Rehearsal) -> None:
+def test_a_new_version_with_other_libraries_needs_a_restart_that_fails_no_request(rehearsal: Rehearsal) -> None:
+    lock = "requirements/production.txt"
+    rehearsal.repository.change("v1.0.2", {lock: f"{(ROOT / lock).read_text(encoding='utf-8')}# changed\n"})
+    before = rehearsal.machine.run("systemctl show --property MainPID todo")
+
     with concurrent_requests(rehearsal, 4) as answers:
-        rehearsal.machine.run("systemctl restart todo")
-        time.sleep(5)
+        rehearsal.do(page.DEPLOY)
+        rehearsal.machine.run("systemctl daemon-reload && systemctl restart todo")
+        eventually(lambda: rehearsal.outside.status("/api/v1/ready") == 200, timeout=60)
+        time.sleep(3)
+
+    assert rehearsal.machine.run("systemctl show --property MainPID todo") != before
 
     assert answers.keys() == {200, 201}, answers
 
