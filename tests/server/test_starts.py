@@ -117,6 +117,6 @@ def test_the_start_brings_the_schema_up_to_date_unless_production_leaves_that_to
     # The command line wins over WEB_CONCURRENCY.
     assert web.log.count("Booting worker") == workers
     assert web.log.count("Migrated to") == (0 if is_behind else len(history.revisions()))
-    warning = "WARNING persistence.startup [-] The database is behind the code; run `manage.py migrate_sql`"
+    warning = "The database is behind the code; run `manage.py migrate_sql`"
     assert web.log.count(warning) == (workers if is_behind else 0)
     assert "ERROR" not in web.log
