@@ -21,7 +21,7 @@ class WithRequest(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        if request := observation.current.get():
+        if request := observation.current():
             record.request_id, record.trace_id = request.request_id, request.trace_id
         return True
 

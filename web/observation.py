@@ -3,7 +3,6 @@
 import re
 from asyncio import get_running_loop
 from collections import Counter
-from contextvars import ContextVar
 from functools import cache
 from time import monotonic, time
 
@@ -23,7 +22,7 @@ _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class Counts:
-    """What has become of all requests in this process."""
+    """Numbers of all requests in this process, by their outcome."""
 
     def __init__(self) -> None:
         self.active = 0
@@ -54,7 +53,6 @@ class Observation(Costs):
 
     def enter(self) -> None:
         """Makes it that of the running task."""
-        current.set(self)
         costs.current.set(self)
 
     def end(self, status: int, size: int) -> None:
@@ -87,8 +85,10 @@ def settle() -> None:
     REQUEST_LOG.write(ended)
 
 
-current: ContextVar[Observation | None] = ContextVar("observation", default=None)
-"""The request that the running task works on."""
+def current() -> Observation | None:
+    """Returns the request that the running task works on."""
+    found = costs.current.get()
+    return found if isinstance(found, Observation) else None
 
 
 @cache

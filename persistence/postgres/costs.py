@@ -4,7 +4,6 @@ Nothing here publishes anything, and counting takes less than a microsecond a st
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from contextvars import ContextVar
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -21,8 +20,8 @@ class Histogram:
         """Observations of each bucket alone; the last one has no upper bound."""
         self.total = 0.0
 
-    def observe(self, seconds: float, bounds: Sequence[float] = SECONDS) -> None:
-        self.counts[bisect_left(bounds, seconds)] += 1
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(SECONDS, seconds)] += 1
         self.total += seconds
 
 
@@ -40,7 +39,7 @@ current: ContextVar[Costs | None] = ContextVar("costs", default=None)
 
 
 class Counts:
-    """What has become of all statements of a database in this process."""
+    """Numbers of all statements of a database in this process, by their outcome."""
 
     def __init__(self) -> None:
         self.operations: dict[str, Histogram] = {}

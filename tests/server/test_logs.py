@@ -19,6 +19,7 @@ from config import logs
 from config.logs import CountingHandler, WithRequest
 from persistence import startup
 from persistence.models import Task
+from persistence.postgres import costs
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
@@ -28,7 +29,6 @@ from tests.support.databases import as_owner
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
 from tests.support.sites import production
-from web import observation
 from web.observation import Observation
 
 SECRET = "a-value-of-a-row"
@@ -112,12 +112,12 @@ def test_errors_of_the_program_keep_their_text_and_those_that_quote_a_value_do_n
 
 
 def test_a_line_carries_the_request_id() -> None:
-    token = observation.current.set(Observation("GET", "abc-123"))
+    token = costs.current.set(Observation("GET", "abc-123"))
     try:
         with logged() as text:
             logging.getLogger("tests").warning("Hello")
     finally:
-        observation.current.reset(token)
+        costs.current.reset(token)
 
     assert text.getvalue() == "WARNING tests [abc-123] Hello\n"
 
