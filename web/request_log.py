@@ -11,8 +11,6 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from todos.types import is_id
-
 if TYPE_CHECKING:
     from web.observation import Observation
 
@@ -73,6 +71,8 @@ class RequestLog:
 
     def open(self, user_key: bytes, *, as_json: bool, in_colour: bool = False) -> None:
         """Takes lines from now on, unless the level of `web.requests` is above INFO."""
+        # It loads SQLModel. Every command loads this module, and some need no SQLModel.
+        from todos.types import is_id
 
         @lru_cache(USERS_KEPT)
         def user_hash(user_id: str) -> str | None:
