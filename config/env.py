@@ -15,12 +15,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from identity.options import TokenRules, check_algorithms, check_jwks_url
 from persistence.location import EMBEDDED, DatabaseLocation
-from persistence.postgres.dsn import EXAMPLE
+from persistence.postgres.dsn import EXAMPLE, PORT_MAX
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_POOL_MIN = 5
 KEY_MIN_LENGTH = 16
+"""Characters without which a key, and so the user of a hash in the log, could be guessed."""
 # The master makes it, so that all its workers have the same one.
 _RANDOM_KEY = token_hex(32)
 SECRETS = ("database_url", "database_url_direct", "log_user_key")
@@ -34,8 +35,9 @@ def _split(value: Any) -> Any:
 
 type _AuthMode = Literal["jwt", "trusted", "open"]
 type _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-type _Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
-type _SecretFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+_EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
+type _Text = Annotated[str | None, _EMPTY_IS_NONE]
+type _SecretFile = Annotated[Path | None, _EMPTY_IS_NONE]
 
 
 class Env(BaseSettings):
@@ -53,7 +55,7 @@ class Env(BaseSettings):
         None, validate_default=True, repr=False, examples=[f"{EXAMPLE}  (or {EMBEDDED}.postgres in development)"]
     )
     database_url_direct_file: _SecretFile = Field(None, repr=False, examples=["/run/secrets/database_url_direct"])
-    database_url_direct: str | None = Field(None, validate_default=True, repr=False, examples=[EXAMPLE])
+    database_url_direct: _Text = Field(None, validate_default=True, repr=False, examples=[EXAMPLE])
     database_pooler: bool = Field(default=False, examples=["true"])
     database_pool_max: int = Field(20, ge=1, le=100, examples=["20"])
     database_pool_min: int | None = Field(None, ge=1, le=100, examples=["5"])
@@ -116,9 +118,8 @@ class Env(BaseSettings):
     @field_validator("database_url", "database_url_direct")
     @classmethod
     def _check_database_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if not url and info.field_name == "database_url_direct":
+        if url is None:
             return None
-        assert url is not None
         if url.startswith(EMBEDDED) and info.data.get("environment") == "production":
             raise ValueError(f"{EMBEDDED} is the development database and is refused in production")
         DatabaseLocation(url, info.data.get("database_private_hosts", ())).check()
@@ -178,15 +179,18 @@ class Env(BaseSettings):
     @field_validator("metrics_bind")
     @classmethod
     def _check_metrics_bind(cls, address: str | None) -> str | None:
-        if address and not re.fullmatch(r"unix:/\S+|[^\s/]+:[0-9]{1,5}", address):
-            raise ValueError("write host:port, or unix: and the absolute path of a socket")
+        if address is None:
+            return None
+        found = re.fullmatch(r"unix:/\S+|[^\s/]+:([0-9]{1,5})", address)
+        if found is None or int(found[1] or 0) > PORT_MAX:
+            raise ValueError(f"write host:port, up to {PORT_MAX}, or unix: and the absolute path of a socket")
         return address
 
     @field_validator("log_user_key")
     @classmethod
     def _check_user_key(cls, key: str | None) -> str | None:
         if key and len(key) < KEY_MIN_LENGTH:
-            raise ValueError(f"it has less than {KEY_MIN_LENGTH} characters")
+            raise ValueError(f"it has less than {KEY_MIN_LENGTH} characters; make one by `openssl rand -hex 32`")
         return key
 
     @property

@@ -20,7 +20,7 @@ _VERIFYING = ("verify-ca", "verify-full")
 _ENCRYPTED = ("require", *_VERIFYING)
 _OURS = ("application_name", "client_encoding", "connect_timeout")
 """Parameters that are decided elsewhere; another encoding would keep most text from being stored."""
-_PORT_MAX = 65535
+PORT_MAX = 65535
 
 
 class BadDatabaseUrl(ValueError):
@@ -121,7 +121,7 @@ def _parse_url(url: str) -> dict[str, str]:
         )
     except ValueError:
         raise BadDatabaseUrl(
-            f"its host or port cannot be read; a port is a number up to {_PORT_MAX}; inside the user name or password "
+            f"its host or port cannot be read; a port is a number up to {PORT_MAX}; inside the user name or password "
             "write '@' as %40, ':' as %3A, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25"
         ) from None
     if "@" in parts.path + parts.query:
@@ -140,8 +140,8 @@ def _parse_url(url: str) -> dict[str, str]:
         # asyncpg's users write ssl=require for what libpq calls sslmode.
         if name not in _OURS:
             parameters["sslmode" if name == "ssl" else name] = value
-    if not all(port.isdecimal() and int(port) <= _PORT_MAX for port in parameters.get("port", "").split(",") if port):
-        raise BadDatabaseUrl(f"its port is not a number up to {_PORT_MAX}")
+    if not all(port.isdecimal() and int(port) <= PORT_MAX for port in parameters.get("port", "").split(",") if port):
+        raise BadDatabaseUrl(f"its port is not a number up to {PORT_MAX}")
     if any("\0" in value for value in parameters.values()):
         raise BadDatabaseUrl("it has a NUL character (%00)")
     if not parameters.get("host"):

@@ -69,6 +69,10 @@ BAD_VALUES = {
     "DATABASE_CONNECT_TIMEOUT": ["1", "31"],
     "REQUEST_TIMEOUT": ["0", "inf"],
     "BODY_MAX_BYTES": ["64k"],
+    "METRICS_BIND": ["9464", ":9464", "127.0.0.1:65536", "unix:metrics.sock"],
+    "USER_REQUESTS_PER_MINUTE": ["-1"],
+    "USER_TASKS_MAX": ["100001"],
+    "SHUTDOWN_DELAY": ["61", "nan"],
 }  # fmt: skip
 
 type Load = Callable[..., Env]
@@ -250,6 +254,14 @@ def test_a_bad_value_is_refused_with_its_name_and_an_example(name: str, value: s
     assert f"  {name} cannot be {value!r}: " in message
     assert f"      for example: {name}={EXAMPLES[name]}" in message
     assert message.count("for example:") == 1
+
+
+def test_a_key_that_can_be_guessed_is_refused_and_not_repeated(faults_of: FaultsOf) -> None:
+    message = faults_of(GOOD | {"LOG_USER_KEY": "short-secret"})
+
+    reason = "it has less than 16 characters; make one by `openssl rand -hex 32`"
+    assert f"  LOG_USER_KEY cannot be used: {reason}" in message
+    assert "short-secret" not in message
 
 
 def test_bytes_that_are_not_text_are_refused_readably(load_from: Load, faults_of: FaultsOf, tmp_path: Path) -> None:
