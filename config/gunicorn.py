@@ -86,7 +86,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    server.free_slot(worker)
+    server.release_slot(worker)
 
 
 def on_exit(_server: Any) -> None:

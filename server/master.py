@@ -85,8 +85,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             worker.shared_metrics = self._metrics
             worker.slot = self._metrics.free_slot([each.slot for each in self.WORKERS.values()])
 
-    def free_slot(self, worker: Any) -> None:
-        """Called in the hook `child_exit`."""
+    def release_slot(self, worker: Any) -> None:
+        """Lets another worker have the slot of one that has gone; called in the hook `child_exit`."""
         if self._metrics and worker.slot is not None:
             self._metrics.end(worker.slot)
 
@@ -96,6 +96,7 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         SHARED_STATE.is_stop_announced = True
         delay = self._settings["shutdown_delay"]
         # There is nothing to wait for if nothing serves yet, or if another server goes on with the same sockets.
+        # gunicorn's own method never returns: it raises StopIteration, at which the master's loop ends.
         if not delay or not SHARED_STATE.serving_age or self.reexec_pid or self.master_pid:
             super().handle_term()
         if self._stop_at == inf:

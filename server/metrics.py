@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import resource
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -14,13 +14,13 @@ from server.log_stream import lost_lines
 from server.protocol import Protocol
 from server.shared_metrics import Numbers, SharedMetrics, added
 from server.shared_state import SHARED_STATE
+from web.handler import Message, Receive, Send
 
 if TYPE_CHECKING:
     from server.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-type Message = MutableMapping[str, Any]
 type Collect = Callable[[], tuple[Numbers, Numbers]]
 type Render = Callable[[Numbers, Iterable[Numbers], str], tuple[bytes, str]]
 
@@ -69,7 +69,7 @@ class WorkerMetrics:
             gauges["process_open_fds",] = self._open_files
         return gauges
 
-    async def application(self, scope: Message, _receive: object, send: Callable[[Message], Awaitable[None]]) -> None:
+    async def application(self, scope: Message, _receive: Receive, send: Send) -> None:
         render: Render | None = self._state.get("render_metrics")
         if (scope["method"], scope["path"]) != ("GET", "/metrics"):
             await _send(send, 404, b"Only GET /metrics is here.\n")
@@ -99,9 +99,7 @@ class MetricsProtocol(Protocol):
         self.app = worker.metrics.application
 
 
-async def _send(
-    send: Callable[[Message], Awaitable[None]], status: int, body: bytes, content_type: str = "text/plain"
-) -> None:
+async def _send(send: Send, status: int, body: bytes, content_type: str = "text/plain") -> None:
     headers = [(b"Content-Type", content_type.encode("ascii")), (b"Content-Length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
