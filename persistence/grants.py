@@ -50,7 +50,7 @@ def grant(dsn: Dsn, role: str, connect_timeout: int = CONNECT_TIMEOUT) -> list[s
 
 
 def statements(dsn: Dsn, role: str, connect_timeout: int = CONNECT_TIMEOUT) -> list[str]:
-    """What a superuser would run instead. Needs no rights; raises the same."""
+    """The statements that a superuser would run instead. Needs no rights; raises the same."""
     with _transaction(dsn, connect_timeout) as connection:
         return _statements(connection, role, of_all=True)
 

@@ -29,7 +29,7 @@ class Report:
     faults: list[str]
     """What keeps the service from working, and how to mend it."""
     excess_rights: list[str]
-    """What the role may do that the server does not need, which keeps nothing from working."""
+    """Rights of the role that the server does not need, which keep nothing from working."""
 
 
 async def examine(database: Database, dsn: Dsn) -> Report:

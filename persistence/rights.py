@@ -133,7 +133,7 @@ def granted(role: sql.Composable = CURRENT_USER) -> Statement:
 
 
 def excess(granted: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What of it the server does not need, in words."""
+    """The part of it that the server does not need, in words."""
     needed = {("TABLE", right.table, part, right.privilege) for right in RIGHTS for part in right.columns or (None,)}
     needed |= {("ROUTINE", name.replace(" ", ""), None, "EXECUTE") for name in FUNCTIONS}
     of_role, owned, found = list[str](), list[str](), dict[str, list[str]]()

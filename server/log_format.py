@@ -87,7 +87,7 @@ class JsonFormatter(SafeFormatter):
 
 
 class ReadableFormatter(SafeFormatter):
-    """In colours by level if asked for."""
+    """Text for a person, in colours by level if asked for."""
 
     def __init__(self, *, in_colour: bool) -> None:
         super().__init__(

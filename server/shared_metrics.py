@@ -1,4 +1,4 @@
-"""What the workers of one server count, in a memory that they share, so that any of them can answer for all.
+"""The numbers of all workers of one server, in a memory that they share, so that any of them can answer for all.
 
 Each worker has a slot that the master gives it, and goes on from what the last worker in that slot had counted. So
 nothing that was counted is forgotten when a worker ends, however it ends, and there are no more slots than workers.
@@ -20,7 +20,7 @@ SLOT_SIZE = 2 * 1024 * 1024
 type Series = tuple[str, ...]
 """The name of a metric and the values of its labels."""
 type Numbers = dict[Series, float | list[float]]
-"""For a histogram, the number of observations in each bucket, and their sum."""
+"""Values of series; that of a histogram is the number of observations in each bucket, and at last their sum."""
 
 _HALF = SLOT_SIZE // 2
 _HEAD = struct.Struct("<QII")

@@ -39,7 +39,7 @@ _NO_KEYS = "No key for checking tokens has been fetched yet."
 
 
 class Finding(NamedTuple):
-    """What a probe found about the database; `fault` is for people, and empty if all statements can run."""
+    """The state of the database as a probe found it; `fault` is for people, and empty if all statements can run."""
 
     database: str
     migration: str

@@ -47,7 +47,7 @@ class Observation(Costs):
         self.method = method
         self.request_id, self.trace_id = request_id, trace_id
         self.route = ""
-        """In Django's form, which `settle` translates; empty if there is none."""
+        """The route in Django's form, which `settle` translates; empty if there is none."""
         self.user_id: str | None = None
         COUNTS.active += 1
 

@@ -1,4 +1,4 @@
-"""How many requests a user may make: the generic cell rate algorithm, GCRA (docs/adr/0031-limits-of-a-user.md)."""
+"""The limit of requests of a user: the generic cell rate algorithm, GCRA (docs/adr/0031-limits-of-a-user.md)."""
 
 from time import monotonic_ns
 
