@@ -4,6 +4,7 @@ Real variables win over `.env` beside `manage.py`. Every fault is reported at on
 """
 
 import re
+import stat
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -26,6 +27,8 @@ KEY_MIN_LENGTH = 16
 _RANDOM_KEY = token_hex(32)
 SECRETS = ("database_url", "database_url_direct", "log_user_key")
 """Fields whose values are never repeated. Each has a field `<name>_file` before it, whose file may hold the value."""
+SECRET_FILE_MAX = 64 * 1024
+"""Bytes of such a file."""
 
 
 def _split(value: Any) -> Any:
@@ -106,6 +109,9 @@ class Env(BaseSettings):
         if value is not None:
             raise ValueError(f"{name.upper()} is set, too; keep one of the two")
         try:
+            # A pipe without a writer would hold up the start, and a device may have no end.
+            if not stat.S_ISREG((found := file.stat()).st_mode) or found.st_size > SECRET_FILE_MAX:
+                raise ValueError(f"{name.upper()} does not name a regular file of at most {SECRET_FILE_MAX:,} bytes")
             secret = file.read_text("utf-8").removesuffix("\n")
         except OSError as error:
             raise ValueError(f"the file that {name.upper()} names cannot be read: {error.strerror}") from None

@@ -1,5 +1,6 @@
 """The environment: a fault in it stops the start at once, with one message that never tells a password."""
 
+import os
 import re
 import subprocess
 import sys
@@ -221,6 +222,22 @@ def test_a_file_without_a_secret_is_one_of_the_faults(
     assert "LOG_LEVEL cannot be" in message
     # Somebody may have set the secret itself.
     assert SECRET not in message
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+def test_a_file_of_a_secret_that_might_hold_up_the_start_is_refused(
+    kind: str, faults_of: FaultsOf, tmp_path: Path
+) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    large.touch()
+    # It is all hole.
+    os.truncate(large, 2**30)
+    file = {"pipe": pipe, "device": Path("/dev/null"), "folder": tmp_path, "large": large}[kind]
+
+    message = faults_of({"ENVIRONMENT": "development", "DATABASE_URL_FILE": str(file)})
+
+    assert "DATABASE_URL cannot be used: DATABASE_URL_FILE does not name a regular file of at most 65,536" in message
 
 
 @pytest.mark.parametrize("secret", SECRETS)
