@@ -96,7 +96,11 @@ def collect(database: Database | None, verifier: "Verifier | None") -> tuple[Num
 
 def render(counts: Numbers, gauges: Iterable[Numbers], accept: str) -> tuple[bytes, str]:
     """The text that Prometheus reads, in the format that it accepts, and the type of that format."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # A version in it that is not a number.
+        encode, content_type = choose_encoder("")
     return encode(_Families(counts, list(gauges))), content_type
 
 

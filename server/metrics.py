@@ -72,7 +72,8 @@ class WorkerMetrics:
     async def application(self, scope: Message, _receive: Receive, send: Send) -> None:
         render: Render | None = self._state.get("render_metrics")
         if (scope["method"], scope["path"]) != ("GET", "/metrics"):
-            await _send(send, 404, b"Only GET /metrics is here.\n")
+            # gunicorn warns of a body that HEAD must not have.
+            await _send(send, 404, b"" if scope["method"] == "HEAD" else b"Only GET /metrics is here.\n")
         elif render is None:
             await _send(send, 503, b"The worker has yet to start.\n")
         else:

@@ -109,6 +109,16 @@ def test_metrics_and_the_api_have_listeners_of_their_own(metered: Metered) -> No
     assert [answer.status_code for answer in answers] == [404, 404, 404]
 
 
+def test_no_question_for_metrics_is_an_error_of_the_server_or_a_line_of_its_log(metered: Metered) -> None:
+    accept = {"Accept": "application/openmetrics-text;version=newest"}
+    before = len(metered.site.web.log)
+
+    statuses = [metered.http.get("/metrics", headers=accept).status_code, metered.http.head("/metrics").status_code]
+
+    assert statuses == [200, 404]
+    assert "gunicorn.error" not in metered.site.web.log[before:]
+
+
 def test_promtool_complains_of_one_name_only(metered: Metered) -> None:
     promtool = shutil.which("promtool")
     if not promtool:
