@@ -40,6 +40,7 @@ class WorkerMetrics:
         self._shared, self._slot, self._state = shared, slot, state
         self._before = shared.counts(slot)
         self._open_files, self._files_counted_at = 0, -inf
+        self._is_rendering = asyncio.Lock()
 
     def publish(self) -> None:
         collect: Collect | None = self._state.get("collect_metrics")
@@ -79,8 +80,10 @@ class WorkerMetrics:
         else:
             self.publish()
             accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
-            # The text of hundreds of series takes some ten milliseconds, for which requests should not wait.
-            body, content_type = await asyncio.to_thread(self._text, render, accept)
+            # The text of hundreds of series takes some ten milliseconds, for which requests should not wait. They would
+            # wait for each of several threads, so there is one at a time.
+            async with self._is_rendering:
+                body, content_type = await asyncio.to_thread(self._text, render, accept)
             await _send(send, 200, body, content_type)
 
     def _text(self, render: Render, accept: str) -> tuple[bytes, str]:

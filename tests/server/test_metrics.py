@@ -1,11 +1,13 @@
 """The metrics of a server with several workers: exact whatever ends a worker, bounded, and only where they belong."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from config import metrics
 from persistence.postgres.costs import SECONDS
 from persistence.postgres.dsn import Dsn
+from server.metrics import WorkerMetrics
 from server.shared_metrics import SLOTS, SharedMetrics, added
 from tests.server.test_stops import InstalledServer
 from tests.support.databases import temporary_database
@@ -192,6 +195,28 @@ def test_a_worker_goes_on_from_what_the_last_one_in_its_slot_has_counted() -> No
     assert added(shared.counts(0), {("a",): 2, ("h",): [1, 0.5]}) == {("a",): 3, ("h",): [2, 3.0]}
     assert shared.free_slot([0, None, 1]) == 2
     assert shared.free_slot(range(SLOTS)) is None
+
+
+async def test_scrapes_that_come_together_are_answered_one_at_a_time() -> None:
+    running, most = 0, 0
+
+    def render(*_: object) -> tuple[bytes, str]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        # The others get a chance to begin.
+        time.sleep(0.01)
+        running -= 1
+        return b"", "text/plain"
+
+    async def send(_message: object) -> None: ...
+
+    scraped = WorkerMetrics(SharedMetrics(), 0, {"render_metrics": render})
+    scope = {"method": "GET", "path": "/metrics", "headers": []}
+
+    await asyncio.gather(*(scraped.application(scope, None, send) for _ in range(5)))
+
+    assert most == 1
 
 
 def test_counts_of_another_version_of_the_code_are_left_out() -> None:
