@@ -3,9 +3,12 @@
 Only settings are looked at. `manage.py dbhealth` looks at the database, and at the rights of the server's role.
 """
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from django.core import checks
 
@@ -19,7 +22,6 @@ _POOLER_PORTS = {"6432", "6543"}
 """PgBouncer's port, and that of Supabase's pooler."""
 _DAY = 24 * 3600
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-_WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")  # noqa: S104 - nothing binds to them here
 
 
 class Deployment(NamedTuple):
@@ -61,9 +63,17 @@ def _migrations_meet_pooler(deployment: Deployment) -> bool:
 
 
 def _is_name_unchecked(deployment: Deployment) -> bool:
-    mode = deployment.dsn.parameters.get("sslmode") if deployment.dsn else None
+    env = deployment.env
+    urls = (env.database_url, env.database_url_direct)
+    return any(_takes_any_name(url, env.database_private_hosts) for url in urls if url and not url.startswith(EMBEDDED))
+
+
+def _takes_any_name(url: str, private_hosts: Collection[str]) -> bool:
+    mode = Dsn.parse(url, private_hosts).parameters.get("sslmode")
+    authority = dict(parse_qsl(urlsplit(url).query)).get("sslrootcert", "system")
     # An authority of one's own signs no certificate for anybody else, so its file is as good as the name.
-    return mode == "require" or (mode == "verify-ca" and "sslrootcert=/" not in deployment.env.database_url)
+    is_unchecked = mode == "require" or (mode == "verify-ca" and authority == "system")
+    return is_unchecked and not _is_on_this_machine(url)
 
 
 def _is_on_this_machine(url: str) -> bool:
@@ -75,7 +85,11 @@ def _is_unencrypted(url: str) -> bool:
 
 
 def _is_on_all_addresses(bind: str | None) -> bool:
-    return bind is not None and bind.rpartition(":")[0] in _WILDCARDS
+    host = (bind or "").rpartition(":")[0].strip("[]")
+    # `0` and `::0` are such addresses, too; no name is asked for.
+    with suppress(OSError):
+        return ip_address(socket.getaddrinfo(host, 1, flags=socket.AI_NUMERICHOST)[0][4][0]).is_unspecified
+    return False
 
 
 RULES = {
@@ -153,8 +167,8 @@ RULES = {
     "todo.W011": Rule(
         checks.Warning,
         _is_name_unchecked,
-        "sslmode in DATABASE_URL does not check the name of the server: anybody who can redirect the connection gets "
-        "the password and all data.",
+        "sslmode in DATABASE_URL or DATABASE_URL_DIRECT does not check the name of the server: anybody who can "
+        "redirect the connection gets the password and all data.",
         "Write sslmode=verify-full, and sslrootcert=... if the system does not know who has issued the certificate.",
     ),
     "todo.W012": Rule(

@@ -41,7 +41,9 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("todo.W010", {"auto_migrate": True}),
     ("todo.W011", {"database_url": GOOD["database_url"] + "?sslmode=require"}),
     ("todo.W011", {"database_url": GOOD["database_url"] + "?sslmode=verify-ca"}),
+    ("todo.W011", {"database_url_direct": GOOD["database_url_direct"] + "?sslmode=require"}),
     ("todo.W012", {"metrics_bind": "0.0.0.0:9100"}),
+    ("todo.W012", {"metrics_bind": "0:9100"}),
     ("todo.W012", {"metrics_bind": "[::]:9100"}),
     ("todo.W013", {"database_pool_max": 26}),
     ("todo.I001", {"shutdown_delay": 0}),
@@ -55,6 +57,8 @@ HARMLESS: list[dict[str, Any]] = [
     {"database_url": NEON, "database_url_direct": None},
     {"database_url": "postgresql:///todo?host=/run/postgresql"},
     {"database_url": GOOD["database_url"] + "?sslmode=verify-ca&sslrootcert=/etc/todo/authority.pem"},
+    {"database_url": GOOD["database_url"] + "?sslmode=verify-ca&sslrootcert=%2Fetc%2Ftodo%2Fauthority.pem"},
+    {"database_url": "postgresql://todo_server@127.0.0.1/todo?sslmode=require"},
 ]
 
 
