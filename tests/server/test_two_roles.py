@@ -26,6 +26,8 @@ def bouncer(postgres: PostgresServer, tmp_path: Path) -> Iterator[PgBouncer]:
         yield bouncer
 
 
+# The commands' own tests run with both roles. This one has a pooler as well, and twenty processes.
+@pytest.mark.slow
 def test_behind_a_pooler_commands_take_the_direct_url_where_they_need_the_owner(
     postgres: PostgresServer, bouncer: PgBouncer, tmp_path: Path
 ) -> None:
