@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from persistence.postgres.dsn import Dsn
 from server.master import PACKAGES
+from tests.docs.pages import DOCS, section
 from tests.faults.http import Http
 from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, PostgresServer, copy_project, eventually
@@ -55,6 +57,14 @@ exceptions = Counter(ours(subclasses(BaseException)))
 arbiter.cfg.on_exit(arbiter)
 print(json.dumps([in_the_master, ours(sys.modules), exceptions]))
 """
+
+
+def test_the_page_names_each_module_that_no_reload_renews() -> None:
+    listed = re.findall(r"`(\w+/[\w/]+)\.py`", section(DOCS / "server.md", "Signals"))
+
+    assert {name.replace("/", ".") for name in listed} == {
+        name for name in IN_THE_MASTER if (ROOT / f"{name.replace('.', '/')}.py").exists()
+    }
 
 
 def test_the_master_loads_no_code_that_a_reload_should_renew(run_folder: Path, server: Dsn) -> None:
