@@ -14,7 +14,7 @@ from server.log_stream import lost_lines
 from server.protocol import Protocol
 from server.shared_metrics import Numbers, SharedMetrics, added
 from server.shared_state import SHARED_STATE
-from web.handler import Message, Receive, Send
+from web.handler import Message, Send
 
 if TYPE_CHECKING:
     from server.worker import Worker
@@ -70,7 +70,7 @@ class WorkerMetrics:
             gauges["process_open_fds",] = self._open_files
         return gauges
 
-    async def application(self, scope: Message, _receive: Receive, send: Send) -> None:
+    async def application(self, scope: Message, _receive: object, send: Send) -> None:
         render: Render | None = self._state.get("render_metrics")
         if (scope["method"], scope["path"]) != ("GET", "/metrics"):
             # gunicorn warns of a body that HEAD must not have.
