@@ -29,6 +29,7 @@ from tests.support.processes import free_port
 from tests.support.servers import LONG, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, running_site
 from tests.support.sockets import all_from, connect
+from web.handler import Message
 from web.observation import COUNTS, METHODS, settle
 
 REQUESTS = "http_server_request_duration_seconds"
@@ -209,12 +210,15 @@ async def test_scrapes_that_come_together_are_answered_one_at_a_time() -> None:
         running -= 1
         return b"", "text/plain"
 
-    async def send(_message: object) -> None: ...
+    async def receive() -> Message:
+        return {}
+
+    async def send(_message: Message) -> None: ...
 
     scraped = WorkerMetrics(SharedMetrics(), 0, {"render_metrics": render})
     scope = {"method": "GET", "path": "/metrics", "headers": []}
 
-    await asyncio.gather(*(scraped.application(scope, None, send) for _ in range(5)))
+    await asyncio.gather(*(scraped.application(scope, receive, send) for _ in range(5)))
 
     assert most == 1
 
