@@ -77,6 +77,14 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
                 f"{given} sockets were handed over, but --bind and METRICS_BIND name {wanted}. The last one has to be "
                 "that of METRICS_BIND."
             )
+        # A host may be written in many ways, and two listeners cannot share a port.
+        addresses = self.LISTENERS[-1].sock.getsockname(), self.cfg.address[-1]
+        last, named = (address if isinstance(address, str) else address[1] for address in addresses)
+        if self._metrics and (self.systemd or self.master_pid) and last != named:
+            raise RuntimeError(
+                f"The last socket that was handed over is {last}, and has to be that of METRICS_BIND: "
+                f"{self._settings['metrics_bind']}."
+            )
 
     def assign_slot(self, worker: Any) -> None:
         """Prepares a worker before it is forked; called in the hook `pre_fork`."""

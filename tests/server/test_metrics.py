@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,8 +27,8 @@ from server.metrics import WorkerMetrics
 from server.shared_metrics import SLOTS, SharedMetrics, added
 from tests.server.test_stops import InstalledServer
 from tests.support.databases import temporary_database
-from tests.support.processes import free_port
-from tests.support.servers import LONG, eventually
+from tests.support.processes import clean_environment, free_port
+from tests.support.servers import LONG, ROOT, eventually
 from tests.support.sites import POOL_MAX, WORKERS, Site, running_site
 from tests.support.sockets import all_from, connect
 from web.handler import Message
@@ -121,6 +123,28 @@ def test_no_question_for_metrics_is_an_error_of_the_server_or_a_line_of_its_log(
 
     assert statuses == [200, 404]
     assert "gunicorn.error" not in metered.site.web.log[before:]
+
+
+@pytest.mark.slow
+def test_sockets_of_systemd_in_the_wrong_order_are_refused() -> None:
+    with socket.socket() as metrics_socket, socket.socket() as api:
+        for each in (metrics_socket, api):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        (_, port), (_, api_port) = metrics_socket.getsockname(), api.getsockname()
+        # systemd hands sockets over as files 3 and up.
+        launch = f"exec 8<&{metrics_socket.fileno()} 9<&{api.fileno()}; exec 3<&8 4<&9; LISTEN_PID=$$ LISTEN_FDS=2"
+        done = subprocess.run(
+            ["bash", "-c", f'{launch} exec "$@"', "bash", sys.executable, "-m", "gunicorn", "-c",
+             "python:config.gunicorn", "--bind", f"127.0.0.1:{api_port}"],
+            env={**clean_environment(), "ENVIRONMENT": "production", "AUTH_MODE": "trusted",
+                 "DATABASE_URL": "postgresql://127.0.0.1/todo", "METRICS_BIND": f"127.0.0.1:{port}"},
+            pass_fds=(metrics_socket.fileno(), api.fileno()),
+            cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    assert f"is {api_port}, and has to be that of METRICS_BIND: 127.0.0.1:{port}" in done.stderr
 
 
 def test_promtool_complains_of_one_name_only(metered: Metered) -> None:
