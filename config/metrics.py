@@ -4,9 +4,7 @@ Names and units are OpenTelemetry's where it has a convention, in the form of Pr
 client can choose freely. `docs/observability.md` explains each.
 """
 
-import tomllib
 from collections.abc import Callable, Iterable
-from functools import cache
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple, override
 
@@ -14,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from config.env import ROOT
 from persistence.postgres.costs import SECONDS, Histogram
 from persistence.postgres.database import Database
 from server.shared_metrics import Numbers
 from web.observation import COUNTS, settle
+from web.openapi import VERSION
 
 if TYPE_CHECKING:
     from identity.verifier import Verifier
@@ -86,7 +84,7 @@ _BOUNDS = [*(f"{bound:g}" for bound in SECONDS), "+Inf"]
 def collect(database: Database | None, verifier: "Verifier | None") -> tuple[Numbers, Numbers]:
     """The counts and the gauges of this process."""
     counts, gauges = _of_requests()
-    gauges["todo_build_info", _version()] = 1
+    gauges["todo_build_info", VERSION] = 1
     for more in (_of_database(database) if database else None, _of_keys(verifier) if verifier else None):
         if more:
             counts |= more[0]
@@ -148,12 +146,6 @@ def _of_keys(verifier: "Verifier") -> tuple[Numbers, Numbers]:
 
 def _numbers(histogram: Histogram) -> list[float]:
     return [*histogram.counts, histogram.total]
-
-
-@cache
-def _version() -> str:
-    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    return version
 
 
 class _Families(Collector):
