@@ -5,7 +5,7 @@ from time import monotonic_ns
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
 USERS_MAX = 50_000
-"""Users of one generation, so that all take 20 MB at most. Beyond them the oldest are forgotten early."""
+"""Users of one generation, so that both take 15 MB at most. Beyond them the oldest are forgotten early."""
 
 
 class UserRate:
