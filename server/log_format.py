@@ -26,10 +26,12 @@ _SAFE_TEXTS = (
 ValueError, and what libraries make of them."""
 _PACKAGES = ("config", "identity", "persistence", "server", "todos", "web")
 _COLOURS = {"DEBUG": 2, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
+_OURS = '{"time":'
+"""The beginning of each object of this log. A dict or an object of JSON that somebody prints begins otherwise."""
 
 
 def json_line(fields: dict[str, Any]) -> str:
-    """One object in one line, without its end. It begins with the time unless it has one."""
+    """One object in one line, without its end. It begins with its time, or else with that of now."""
     fields = {"time": datetime.now(UTC)} | fields
     try:
         return orjson.dumps(fields, default=str, option=orjson.OPT_UTC_Z).decode()
@@ -41,12 +43,12 @@ def json_line(fields: dict[str, Any]) -> str:
 
 def each_as_json(text: str) -> str:
     """Makes objects of the lines that are none: what is printed, by Python or by a library."""
-    # How lines of requests come, many at a time.
-    if text.startswith("{") and text.count("\n{") == text.count("\n") - text.endswith("\n"):
+    # Lines of requests come so, many at a time.
+    if text.startswith(_OURS) and text.count(f"\n{_OURS}") == text.count("\n") - text.endswith("\n"):
         return text
     lines = text.split("\n")
     made = (
-        line if line.startswith("{") else json_line({"level": "WARNING", "logger": "stderr", "message": line})
+        line if line.startswith(_OURS) else json_line({"level": "WARNING", "logger": "stderr", "message": line})
         for line in lines
         if line
     )

@@ -16,16 +16,22 @@ RECORD = logging.LogRecord("todos", logging.WARNING, "", 0, "%s happened", ("It"
 
 
 def test_what_is_printed_becomes_an_object_for_each_line() -> None:
-    text = each_as_json('{"a":1}\nTraceback:\n  a line with "quotes" and \udc80\n\n{"b":2}\n')
+    text = each_as_json('{"time":1}\nTraceback:\n  a line with "quotes" and \udc80\n\n{"time":2}\n')
 
     first, second, third, last = map(json.loads, text.splitlines())
-    assert (first, last) == ({"a": 1}, {"b": 2})
+    assert (first, last) == ({"time": 1}, {"time": 2})
     assert (second["logger"], second["message"]) == ("stderr", "Traceback:")
     assert third["message"] == '  a line with "quotes" and \\udc80'
 
 
+def test_a_dict_that_is_printed_is_taken_for_no_line_of_ours() -> None:
+    for text in ("{'a': 1}\n", '{\n  "a": 1\n}\n'):
+        lines = [json.loads(line) for line in each_as_json(text).splitlines()]
+        assert [line["message"] for line in lines] == text.splitlines()
+
+
 def test_lines_that_are_objects_pass_as_they_are() -> None:
-    text = '{"a":1}\n{"b":2}\n'
+    text = '{"time":1}\n{"time":2}\n'
 
     assert each_as_json(text) is text
 
