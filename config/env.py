@@ -197,6 +197,9 @@ class Env(BaseSettings):
     def _check_user_key(cls, key: str | None) -> str | None:
         if key and len(key) < KEY_MIN_LENGTH:
             raise ValueError(f"it has less than {KEY_MIN_LENGTH} characters; make one by `openssl rand -hex 32`")
+        # Python reads a byte of a variable that is not UTF-8 as half a surrogate pair.
+        if key and re.search("[\ud800-\udfff]", key):
+            raise ValueError("it is not UTF-8 text")
         return key
 
     @property

@@ -37,8 +37,9 @@ def json_line(fields: dict[str, Any]) -> str:
         return orjson.dumps(fields, default=str, option=orjson.OPT_UTC_Z).decode()
     except TypeError:
         # A lone surrogate, as in the name of a file that is not UTF-8.
-        safe = {name: str(value).encode(errors="backslashreplace").decode() for name, value in fields.items()}
-        return orjson.dumps(safe).decode()
+        texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+        safe = {name: value.encode(errors="backslashreplace").decode() for name, value in texts.items()}
+        return orjson.dumps(fields | safe, default=str, option=orjson.OPT_UTC_Z).decode()
 
 
 def each_as_json(text: str) -> str:

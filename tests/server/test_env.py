@@ -289,9 +289,11 @@ def test_bytes_that_are_not_text_are_refused_readably(load_from: Load, faults_of
         load_from({}, file)
 
     # Python reads a byte of a variable that is not UTF-8 as half a surrogate pair.
-    message = faults_of({"DATABASE_URL": "postgresql://app:\udcff@db.example.com/todo", "ENVIRONMENT": "\udcfe"})
+    url, key = "postgresql://app:\udcff@db.example.com/todo", "\udcfd" * 16
+    message = faults_of({"DATABASE_URL": url, "ENVIRONMENT": "\udcfe", "LOG_USER_KEY": key})
     assert r"ENVIRONMENT cannot be '\udcfe'" in message
     assert "DATABASE_URL cannot be used" in message
+    assert "LOG_USER_KEY cannot be used: it is not UTF-8 text" in message
 
 
 def test_the_two_required_variables_are_enough(load_from: Load) -> None:

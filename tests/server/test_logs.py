@@ -1,6 +1,7 @@
 """The log: its form, and that it holds neither values of a row nor a password."""
 
 import io
+import json
 import logging
 import re
 import subprocess
@@ -24,7 +25,7 @@ from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import Unavailable
 from persistence.postgres.options import DatabaseOptions
-from server.log_format import SafeFormatter
+from server.log_format import JsonFormatter, SafeFormatter
 from tests.support.databases import as_owner
 from tests.support.processes import clean_environment
 from tests.support.servers import LONG, ROOT, PostgresServer, eventually
@@ -120,6 +121,15 @@ def test_a_line_carries_the_request_id() -> None:
         costs.current.reset(token)
 
     assert text.getvalue() == "WARNING tests [abc-123] Hello\n"
+
+
+def test_a_line_with_bytes_that_are_not_text_has_the_form_of_all_others() -> None:
+    record = logging.LogRecord("tests", logging.WARNING, "", 0, "No file %s", ("\udcff",), None)
+
+    line = json.loads(JsonFormatter().format(record))
+
+    assert line["message"] == r"No file \udcff"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line["time"])
 
 
 @contextmanager
