@@ -58,14 +58,13 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
         stack.callback(settle)
         try:
             dsn = stack.enter_context(env.database_location.running())
-            direct = stack.enter_context(env.database_location_direct.running()) if env.database_url_direct else None
+            owner = stack.enter_context(env.database_location_direct.running()) if env.database_url_direct else dsn
             database = await stack.enter_async_context(
                 start(
                     dsn,
                     env.database_options,
                     retry=env.is_production,
-                    migrate=env.migrates_at_start,
-                    direct=direct,
+                    migrate_at=owner if env.migrates_at_start else None,
                     # Set by server/worker.py.
                     is_replacement=env.is_production and state.get("is_replacement", False),
                 )

@@ -42,17 +42,15 @@ async def start(
     options: DatabaseOptions,
     *,
     retry: bool,
-    migrate: bool,
-    direct: Dsn | None = None,
+    migrate_at: Dsn | None = None,
     is_replacement: bool = False,
 ) -> AsyncIterator[Database]:
-    """The database, connected, and migrated if asked to; a schema that is behind is only worth a warning.
+    """The database, connected; a schema that is behind is only worth a warning.
 
-    `direct` is the address for the migration, if that is another.
-
-    With `retry` it tries for up to 30 seconds when the database cannot be reached. Raises `StartupError` if that, or
-    the migration, fails. A replacement takes the place of a process that has served: it starts without the database,
-    and serves what it can until that is back. Nothing starts with revisions that cannot be read.
+    With `migrate_at`, the address of the same database for its owner, it is migrated first. With `retry` it tries for
+    up to 30 seconds when the database cannot be reached. Raises `StartupError` if that, or the migration, fails. A
+    replacement takes the place of a process that has served: it starts without the database, and serves what it can
+    until that is back. Nothing starts with revisions that cannot be read.
     """
     try:
         revisions()
@@ -65,8 +63,8 @@ async def start(
             database = await stack.enter_async_context(_connected(dsn, options, RETRIES if retry else 0))
             logger.info("Connected to the database %s.", dsn)
         try:
-            if migrate:
-                migrating = asyncio.create_task(_migrate(direct or dsn, options.connect_timeout))
+            if migrate_at:
+                migrating = asyncio.create_task(_migrate(migrate_at, options.connect_timeout))
                 stack.callback(migrating.cancel)
                 await asyncio.wait([migrating], timeout=REPLACEMENT_TIMEOUT if is_replacement else None)
                 if migrating.done():
@@ -80,7 +78,8 @@ async def start(
             if found.migration == "behind":
                 logger.warning("The database is behind the code; run `manage.py migrate_sql`.")
         except (MigrationError, psycopg.Error, Unavailable) as error:
-            problem = f"The database {direct or dsn} cannot be migrated or asked for its migrations: {_reason(error)}"
+            address = migrate_at or dsn
+            problem = f"The database {address} cannot be migrated or asked for its migrations: {_reason(error)}"
             if not is_replacement:
                 raise StartupError(problem) from error
             logger.warning("%s", problem)

@@ -19,7 +19,7 @@ async def test_a_server_that_is_too_old_is_refused_at_once(dsn: Dsn, monkeypatch
         StartupError, match=rf"^No connection to the database \S+: {old}\. Upgrade the server"
     ) as failure:
         # No attempt after the first one would do better.
-        async with start(dsn, options(), retry=True, migrate=True):
+        async with start(dsn, options(), retry=True, migrate_at=dsn):
             pytest.fail("it started")
     assert "attempts" not in str(failure.value)
     with pytest.raises(compatibility.Incompatible, match=old):

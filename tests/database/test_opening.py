@@ -48,7 +48,7 @@ async def test_the_start_gives_each_host_time(
 ) -> None:
     monkeypatch.setattr(startup, "RETRIES", 0)
     dsn = hosts(postgres.dsn, silent, postgres.port)
-    async with startup.start(dsn, options(), retry=False, migrate=False) as database:
+    async with startup.start(dsn, options(), retry=False) as database:
         assert await pid_of(database)
 
 

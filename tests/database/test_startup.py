@@ -18,9 +18,7 @@ from tests.database.helpers import Admin, eventually, options, value_of
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
 
-RETRY: dict[str, Any] = {"options": options(), "retry": True, "migrate": False}
-MIGRATE = RETRY | {"migrate": True}
-REPLACEMENT = MIGRATE | {"is_replacement": True}
+RETRY: dict[str, Any] = {"options": options(), "retry": True}
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +148,7 @@ async def test_it_migrates_when_told_to_and_names_each_revision(
 ) -> None:
     for migrated in (history.revisions().items(), ()):
         log.clear()
-        async with start(empty_dsn, **MIGRATE | {"retry": retry}) as database:
+        async with start(empty_dsn, options(), retry=retry, migrate_at=empty_dsn) as database:
             assert await migrator.applied_revision(database, 60) == history.head()
             assert database.pool.stats.in_use == 0
         assert warnings(log) == []
@@ -159,10 +157,11 @@ async def test_it_migrates_when_told_to_and_names_each_revision(
         ]
 
 
-@pytest.mark.parametrize("choices", [RETRY, MIGRATE])
+@pytest.mark.parametrize("migrates", [False, True])
 async def test_it_does_not_start_with_a_history_that_cannot_be_told(
-    migrated_dsn: Dsn, admin: Admin, revisions: MigrationFiles, choices: dict[str, Any]
+    migrated_dsn: Dsn, admin: Admin, revisions: MigrationFiles, migrates: bool
 ) -> None:
+    choices = RETRY | {"migrate_at": migrated_dsn if migrates else None}
     admin.execute("INSERT INTO alembic_version VALUES ('0001')")
     assert f"The database is at 0001 and {history.head()} at once" in await fail(migrated_dsn, **choices)
     admin.execute("DELETE FROM alembic_version WHERE version_num = '0001'")
@@ -175,7 +174,7 @@ async def test_it_does_not_start_with_a_history_that_cannot_be_told(
 async def test_it_does_not_start_when_migrating_fails(empty_dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrator, "MIGRATION_LOCK_TIMEOUT", 0.2)
     with migrator.locked_connection(empty_dsn):
-        message = await fail(empty_dsn, **MIGRATE)
+        message = await fail(empty_dsn, **RETRY, migrate_at=empty_dsn)
     assert "cannot be migrated" in message
     assert migrator.current(empty_dsn) is None
 
@@ -186,7 +185,7 @@ async def test_a_replacement_does_not_wait_long_for_its_migration(
 ) -> None:
     monkeypatch.setattr(startup, "REPLACEMENT_TIMEOUT", 0.1)
     admin.execute("SELECT pg_advisory_lock(%s)", migrator.MIGRATION_LOCK)
-    async with start(empty_dsn, **REPLACEMENT) as database:
+    async with start(empty_dsn, **RETRY, migrate_at=empty_dsn, is_replacement=True) as database:
         assert await migrator.applied_revision(database, 60) is None
         assert "serving meanwhile" in log.text
         if fails:
@@ -200,7 +199,7 @@ async def test_a_replacement_serves_what_it_can_until_the_database_is_back(
     postgres: PostgresServer, log: pytest.LogCaptureFixture
 ) -> None:
     await asyncio.to_thread(postgres.stop)
-    async with start(postgres.dsn, **REPLACEMENT) as database:
+    async with start(postgres.dsn, **RETRY, migrate_at=postgres.dsn, is_replacement=True) as database:
         assert any("cannot be migrated or asked" in warning for warning in warnings(log))
         with pytest.raises(Unavailable):
             await value_of(database, "SELECT 1 AS value")

@@ -235,13 +235,13 @@ async def test_a_password_is_in_no_log(postgres: PostgresServer) -> None:
     dsn = Dsn.parse(postgres.url_of("postgres", SECRET))
     options = DatabaseOptions(log_sql=True, connect_timeout=2)
     with logged() as text:
-        async with startup.start(dsn, options, retry=False, migrate=True) as database:
+        async with startup.start(dsn, options, retry=False, migrate_at=dsn) as database:
             postgres.stop()
             with pytest.raises(Unavailable):
                 async with database.connection() as connection:
                     await connection.execute("SELECT 1")
         with pytest.raises(startup.StartupError) as failure:
-            async with startup.start(dsn, options, retry=False, migrate=True):
+            async with startup.start(dsn, options, retry=False, migrate_at=dsn):
                 pass
         logging.getLogger("tests").critical("%s", failure.value)
 

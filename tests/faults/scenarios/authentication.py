@@ -97,7 +97,7 @@ async def _try_to_start(result: Result, case: Case, url: str, authority: Authori
     try:
         # The trusted roots of a running process cannot be changed, so they are in the URL.
         dsn = Dsn.parse(f"{url}&sslrootcert={authority.file}")
-        async with start(dsn, OPTIONS, retry=False, migrate=False) as database, database.connection() as connection:
+        async with start(dsn, OPTIONS, retry=False) as database, database.connection() as connection:
             result.expect(connection.pgconn.ssl_in_use, f"{case.name}: it is connected without TLS")
     except StartupError as failure:
         error = str(failure)
