@@ -31,6 +31,7 @@ def test_commands_run_whatever_the_variables_of_libpq_say(migrated_dsn: Dsn) -> 
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_development_database_starts_whatever_the_variables_of_postgresql_say(tmp_path: Path) -> None:
     settings = {"ENVIRONMENT": "development", "DATABASE_URL": f"embedded://{tmp_path / 'database'}"}
     done = manage("migrate_sql", environment=settings | NONSENSE)

@@ -170,6 +170,7 @@ def test_requests_and_a_stop_wait_for_no_reader_of_the_log_and_no_line_is_lost_u
         assert web.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_the_access_log_costs_its_lines_and_fills_no_other(migrated_dsn: Dsn, tmp_path: Path) -> None:
     with production(migrated_dsn, tmp_path, "--workers", "1", "--access-logfile", "/dev/full") as web:
         assert [web.http.get("/v1/live").status_code for _ in range(3)] == [200] * 3
@@ -179,6 +180,7 @@ def test_a_full_disk_for_the_access_log_costs_its_lines_and_fills_no_other(migra
     assert "Traceback" not in web.log
 
 
+@pytest.mark.slow
 def test_everything_goes_to_a_file_if_gunicorn_is_told_to_capture_it(migrated_dsn: Dsn, tmp_path: Path) -> None:
     file = tmp_path / "all.log"
     options = ("--workers", "1", "--capture-output", "--error-logfile", str(file), "--access-logfile", "-")
