@@ -87,10 +87,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self.state["is_replacement"] = SHARED_STATE.serving_age > 0
         # One that leaves in a reload has a successor on the same address, which load balancers should go on using.
         self.state["is_stopping"] = lambda: SHARED_STATE.is_stop_announced
-        if self.shared_metrics:
-            await self._serve_metrics(self.shared_metrics)
         # A stop has come before it serves.
         with suppress(asyncio.CancelledError):
+            if self.shared_metrics:
+                await self._serve_metrics(self.shared_metrics)
             await super()._serve()
 
     async def _serve_metrics(self, shared: "SharedMetrics") -> None:
