@@ -319,7 +319,10 @@ def made(server: Dsn, options: str) -> Iterator[Dsn]:
     execute(server, f"DROP DATABASE {dsn.database} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("locale", LOCALES)
+# C has the fewest letters. What requests answer is the same in all of them: see tests/database/test_locales.py.
+@pytest.mark.parametrize(
+    "locale", [locale if locale == "C" else pytest.param(locale, marks=pytest.mark.slow) for locale in LOCALES]
+)
 def test_in_every_locale_all_works(server: Dsn, locale: str) -> None:
     with made(server, f"ENCODING 'UTF8' {LOCALES[locale]}") as dsn:
         check_commands(
@@ -342,6 +345,8 @@ def test_a_database_that_only_reads_by_a_setting_says_so(migrated_dsn: Dsn) -> N
     only_reads(migrated_dsn)
 
 
+# It takes the test above and a second PostgreSQL.
+@pytest.mark.slow
 def test_a_standby_says_that_it_only_reads(postgres: PostgresServer, tmp_path: Path) -> None:
     with postgres.standby(tmp_path / "standby") as standby:
         only_reads(standby.dsn)

@@ -1,4 +1,7 @@
-"""The metrics of a server with several workers: exact whatever ends a worker, bounded, and only where they belong."""
+"""The metrics of a server with several workers: exact whatever ends a worker, bounded, and only where they belong.
+
+The lines of its requests in the log are here as well, as they come from the same observation.
+"""
 
 import asyncio
 import json
