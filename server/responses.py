@@ -16,9 +16,9 @@ LINGER_BYTES = 128 * 1024
 
 
 def rendered(problem: Problem, request_id: str, origin: str | None, method: bytes = b"") -> bytes:
-    """The whole answer, after which the connection is closed; for `origin` see `web.cors.add_headers`.
+    """Makes the whole answer, after which the connection is closed, and notes it for the log and the metrics.
 
-    What it answers is a request for the log and the metrics, too, of which only the method may be known.
+    The application has seen no request, so at most the method is known of it. For `origin` see `web.cors.add_headers`.
     """
     response = cors.add_headers(render(problem), origin)
     headers = [
