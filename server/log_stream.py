@@ -113,7 +113,7 @@ class LogStream(io.TextIOBase):
         data = b"\n" * self._is_torn + data
         while data:
             try:
-                number = os.write(self._fd, data)
+                number = os.write(self._fd, _piece(data))
             except BlockingIOError:
                 # Another process that has the same pipe or terminal may have set it so.
                 select.select([], [self._fd], [])
@@ -158,6 +158,13 @@ class JsonLogger(Logger):
     """Writes each line of standard error as an object of JSON."""
 
     as_json = True
+
+
+def _piece(lines: bytes) -> bytes:
+    """As many whole lines as a pipe takes at once, so that those of other processes come between lines (pipe(7))."""
+    end = lines.rfind(b"\n", 0, select.PIPE_BUF) + 1
+    # A longer line is written alone.
+    return lines[: end or lines.find(b"\n") + 1 or len(lines)]
 
 
 def _lose(handler: logging.Handler, record: logging.LogRecord) -> None:

@@ -70,6 +70,21 @@ def test_pieces_are_joined_to_lines_and_a_pipe_that_does_not_block_gets_them_all
     assert [line[:9] for line in text.splitlines()] == [f"Line {number:04}" for number in range(2000)]
 
 
+def test_lines_of_several_processes_come_between_each_other_and_never_into_each_other() -> None:
+    lines = {f"{name * 300}\n" for name in "ab"}
+    with pipe() as (read, first):
+        second = LogStream(first.fileno())
+        for _ in range(6):
+            for stream, line in zip((first, second), lines, strict=True):
+                # As a worker writes the lines of many requests. A pipe takes a third of them.
+                stream.write(line * 500)
+        text = ""
+        while text.count("\n") < 6_000:
+            text += os.read(read, 4096).decode()
+
+    assert {*text.splitlines(keepends=True)} == lines
+
+
 def test_a_reader_that_has_gone_does_no_harm() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -156,7 +171,8 @@ def lines_told_of(log: str, word: str) -> int:
 def test_requests_and_a_stop_wait_for_no_reader_of_the_log_and_no_line_is_lost_unsaid(
     migrated_dsn: Dsn, tmp_path: Path
 ) -> None:
-    agent, requests = "x" * 8000, 2 * WAITING_MAX // 8000
+    # A longer line is not written at once, and lines of standard error may come into it.
+    agent, requests = "x" * 3900, 2 * WAITING_MAX // 3900
     # A worker that waited would be killed long after the test has given up.
     options = ("--workers", "1", "--access-logfile", "-", "--graceful-timeout", "600")
     with production(migrated_dsn, tmp_path, *options, kind=PipedWebServer) as web:
