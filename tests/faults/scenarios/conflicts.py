@@ -11,6 +11,7 @@ from tests.faults.administrator import OURS, Administrator
 from tests.faults.clients import Load
 from tests.faults.environment import environment
 from tests.faults.matrix import Result, Run, scenario
+from tests.support.databases import SERVER
 
 GOAL = "retried where that is safe, else 503; never a 500"
 SOME_TASKS = "SELECT id FROM tasks ORDER BY random() LIMIT 40 FOR UPDATE"
@@ -26,7 +27,7 @@ async def _conflicted(run: Run, result: Result, setting: str) -> AsyncIterator[t
     """Runs clients, whose sessions have this setting, beside a connection for the other statements."""
     async with environment(run, result) as env:
         async with env.administrator() as other:
-            await other.execute(f"ALTER ROLE postgres IN DATABASE todo SET {setting}")
+            await other.execute(f"ALTER ROLE {SERVER} IN DATABASE todo SET {setting}")
             await other.terminate()
             async with env.load() as found:
                 await found.next_success(writes_only=True)
