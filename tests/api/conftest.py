@@ -1,7 +1,7 @@
 """Fixtures of the tests of the API."""
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -35,6 +35,8 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture(scope="session")
 async def verifier(issuer: Issuer) -> AsyncIterator[Verifier]:
     async with open_verifier(rules_of(issuer), 30) as verifier:
+        # It waits for the keys, without which the server is not ready.
+        await verifier.user_id(issuer.token(uuid4()))
         yield verifier
 
 
