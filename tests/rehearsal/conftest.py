@@ -36,9 +36,9 @@ WantedBy=multi-user.target
 """Stands for the issuer's server, which is elsewhere."""
 _SETTINGS = (
     "/etc/pip.conf",
-    "/root/.config/pip/pip.conf",
-    "/root/.pip/pip.conf",
-    "/root/.config/uv/uv.toml",
+    f"{Path.home()}/.config/pip/pip.conf",
+    f"{Path.home()}/.pip/pip.conf",
+    f"{Path.home()}/.config/uv/uv.toml",
     "/etc/uv/uv.toml",
 )
 
