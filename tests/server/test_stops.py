@@ -175,6 +175,7 @@ def test_after_the_signal_a_server_is_not_ready_and_serves_everything_until_the_
 ) -> None:
     # Only another signal ends it so soon.
     with running_site(migrated_dsn, tmp_path, SHUTDOWN_DELAY="60") as site:
+        eventually(lambda: site.listening == 2)
         assert ready(site) == 200
         for _ in range(2):
             # A second one changes nothing.
