@@ -1,0 +1,34 @@
+"""Files to text, in the encodings that programs for tasks and spreadsheets write."""
+
+import codecs
+
+from todos.formats.drafts import NotThisFormat
+
+LINES_MAX = 200_000
+"""Blank lines included, which cost time, too."""
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark. Raises `NotThisFormat` for any other.
+
+    Bytes that are not UTF-8 become lone surrogates, so that only the lines that have them are refused.
+    """
+    if content.startswith(_UTF_16):
+        try:
+            text = content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise NotThisFormat(f"It begins as UTF-16, but byte {error.start} cannot be decoded.") from None
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    if "\0" in text[:1000]:
+        raise NotThisFormat("It has NUL characters, like UTF-16 without a byte order mark. Save it as UTF-8.")
+    if text.count("\n") > LINES_MAX:
+        raise NotThisFormat(f"It has more than {LINES_MAX:,} lines. Send it in parts.")
+    return text
+
+
+def is_text(text: str) -> bool:
+    """Tells if all of it was UTF-8."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
