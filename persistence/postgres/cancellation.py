@@ -35,7 +35,7 @@ async def cancel_and_release(connection: Connection, timeout: float) -> None:
 
 
 async def finish(connection: Connection) -> None:
-    """Returns when the server has ended the statement that a `fetch` left behind, or the connection is lost.
+    """Returns when the server has ended what was left behind, or the connection is lost.
 
     Gives up after `CANCEL_REQUESTS`, which is after six seconds at most.
     """

@@ -1,8 +1,8 @@
-"""A connection to PostgreSQL: psycopg's own, with a short way to run one statement, and with what a pool must know.
+"""A connection to PostgreSQL: psycopg's own, with a short way to run statements, and with what a pool must know.
 
 A cursor of psycopg takes every query as if it had never seen it. A `Statement` is ready for the protocol: `fetch` hands
-it to libpq, waits for the answer, and lets psycopg's adapters make the values. After a failure it can tell if the
-statement may have happened (ADR 0016).
+it to libpq, waits for the answer, and lets psycopg's adapters make the values. `together` does so with several. After a
+failure it can tell if anything may have happened (ADR 0016).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 from persistence.postgres.errors import ENDED_BY_SERVER, is_in_doubt
-from persistence.postgres.statement import Statement
+from persistence.postgres.statement import Statement, Step
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,10 @@ STANDBY_WAIT = "SyncRepWaitForLSN"
 """The function of the server that waits for a synchronous standby, and warns when it stops (syncrep.c)."""
 
 _FINE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+_FINE_IN_PIPELINE = (*_FINE, ExecStatus.PIPELINE_SYNC, ExecStatus.PIPELINE_ABORTED)
+
+type _Sendable = tuple[bytes, Sequence[Any]]
+"""The text of a statement and its parameters, as they are sent."""
 
 
 class Connection(psycopg.AsyncConnection[TupleRow]):
@@ -65,17 +69,17 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     on_close: "Callable[[Connection], Awaitable[None]] | None" = None
     """Set while a session has it, whose `close` must only check it in."""
     runs_on = False
-    """True while the server may be busy with a statement that a `fetch` left behind."""
+    """True while the server may be busy with what a `fetch` or `together` left behind."""
 
     _waiter: Future[None] | None = None
-    """The wait of the present `fetch`."""
+    """The wait for the present answer."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._names: dict[bytes, bytes] = {}
         """Names of prepared statements, by query."""
         self._uses: Counter[bytes] = Counter()
-        # Two facts about the last statement: it was sent; the server said "done" before the error came.
+        # Two facts about what was run last: it was sent; the server said that all was done before the error came.
         self._was_sent = self._has_executed = False
         # By a weak reference, or each connection would wait for the garbage collector.
         self.add_notice_handler(partial(_heed, ref(self)))
@@ -88,32 +92,41 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         After a failure or a cancellation `transaction_status` tells if the connection is still good, and
         `has_rolled_back` if the statement may have happened.
         """
-        transformer = self._transformer
-        parameters = [values[name] for name in statement.parameters]
-        sent = transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        parameters = self._dump(statement, values)
         self._was_sent = False
         try:
-            result = await self._send(statement, sent)
+            result = await self._send(statement, parameters)
         finally:
             self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
         self.ensure_replicated()
-        transformer.set_pgresult(result)
-        columns = statement.columns
-        rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
-        # An idle connection need not keep the answer.
-        transformer.set_pgresult(None)
-        return rows
+        return self._load(statement, result)
+
+    async def together(self, steps: Sequence[Step]) -> list[list[dict[str, Any]]]:
+        """All rows of each statement; the statements are one transaction and take one round trip.
+
+        Preparing a statement takes one of its own, as with `fetch`, and so do failures. A script cannot be among them.
+        """
+        if len(steps) == 1:
+            return [await self.fetch(*steps[0])]
+        sendable = [(statement.query, self._dump(statement, values)) for statement, values in steps]
+        self._was_sent = False
+        try:
+            results = await self._send_together(sendable)
+        finally:
+            self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
+        self.ensure_replicated()
+        return [self._load(statement, result) for (statement, _), result in zip(steps, results, strict=True)]
 
     def has_prepared(self, statement: Statement) -> bool:
         return statement.query in self._names
 
     def has_rolled_back(self, error: psycopg.Error) -> bool:
-        """Tells if the statement that `fetch` has just failed with cannot have happened.
+        """Tells if the statement that `fetch` has just failed with cannot have happened, or none of `together`.
 
         It cannot if it was never sent, or if the server refused it and is ready for the next one. Nor can it if the
-        server ended the connection in good order before it said that the statement was done, because it says so before
-        it commits. A pooler that speaks for its server does not know that much; nor does a server that reports the loss
-        of another one and whose own connection goes on.
+        server ended the connection in good order before it said that the last statement was done, because it says so
+        before it commits. A pooler that speaks for its server does not know that much; nor does a server that reports
+        the loss of another one and whose own connection goes on.
         """
         if not self._was_sent:
             return True
@@ -176,7 +189,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                     shared.detach()
 
     def end_wait(self) -> None:
-        """Ends the wait for an answer with an `OperationalError`; the connection of a `fetch` stays open."""
+        """Ends the wait for an answer with an `OperationalError`; a connection that is not a session's stays open."""
         if self.runs_on:
             return
         if self._waiter and not self._waiter.done():
@@ -185,17 +198,28 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self.abort()
 
     async def drop_answer(self) -> None:
-        """Reads on until the server has ended the statement that a `fetch` left behind.
+        """Reads on until the server has ended what was left behind.
 
         Raises `OperationalError` when the connection is lost.
         """
         while self.pgconn.flush():
             await self._wait(for_room=True)
-        while True:
+        while self.pgconn.transaction_status == TransactionStatus.ACTIVE:
             while self.pgconn.is_busy():
                 await self._wait()
-            if self.pgconn.get_result() is None:
-                return
+            self.pgconn.get_result()
+
+    def _dump(self, statement: Statement, values: Mapping[str, Any]) -> Sequence[Any]:
+        parameters = [values[name] for name in statement.parameters]
+        return self._transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+
+    def _load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:
+        transformer, columns = self._transformer, statement.columns
+        transformer.set_pgresult(result)
+        rows = transformer.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row)))  # noqa: B905 - as many
+        # An idle connection need not keep the answer.
+        transformer.set_pgresult(None)
+        return rows
 
     async def _send(self, statement: Statement, parameters: Sequence[Any]) -> PGresult:
         """Sends a statement, prepared if it is or is due to be, and awaits its result."""
@@ -217,6 +241,55 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self.pgconn.send_query_params(query, parameters)
             return await self._result()
 
+    async def _send_together(self, steps: Sequence[_Sendable]) -> list[PGresult]:
+        """Sends statements with one Sync behind them, at which the server commits what it has done since the last.
+
+        An outdated one undoes them all, so that they are run again from above.
+        """
+        for query, _ in steps:
+            if query not in self._names:
+                await self._prepare_when_due(query)
+        self.pgconn.enter_pipeline_mode()
+        unnamed = None
+        for query, parameters in steps:
+            if name := self._names.get(query):
+                self.pgconn.send_query_prepared(name, parameters)
+            elif query == unnamed:
+                # The server has kept the last statement without a name, and need not parse its text again.
+                self.pgconn.send_query_prepared(b"", parameters)
+            else:
+                self.pgconn.send_query_params(query, parameters)
+                unnamed = query
+        self._was_sent = True
+        self.pgconn.pipeline_sync()
+        try:
+            return await self._results(len(steps))
+        finally:
+            if self.pgconn.transaction_status == TransactionStatus.IDLE:
+                self.pgconn.exit_pipeline_mode()
+
+    async def _results(self, expected: int) -> list[PGresult]:
+        """The results of a pipeline of so many statements, read up to its Sync. Raises the first error."""
+        results: list[PGresult] = []
+        failure: psycopg.Error | None = None
+        while True:
+            try:
+                result = await self._result()
+            except psycopg.Error as error:
+                failure = failure or error
+                if error.sqlstate is None:
+                    # It is not the server's, from which nothing more will come.
+                    break
+            else:
+                if result.status == ExecStatus.PIPELINE_SYNC:
+                    break
+                results.append(result)
+        if failure:
+            # What fails after all of them is the commit.
+            self._has_executed = len(results) == expected
+            raise failure
+        return results
+
     async def _prepare_when_due(self, query: bytes) -> bytes | None:
         if self.behind_pooler or len(self._names) >= PREPARED_MAX:
             return None
@@ -236,7 +309,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         return name
 
     async def _result(self) -> PGresult:
-        """The result of what was just sent. Raises the errors that a cursor of psycopg would raise."""
+        """The result of what was just sent, or the next of a pipeline. Raises the errors of psycopg's cursors."""
         while self.pgconn.flush():
             await self._wait(for_room=True)
         last = before = None
@@ -253,7 +326,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 raise
             # A server that ends the connection says why and makes nothing idle again.
         assert last
-        if last.status not in _FINE:
+        if last.status not in _FINE_IN_PIPELINE:
             self._has_executed = before is not None
             raise error_from_result(last, encoding=self.info.encoding)
         return last

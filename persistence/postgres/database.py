@@ -1,7 +1,7 @@
 """The entry point to the database: one statement in one round trip, or a session for work that needs more than one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import replace
@@ -33,7 +33,7 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
-from persistence.postgres.statement import Statement
+from persistence.postgres.statement import Statement, Step
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
@@ -95,6 +95,39 @@ class Database:
         A statement that failed in passing runs again if it is a read or cannot have happened. Raises the errors of
         `persistence.postgres.errors`, within `timeout` seconds (the options' by default) at the latest.
         """
+        return await self._run(
+            lambda connection: connection.fetch(statement, statement.bind(values)),
+            (statement,),
+            statement.name,
+            timeout,
+        )
+
+    async def row(
+        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
+    ) -> dict[str, Any] | None:
+        """The first row, or None; otherwise like `rows`."""
+        rows = await self.rows(statement, values, timeout)
+        return rows[0] if rows else None
+
+    async def together(
+        self, steps: Sequence[Step], timeout: float | None = None, *, name: str = "batch"
+    ) -> list[list[dict[str, Any]]]:
+        """Runs statements in order and in one transaction, and returns all rows of each. One round trip for them all.
+
+        An error of one undoes them all. Otherwise like `rows`: they run again if none can have happened, or all are
+        reads. They count as `name` in the metrics. A script cannot be among them.
+        """
+        bound = [(statement, statement.bind(values)) for statement, values in steps]
+        statements = [statement for statement, _ in steps]
+        return await self._run(lambda connection: connection.together(bound), statements, name, timeout)
+
+    async def _run[T](
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        statements: Sequence[Statement],
+        name: str,
+        timeout: float | None,
+    ) -> T:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         attempts = 0
@@ -106,14 +139,14 @@ class Database:
             )
             began = monotonic()
             try:
-                return await connection.fetch(statement, statement.bind(values))
+                return await work(connection)
             except UnicodeEncodeError as error:
                 raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
             except psycopg.Error as error:
-                failure, runs_again = self._judge(error, statement, connection, is_late=monotonic() >= deadline)
+                failure, runs_again = self._judge(error, statements, connection, is_late=monotonic() >= deadline)
             finally:
                 timer.cancel()
-                self.counts.add_operation(statement.name, monotonic() - began)
+                self.counts.add_operation(name, monotonic() - began)
                 self.pool.check_in(connection)
             if not runs_again or not await self._retries.wait(attempts, deadline):
                 raise failure
@@ -121,17 +154,19 @@ class Database:
             timeout = deadline - monotonic()
 
     def _judge(
-        self, error: psycopg.Error, statement: Statement, connection: Connection, *, is_late: bool
+        self, error: psycopg.Error, statements: Sequence[Statement], connection: Connection, *, is_late: bool
     ) -> tuple[Exception, bool]:
-        """The error for the caller, and whether the statement may run again. Marks connections past use."""
+        """The error for the caller, and whether the statements may run again. Marks connections past use."""
         rule = rule_for(error)
-        # What the statement was planned with may have been dropped and made again.
-        is_stale = connection.has_prepared(statement) and (rule is None or rule.becomes is SchemaMismatch)
+        # What a statement was planned with may have been dropped and made again.
+        is_stale = (rule is None or rule.becomes is SchemaMismatch) and any(
+            connection.has_prepared(statement) for statement in statements
+        )
         if rule is None or is_stale:
             connection.invalidated = True
         if is_stale or (rule and rule.is_renewed):
             self.pool.replace(connection, with_all_others=is_stale)
-        nothing_happened = statement.reads or connection.has_rolled_back(error)
+        nothing_happened = connection.has_rolled_back(error) or all(statement.reads for statement in statements)
         failure = translate(error, nothing_happened=nothing_happened)
         if is_late and isinstance(failure, Unavailable):
             failure = _deadline_exceeded(nothing_happened=nothing_happened)
@@ -139,13 +174,6 @@ class Database:
             failure.__cause__ = error
         is_retried = is_stale or (rule is not None and rule.is_retried)
         return failure, is_retried and nothing_happened and not is_late
-
-    async def row(
-        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
-    ) -> dict[str, Any] | None:
-        """The first row, or None; otherwise like `rows`."""
-        rows = await self.rows(statement, values, timeout)
-        return rows[0] if rows else None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:

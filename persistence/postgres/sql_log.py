@@ -1,7 +1,7 @@
 """Logs each statement with the time it took and without its parameters, whichever entry point it came through (D18)."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, override
@@ -9,7 +9,7 @@ from typing import Any, override
 import psycopg
 
 from persistence.postgres.connection import Connection
-from persistence.postgres.statement import Statement
+from persistence.postgres.statement import Statement, Step
 
 logger = logging.getLogger("persistence.sql")
 
@@ -27,6 +27,17 @@ class LoggingConnection(Connection):
             rows = await super().fetch(statement, values)
             log.outcome = f"{len(rows)} rows"
         return rows
+
+    @override
+    async def together(self, steps: Sequence[Step]) -> list[list[dict[str, Any]]]:
+        # Those of a batch may be a hundred times the same.
+        if len(steps) == 1:
+            return await super().together(steps)
+        texts = dict.fromkeys(statement.text for statement, _ in steps)
+        with _logged("; ".join(texts)) as log:
+            found = await super().together(steps)
+            log.outcome = f"{sum(map(len, found))} rows"
+        return found
 
 
 class _LoggingCursor(psycopg.AsyncCursor[Any]):

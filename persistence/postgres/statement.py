@@ -62,3 +62,7 @@ class Statement:
     @override
     def __repr__(self) -> str:
         return f"Statement({self.text!r})"
+
+
+type Step = tuple[Statement, Mapping[str, Any]]
+"""A statement and the values for its parameters."""

@@ -203,6 +203,8 @@ async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter
     async with open_database(dsn, options(log_sql=True)) as database:
         query = "SELECT   title AS value\n FROM tasks WHERE title <> :title OR true"
         await database.rows(statement(query), {"title": "hunter2-rows"})
+        again = statement("SELECT cast(:word AS text) AS value"), {"word": "hunter2-together"}
+        await database.together([again, again, (statement("SELECT 7 AS value"), {})])
         async with database.session() as session:
             await session.exec(select(Task.title).where(col(Task.id) == alice, col(Task.title) != "hunter2-session"))
             session.add(Task(user_id=alice, title="hunter2-insert"))
@@ -221,6 +223,7 @@ async def test_it_logs_every_statement_through_each_entry_point_and_no_parameter
     assert {record.levelname for record in records} == {"DEBUG"}
     for logged in (
         "rows: SELECT title AS value FROM tasks",
+        "3 rows: SELECT cast($1 AS text) AS value; SELECT 7 AS value",
         "rows: SELECT tasks.title",
         "1 rows: INSERT INTO tasks",
         "rows: SELECT %s::text",

@@ -24,6 +24,10 @@ async def in_one_statement(database: Database, user_id: UUID) -> None:
     await tasks.create(database, user_id, TASK)
 
 
+async def together(database: Database, user_id: UUID) -> None:
+    await database.together([(tasks.CREATE, {"id": uuid4(), "user_id": user_id, **TASK}) for _ in range(2)])
+
+
 async def in_a_session(database: Database, user_id: UUID) -> None:
     async with database.session() as session:
         connection = await session.connection()
@@ -71,7 +75,7 @@ async def without_its_standby(postgres: PostgresServer) -> AsyncIterator[psycopg
             admin.execute("SELECT pg_reload_conf()")
 
 
-@pytest.mark.parametrize("write", [in_one_statement, in_a_session, on_a_bare_connection])
+@pytest.mark.parametrize("write", [in_one_statement, together, in_a_session, on_a_bare_connection])
 async def test_a_write_whose_wait_for_the_standby_is_cancelled_is_of_unknown_outcome(
     postgres: PostgresServer, write: Write
 ) -> None:
