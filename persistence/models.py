@@ -35,6 +35,9 @@ TAG_MAX_LENGTH = 10
 EMAIL_MAX_LENGTH = 254
 """The longest address that SMTP can carry (RFC 5321, section 4.5.3.1.3)."""
 
+ERASED_TITLE = "(erased)"
+"""The title of a tombstone, as each task has one (D41)."""
+
 UNUSABLE_PASSWORD = "!"  # noqa: S105 - a mark that no hash can equal, not a secret
 """The `password_hash` of a user that signs in elsewhere (D2)."""
 
@@ -66,12 +69,10 @@ _TOUCHED: dict[str, Any] = {
     "server_default": func.now(),
     "onupdate": text("greatest(now(), updated_at + interval '1 microsecond')"),
 }
-# A version starts at the microsecond of the insert, so that a task that is made again under a deleted one's id does not
-# repeat a version that some client still holds (docs/adr/0011-versions-and-etags.md).
-_COUNTED: dict[str, Any] = {
-    "server_default": text("(extract(epoch FROM now()) * 1000000)::bigint"),
-    "onupdate": text("version + 1"),
-}
+# Of a row that comes without a revision, by hand or by a tool. `persistence/tasks.py` supplies one with each write.
+_REVISION: dict[str, Any] = {"server_default": text("(extract(epoch FROM now()) * 1000000)::bigint")}
+
+_LIVE = text("deleted_at IS NULL")
 
 # Only the database says it, so that no statement has to name it, and those of older code go on working.
 _FALSE: dict[str, Any] = {"server_default": text("false")}
@@ -160,6 +161,10 @@ class User(SQLModel, table=True):
     is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
+    revision: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
+    """Raised by each write of a task of this user, which has it as its version (D39)."""
+    horizon: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
+    """The revision up to which something may be missing in the feed of changes (D40)."""
 
     tasks: list["Task"] = Relationship(back_populates="user", passive_deletes="all")
 
@@ -190,7 +195,11 @@ class TaskValues(SQLModel):
 
 
 class Task(TaskValues, table=True):
-    """One thing to do. Its id is unique among the tasks of its owner (D38)."""
+    """One thing to do. Its id is unique among the tasks of its owner (D38).
+
+    It is live, or in the trash since `deleted_at`, or erased: a tombstone, which has no data and tells clients only that
+    the task is gone (D41).
+    """
 
     __tablename__: ClassVar[str] = "tasks"
     __table_args__ = (
@@ -207,28 +216,47 @@ class Task(TaskValues, table=True):
         ),
         CheckConstraint(f"cardinality(tags) <= {TAGS_MAX_COUNT}", name="tags_count"),
         CheckConstraint("tags = '{}' OR valid_tags(tags)", name="tags_valid"),
+        CheckConstraint(
+            f"NOT is_erased OR deleted_at IS NOT NULL AND title = '{ERASED_TITLE}' AND tags = '{{}}'"
+            " AND status = 'pending' AND priority = 'medium'"
+            " AND num_nonnulls(description, due_date, applied_keys) = 0",
+            name="erased_has_no_data",
+        ),
         # Every list is within one user and newest first unless it says otherwise, so each index starts with the owner
         # and ends with what makes the order total (D12).
-        Index("ix_tasks_newest", "user_id", desc("created_at"), desc("id")),
-        Index("ix_tasks_status", "user_id", "status", desc("created_at"), desc("id")),
-        Index("ix_tasks_priority", "user_id", "priority", desc("created_at"), desc("id")),
-        Index("ix_tasks_due_date", "user_id", "due_date", "id"),
+        Index("ix_tasks_newest", "user_id", desc("created_at"), desc("id"), postgresql_where=_LIVE),
+        Index("ix_tasks_status", "user_id", "status", desc("created_at"), desc("id"), postgresql_where=_LIVE),
+        Index("ix_tasks_priority", "user_id", "priority", desc("created_at"), desc("id"), postgresql_where=_LIVE),
+        Index("ix_tasks_due_date", "user_id", "due_date", "id", postgresql_where=_LIVE),
         # A search for a tag also reads the list of what is not in the index yet; this bounds the list, in kB.
         Index(
             "ix_tasks_tags",
             text("tag_keys(user_id, tags)"),
             postgresql_using="gin",
             postgresql_with={"gin_pending_list_limit": 64},
-            postgresql_where=text("tags <> '{}'"),
+            postgresql_where=text("deleted_at IS NULL AND tags <> '{}'"),
+        ),
+        Index("ix_tasks_changes", "user_id", "version", "id"),
+        Index(
+            "ix_tasks_trash",
+            "user_id",
+            "is_erased",
+            desc("deleted_at"),
+            desc("id"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
         ),
     )
 
     id: UUID = Field(default_factory=uuid4)
     user_id: UUID
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
-    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
+    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
-    version: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_COUNTED)
+    version: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
     owner_is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
+    deleted_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+    is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
+    applied_keys: list[int] | None = Field(default=None, sa_type=ARRAY(BigInteger))
+    """Hashes of the keys of the last changes, the newest first (D43)."""
 
     user: User = Relationship(back_populates="tasks")

@@ -25,13 +25,18 @@ class Right:
 
 RIGHTS = (
     Right("SELECT", "tasks"),
-    Right("INSERT", "tasks", ("id", "user_id", *VALUES, "completed_at")),
+    Right("INSERT", "tasks", ("id", "user_id", *VALUES, "completed_at", "version")),
     # Not `user_id`, so that no task can be moved to another owner. A create that is repeated sets `id` to what it is.
-    Right("UPDATE", "tasks", ("id", *VALUES, "completed_at", "updated_at", "version")),
+    Right(
+        "UPDATE",
+        "tasks",
+        ("id", *VALUES, "completed_at", "updated_at", "version", "deleted_at", "is_erased", "applied_keys"),
+    ),
     Right("DELETE", "tasks"),
     # Not the address, the name and the hash of the password.
-    Right("SELECT", "users", ("id", "is_erased", "created_at", "updated_at")),
+    Right("SELECT", "users", ("id", "is_erased", "created_at", "updated_at", "revision", "horizon")),
     Right("INSERT", "users", ("id", "is_active", "is_erased")),
+    Right("UPDATE", "users", ("revision", "horizon")),
     Right("DELETE", "users"),
     Right("SELECT", "alembic_version"),
 )

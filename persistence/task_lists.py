@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from persistence.models import Priority, Status, values_of
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
-from persistence.tasks import COLUMNS, MINE, PENDING, TABLE, TaskRow
+from persistence.tasks import COLUMNS, LIVE, MINE, PENDING, TABLE, TaskRow
 
 type SortKey = Literal["created_at", "updated_at", "due_date", "priority", "title"]
 type Start = Literal["first", "after", "after-null"]
@@ -120,7 +120,7 @@ def list_statement(filters: frozenset[str], sort: SortKey, *, descending: bool, 
         # knows how many tasks a user has on average. Where that is less than the limit, it would read and
         # sort all of them; when it cannot see the limit, it reads in order and stops.
         limit = sa.select(limit).scalar_subquery()
-    clause = sa.select(*COLUMNS).where(MINE, *(CONDITIONS[name] for name in sorted(filters)))
+    clause = sa.select(*COLUMNS).where(MINE, LIVE, *(CONDITIONS[name] for name in sorted(filters)))
     if not is_in_index_order(filters, sort):
         clause = clause.where(ALONE)
     if sort == "due_date":
@@ -203,7 +203,7 @@ def _counts(column: sa.ColumnElement[Any], enum: TypeAliasType) -> sa.ColumnElem
 
 
 _TASKS = (
-    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, ALONE).cte("mine")
+    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, LIVE, ALONE).cte("mine")
 )
 _TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _TAG, _NUMBER = _TAGGED.c.tag, sa.func.count()

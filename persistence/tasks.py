@@ -1,20 +1,24 @@
 """All SQL about single tasks: one named statement for each operation, and each names the owner (D26).
 
+Every write raises the revision of the owner, which becomes the version of the task, in the same statement (D39). It
+locks the row of the owner before the task, so that the writes of an owner commit in the order of their revisions, and
+none of them can deadlock (docs/adr/0032-revisions-and-the-feed.md).
+
 Every function here is one round trip, except where it says otherwise. `persistence/task_lists.py` has the lists.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from persistence.models import Task, TaskValues
 from persistence.postgres.database import Database
-from persistence.postgres.errors import ForeignKeyViolated, UniqueViolated
 from persistence.postgres.statement import Statement
 
 type TaskRow = dict[str, Any]
@@ -23,17 +27,23 @@ type TaskRow = dict[str, Any]
 type Versions = Collection[int] | None
 """The versions of a task that a write may meet; None for any."""
 
+type Change = Literal["replace", "patch", "delete", "restore"]
+
 
 class VersionChanged(Exception):
     """The task exists, but in a version that the write was not meant for."""
 
-    def __init__(self, current: int) -> None:
-        super().__init__(current)
+    def __init__(self, current: TaskRow) -> None:
+        super().__init__(current["version"])
         self.current = current
 
 
 class OwnerErased(Exception):
     """The account has been erased, and can have no tasks (D36)."""
+
+
+class AlreadyDeleted(Exception):
+    """A task with this id is in the trash, or erased, and a create does not bring it back (D41)."""
 
 
 class TooMany(Exception):
@@ -42,21 +52,31 @@ class TooMany(Exception):
 
 PENDING: sa.ColumnElement[Any] = sa.literal_column("'pending'")
 COMPLETED: sa.ColumnElement[Any] = sa.literal_column("'completed'")
+KEYS_KEPT = 8
+"""Keys of the last changes that a task remembers."""
 
 
 TABLE = Task.__table__  # type: ignore[attr-defined] # SQLModel does not declare it
-# Without the defaults of the model, which would stand in each INSERT.
-OWNERS = sa.table("users", sa.column("id", sa.Uuid()), sa.column("is_active"), sa.column("is_erased"))
+# Without the defaults of the model, which would stand in each INSERT and UPDATE.
+OWNERS = sa.table(
+    "users",
+    sa.column("id", sa.Uuid()),
+    sa.column("is_active"),
+    sa.column("is_erased", sa.Boolean()),
+    sa.column("revision", sa.BigInteger()),
+    sa.column("horizon", sa.BigInteger()),
+)
 VALUES = tuple(TaskValues.model_fields)
 """The columns that a client decides about."""
 NULLABLE = tuple(name for name in VALUES if TABLE.c[name].nullable)
 """The columns that a patch may clear (D22)."""
+_UNSEEN = ("owner_is_erased", "deleted_at", "is_erased", "applied_keys")
 
 
 def _columns() -> Iterator[sa.ColumnElement[Any]]:
     """The owner and the id, what the client decides, and what the database knows besides and a client may see."""
     keys = ("id", "user_id")
-    others = (name for name in Task.model_fields if name not in (*keys, *VALUES, "owner_is_erased"))
+    others = (name for name in Task.model_fields if name not in (*keys, *VALUES, *_UNSEEN))
     for name in (*keys, *VALUES, *others):
         yield TABLE.c[name]
         if name == "status":
@@ -64,11 +84,36 @@ def _columns() -> Iterator[sa.ColumnElement[Any]]:
 
 
 COLUMNS = tuple(_columns())
-MINE = TABLE.c.user_id == sa.bindparam("user_id")
+USER_ID: sa.ColumnElement[Any] = sa.bindparam("user_id", type_=sa.Uuid())
+MINE = TABLE.c.user_id == USER_ID
+LIVE = TABLE.c.deleted_at.is_(None)
+TRASHED = sa.and_(TABLE.c.deleted_at.is_not(None), ~TABLE.c.is_erased)
+THIS = sa.and_(MINE, TABLE.c.id == sa.bindparam("task_id", type_=sa.Uuid()))
 
 _VERSIONS = sa.cast(sa.bindparam("versions"), ARRAY(sa.BigInteger()))
-_THIS = sa.and_(MINE, TABLE.c.id == sa.bindparam("task_id"))
-_EXPECTED = sa.and_(_THIS, _VERSIONS.is_(None) | (TABLE.c.version == sa.any_(_VERSIONS)))
+_EXPECTED = _VERSIONS.is_(None) | (TABLE.c.version == sa.any_(_VERSIONS))
+# A clock that goes back changes nothing in the order. A subquery, as some engines take no `now()` beside a column.
+_MICROSECONDS = sa.select(
+    sa.literal_column("(extract(epoch FROM now()) * 1000000)::bigint", sa.BigInteger())
+).scalar_subquery()
+_ONE = sa.literal_column("1")
+
+
+def raised(*conditions: sa.ColumnElement[bool]) -> sa.CTE:
+    """Raises the revision of the owner if all conditions hold, and has its `id` and its new `revision`."""
+    return (
+        sa.update(OWNERS)
+        .where(OWNERS.c.id == USER_ID, *conditions)
+        .values(revision=sa.func.greatest(OWNERS.c.revision + _ONE, _MICROSECONDS, type_=sa.BigInteger()))
+        .returning(OWNERS.c.id, OWNERS.c.revision)
+        .cte("owner")
+    )
+
+
+def time_of(revision: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The moment of a revision, which never goes back and is a pure function, as some engines ask for."""
+    seconds = sa.cast(revision, sa.Double()) / sa.literal_column("1000000", sa.Double())
+    return sa.func.to_timestamp(seconds, type_=sa.DateTime(timezone=True))
 
 
 def _value(name: str, prefix: str = "") -> sa.ColumnElement[Any]:
@@ -81,11 +126,6 @@ _NEW = {name: _value(name, "new_") for name in VALUES}
 _UNCHANGED: dict[str, Any] = dict.fromkeys(f"new_{name}" for name in _NEW)
 
 
-def _completed_at(status: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Set when a task becomes completed, kept while it stays so, cleared when it is reopened (S3-FR-019)."""
-    return sa.case((status == COMPLETED, sa.func.coalesce(TABLE.c.completed_at, sa.func.now())))
-
-
 def _patched(name: str) -> sa.ColumnElement[Any]:
     """The new value where one was sent, else the old one; null is a value only for a nullable column (D22)."""
     column = TABLE.c[name]
@@ -94,56 +134,184 @@ def _patched(name: str) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(_NEW[name], column)
 
 
-_ROW: dict[str, sa.ColumnElement[Any]] = {
-    "id": sa.bindparam("id", type_=sa.Uuid()),
-    "user_id": sa.bindparam("user_id", type_=sa.Uuid()),
-    **{name: _value(name) for name in VALUES},
-    "completed_at": sa.case((_value("status") == COMPLETED, sa.func.now())),
-}
-
-
-def _creating(rows: Insert) -> ReturningInsert[Any]:
-    # For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and
-    # makes its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked,
-    # which is what its xmax tells.
-    return rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": rows.excluded.id}).returning(
-        *COLUMNS, sa.literal_column("tasks.xmax <> 0").label("replayed")
-    )
-
-
-_CREATE = _creating(insert(Task).values(**_ROW))
-CREATE = Statement("create", _CREATE)
+_ID_OF_NEW: sa.ColumnElement[Any] = sa.bindparam("id", type_=sa.Uuid())
 # The last task that there may be is looked for, so no more entries of an index are read than there may be tasks. The
 # subquery hides their number from the planner, which would read and sort all tasks of a user that it thinks has fewer.
 _LAST_ALLOWED = sa.exists(
-    sa.select(sa.literal_column("1")).select_from(TABLE).where(MINE)
+    sa.select(_ONE).select_from(TABLE).where(MINE, LIVE)
     .order_by(TABLE.c.created_at.desc(), TABLE.c.id.desc())
-    .offset(sa.select(sa.bindparam("others_max", type_=sa.Integer())).scalar_subquery()).limit(sa.literal_column("1"))
+    .offset(sa.select(sa.bindparam("others_max", type_=sa.Integer())).scalar_subquery()).limit(_ONE)
 )  # fmt: skip
-_IS_REPEAT = sa.exists().where(MINE, TABLE.c.id == sa.bindparam("id"))
-CREATE_WITHIN = Statement(
-    "create",
-    _creating(insert(Task).from_select(list(_ROW), sa.select(*_ROW.values()).where(~_LAST_ALLOWED | _IS_REPEAT))),
+
+
+def _create(*conditions: sa.ColumnElement[bool]) -> Statement:
+    owner = raised(~OWNERS.c.is_erased, *conditions)
+    row: dict[str, sa.ColumnElement[Any]] = {
+        "id": _ID_OF_NEW,
+        "user_id": owner.c.id,
+        **{name: _value(name) for name in VALUES},
+        "completed_at": sa.case((_value("status") == COMPLETED, sa.func.now())),
+        "version": owner.c.revision,
+    }
+    rows = insert(Task).from_select(list(row), sa.select(*row.values()))
+    # For an id that exists already, the update changes nothing: it waits for a concurrent insert of the same id and
+    # makes its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked,
+    # which is what its xmax tells.
+    clause = rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": rows.excluded.id}).returning(
+        *COLUMNS, TABLE.c.deleted_at, sa.literal_column("tasks.xmax <> 0").label("replayed")
+    )
+    return Statement("create", clause)
+
+
+CREATE = _create()
+CREATE_WITHIN = _create(~_LAST_ALLOWED | sa.exists(_ONE).where(MINE, TABLE.c.id == _ID_OF_NEW))
+# An id is in two unique indexes, and first writes at once can meet either of them, so no key is named.
+MAKE_OWNER = Statement("make_owner", insert(OWNERS).values(id=USER_ID).on_conflict_do_nothing())
+OWNER = Statement("owner", sa.select(OWNERS.c.is_erased).where(OWNERS.c.id == USER_ID))
+GET = Statement("get", sa.select(*COLUMNS).where(THIS, LIVE))
+
+_KEY = sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), sa.literal_column("0"), type_=sa.BigInteger())
+_IS_NEW = (_KEY == sa.any_(TABLE.c.applied_keys)).is_not(sa.true())
+_KEYS = sa.func.array_prepend(_KEY, TABLE.c.applied_keys, type_=ARRAY(sa.BigInteger()))[
+    _ONE : sa.literal_column(str(KEYS_KEPT))
+]
+_OTHERS_MAX = sa.bindparam("others_max", type_=sa.Integer())
+
+
+def _completed_at(status: sa.ColumnElement[Any], moment: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Set when a task becomes completed, kept while it stays so, cleared when it is reopened (S3-FR-019)."""
+    return sa.case((status == COMPLETED, sa.func.coalesce(TABLE.c.completed_at, moment)))
+
+
+def _sets(change: Change, moment: sa.ColumnElement[Any]) -> Mapping[str, Any]:
+    match change:
+        case "replace":
+            return {**_NEW, "completed_at": _completed_at(_NEW["status"], moment)}
+        case "patch":
+            patched = {name: _patched(name) for name in VALUES}
+            return {**patched, "completed_at": _completed_at(patched["status"], moment)}
+        case "delete":
+            return {"deleted_at": moment}
+        case "restore":
+            return {"deleted_at": sa.null()}
+
+
+def _change(change: Change, *, keyed: bool = False) -> Statement:
+    """The owner is raised only if the task is as the write expects it, so that one that fails writes nothing."""
+    conditions = [THIS, TRASHED if change == "restore" else LIVE, _EXPECTED]
+    if keyed:
+        conditions.append(_IS_NEW)
+    limits = [_OTHERS_MAX.is_(None) | ~_LAST_ALLOWED] if change == "restore" else []
+    owner = raised(sa.exists(_ONE).where(*conditions), *limits)
+    moment = time_of(owner.c.revision)
+    sets = {**_sets(change, moment), "updated_at": moment, "version": owner.c.revision}
+    if keyed:
+        sets["applied_keys"] = _KEYS
+    returned = (*COLUMNS, TABLE.c.deleted_at) if change == "delete" else COLUMNS
+    return Statement(change, sa.update(Task).where(*conditions).values(sets).returning(*returned))
+
+
+REPLACE, REPLACE_ONCE = _change("replace"), _change("replace", keyed=True)
+PATCH, PATCH_ONCE = _change("patch"), _change("patch", keyed=True)
+DELETE, DELETE_ONCE = _change("delete"), _change("delete", keyed=True)
+RESTORE, RESTORE_ONCE = _change("restore"), _change("restore", keyed=True)
+_CHANGES: Mapping[Change, tuple[Statement, Statement]] = {
+    "replace": (REPLACE, REPLACE_ONCE),
+    "patch": (PATCH, PATCH_ONCE),
+    "delete": (DELETE, DELETE_ONCE),
+    "restore": (RESTORE, RESTORE_ONCE),
+}
+
+_ASKED = sa.func.unnest(
+    sa.cast(sa.bindparam("ids"), ARRAY(sa.Uuid())), sa.cast(sa.bindparam("keys"), ARRAY(sa.Text()))
+).table_valued(sa.column("id", sa.Uuid()), sa.column("key", sa.Text()), name="asked").render_derived()
+_HASH = sa.func.hashtextextended(_ASKED.c.key, sa.literal_column("0"), type_=sa.BigInteger())
+_FACTS = ("deleted_at", "is_erased", "was_applied")
+STATES = Statement(
+    "states",
+    sa.select(
+        *COLUMNS,
+        TABLE.c.deleted_at,
+        TABLE.c.is_erased,
+        sa.func.coalesce(_HASH == sa.any_(TABLE.c.applied_keys), sa.false()).label("was_applied"),
+    ).where(MINE, TABLE.c.id == _ASKED.c.id),
 )
-# The foreign key is checked when all of the statement is done. No key is named, as the id is in two unique indexes, and
-# first writes at once can meet either of them.
-CREATE_WITH_OWNER = Statement(
-    "create_with_owner",
-    _CREATE.add_cte(insert(OWNERS).values(id=sa.bindparam("user_id")).on_conflict_do_nothing().cte("owner")),
-)
-GET = Statement("get", sa.select(*COLUMNS).where(_THIS))
-REPLACE = Statement(
-    "replace",
-    sa.update(Task).where(_EXPECTED).values(**_NEW, completed_at=_completed_at(_NEW["status"])).returning(*COLUMNS),
-)
-PATCH = Statement(
-    "patch",
-    sa.update(Task)
-    .where(_EXPECTED)
-    .values(**{name: _patched(name) for name in _NEW}, completed_at=_completed_at(_patched("status")))
-    .returning(*COLUMNS),
-)
-DELETE = Statement("delete", sa.delete(Task).where(_EXPECTED).returning(*COLUMNS))
+"""Why changes may have written nothing: the tasks with these ids, in any state, and if they know the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A write to one task: a statement for a pipeline, and how to tell why it wrote nothing."""
+
+    statement: Statement
+    values: Mapping[str, Any]
+
+
+def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max: int = 0) -> Step:
+    """The statement that creates a task, with at most `tasks_max` live ones; it returns no row if there is no owner.
+
+    The row says besides if it was there already (`replayed`), and if so, whether it is in the trash (`deleted_at`).
+    """
+    new = {**values, "id": task_id, "user_id": user_id}
+    if tasks_max:
+        return Step(CREATE_WITHIN, {**new, "others_max": tasks_max - 1})
+    return Step(CREATE, new)
+
+
+def changing(
+    change: Change,
+    user_id: UUID,
+    task_id: UUID,
+    values: Mapping[str, Any],
+    versions: Versions = None,
+    key: str | None = None,
+    tasks_max: int = 0,
+) -> Step:
+    """The statement that makes a change; if it returns no row, `explain` says why."""
+    bound: dict[str, Any] = {
+        "user_id": user_id,
+        "task_id": task_id,
+        "versions": None if versions is None else list(versions),
+    }
+    if change == "patch":
+        bound |= _UNCHANGED | {f"sends_{name}": name in values for name in NULLABLE}
+    elif change == "restore":
+        bound["others_max"] = tasks_max - 1 if tasks_max else None
+    bound |= {f"new_{name}": value for name, value in values.items()}
+    if key is not None:
+        bound["key"] = hashed_key(change, key)
+    return Step(_CHANGES[change][key is not None], bound)
+
+
+def hashed_key(change: Change, key: str) -> str:
+    """What the database makes the hash of: a key counts for one kind of change of one task."""
+    return f"{change} {key}"
+
+
+class RacedPast(Exception):
+    """The task is now as the change expected it, which it was not a moment ago."""
+
+
+def explain(change: Change, found: TaskRow | None, versions: Versions, tasks_max: int = 0) -> TaskRow | None:
+    """Tells from a row of `STATES` why a change wrote nothing.
+
+    Returns the task of an earlier request with the same key, marked as `replayed`, or None: there is no such task for
+    this change. Raises `VersionChanged`, `TooMany`, or `RacedPast` for one that may run again.
+    """
+    if found is None or found["is_erased"]:
+        return None
+    is_live = found["deleted_at"] is None
+    task = {name: value for name, value in found.items() if name not in _FACTS}
+    if found["was_applied"] and (is_live or change == "delete"):
+        facts = {"deleted_at": found["deleted_at"]} if change == "delete" else {}
+        return task | facts | {"replayed": True}
+    if is_live == (change == "restore"):
+        return None
+    if versions is not None and task["version"] not in versions:
+        raise VersionChanged(task)
+    if change == "restore" and tasks_max:
+        raise TooMany
+    raise RacedPast
 
 
 async def create(
@@ -159,30 +327,21 @@ async def create(
 
     With `makes_owner` the user is made too, in a second round trip; raises `OwnerErased` if its account was erased.
     With `tasks_max` raises `TooMany` when the user has so many tasks; creates that run at once do not see each other.
-    The row has one column more, `replayed`, which tells a new task from an old one. Any number of repeats at once make
-    one task, and any number of first writes at once make one user.
+    Raises `AlreadyDeleted` for a task in the trash. The row has one column more, `replayed`, which tells a new task from an
+    old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
     """
-    started, new = monotonic(), {**values, "id": task_id or uuid4(), "user_id": user_id}
-    statement = CREATE
-    if tasks_max:
-        statement, new["others_max"] = CREATE_WITHIN, tasks_max - 1
-    try:
-        try:
-            row = await database.row(statement, new)
-        except UniqueViolated:
-            # Before revision 0006 the id alone is unique as well, and repeats at once can meet that index first.
-            row = await database.row(statement, new, database.time_left(started))
-    except ForeignKeyViolated:
-        if not makes_owner:
-            return None
-    else:
-        if row is None:
-            raise TooMany
-        return row
-    try:
-        return await database.row(CREATE_WITH_OWNER, new, database.time_left(started))
-    except ForeignKeyViolated as error:
-        raise OwnerErased from error
+    started, step = monotonic(), creating(user_id, values, task_id or uuid4(), tasks_max)
+    row = await database.row(step.statement, step.values)
+    if row is None and (makes_owner or tasks_max):
+        owner = {"user_id": user_id}
+        steps = [(MAKE_OWNER, owner)] * makes_owner + [(step.statement, step.values), (OWNER, owner)]
+        *_, rows, owners = await database.together(steps, database.time_left(started))
+        row = rows[0] if rows else None
+        if row is None and owners:
+            raise OwnerErased if owners[0]["is_erased"] else TooMany
+    if row is not None and row.pop("deleted_at"):
+        raise AlreadyDeleted
+    return row
 
 
 async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float | None = None) -> TaskRow | None:
@@ -191,49 +350,78 @@ async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float |
 
 
 async def replace(
-    database: Database, user_id: UUID, task_id: UUID, values: Mapping[str, Any], versions: Versions = None
+    database: Database,
+    user_id: UUID,
+    task_id: UUID,
+    values: Mapping[str, Any],
+    versions: Versions = None,
+    key: str | None = None,
 ) -> TaskRow | None:
-    """The task with all its values replaced, or None. Raises `VersionChanged` in a second round trip."""
-    return await _write(database, REPLACE, _bind_this(user_id, task_id, versions) | _bind_new(values))
+    """The task with all its values replaced, or None.
+
+    Of this and the next three: with a `key` the change is made once. A repeat finds its hash in the task, which
+    remembers the last `KEYS_KEPT`, and the row of its answer has one column more, `replayed`. Why a change with a key or
+    with `versions` was not made costs a second round trip; if it is for its version, they raise `VersionChanged`.
+    """
+    return await _run(database, "replace", user_id, task_id, values, versions, key)
 
 
 async def patch(
-    database: Database, user_id: UUID, task_id: UUID, changes: Mapping[str, Any], versions: Versions = None
+    database: Database,
+    user_id: UUID,
+    task_id: UUID,
+    changes: Mapping[str, Any],
+    versions: Versions = None,
+    key: str | None = None,
 ) -> TaskRow | None:
-    """The task with these changes, or None. No changes read the task and leave it as it is.
-
-    Raises `VersionChanged` in a second round trip.
-    """
+    """The task with these changes, or None. No changes read the task and leave it as it is."""
     if changes:
-        sends = {f"sends_{name}": name in changes for name in NULLABLE}
-        return await _write(
-            database, PATCH, _bind_this(user_id, task_id, versions) | _UNCHANGED | _bind_new(changes) | sends
-        )
+        return await _run(database, "patch", user_id, task_id, changes, versions, key)
     row = await get(database, user_id, task_id)
     if row and versions is not None and row["version"] not in versions:
-        raise VersionChanged(row["version"])
+        raise VersionChanged(row)
     return row
 
 
-async def remove(database: Database, user_id: UUID, task_id: UUID, versions: Versions = None) -> TaskRow | None:
-    """The task as it was, now deleted, or None. Raises `VersionChanged` in a second round trip."""
-    return await _write(database, DELETE, _bind_this(user_id, task_id, versions))
+async def remove(
+    database: Database, user_id: UUID, task_id: UUID, versions: Versions = None, key: str | None = None
+) -> TaskRow | None:
+    """The task, now in the trash and with the column `deleted_at`, or None."""
+    return await _run(database, "delete", user_id, task_id, {}, versions, key)
 
 
-async def _write(database: Database, statement: Statement, values: dict[str, Any]) -> TaskRow | None:
-    started = monotonic()
-    row = await database.row(statement, values)
-    if row is None and values["versions"] is not None:
-        # Only to explain the failure: either there is no such task, or it has changed.
-        current = await get(database, values["user_id"], values["task_id"], database.time_left(started))
-        if current:
-            raise VersionChanged(current["version"])
-    return row
+async def restore(
+    database: Database,
+    user_id: UUID,
+    task_id: UUID,
+    versions: Versions = None,
+    key: str | None = None,
+    *,
+    tasks_max: int = 0,
+) -> TaskRow | None:
+    """The task, taken out of the trash, or None if it is not in there.
+
+    With `tasks_max` raises `TooMany` when the user has so many live tasks.
+    """
+    return await _run(database, "restore", user_id, task_id, {}, versions, key, tasks_max)
 
 
-def _bind_this(user_id: UUID, task_id: UUID, versions: Versions) -> dict[str, Any]:
-    return {"user_id": user_id, "task_id": task_id, "versions": None if versions is None else list(versions)}
-
-
-def _bind_new(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"new_{name}": value for name, value in values.items()}
+async def _run(
+    database: Database,
+    change: Change,
+    user_id: UUID,
+    task_id: UUID,
+    values: Mapping[str, Any],
+    versions: Versions,
+    key: str | None,
+    tasks_max: int = 0,
+) -> TaskRow | None:
+    started, step = monotonic(), changing(change, user_id, task_id, values, versions, key, tasks_max)
+    asked = {"user_id": user_id, "ids": [task_id], "keys": [step.values.get("key")]}
+    while True:
+        row = await database.row(step.statement, step.values, database.time_left(started))
+        if row is not None or (versions is None and key is None and not tasks_max):
+            return row
+        found = await database.row(STATES, asked, database.time_left(started))
+        with suppress(RacedPast):
+            return explain(change, found, versions, tasks_max)

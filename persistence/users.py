@@ -67,7 +67,7 @@ _COUNTS = (
         sa.func.count().filter(tasks.TABLE.c.status == tasks.PENDING).label("pending"),
         sa.func.count().filter(tasks.TABLE.c.status == tasks.COMPLETED).label("completed"),
     )
-    .where(tasks.MINE, ALONE)
+    .where(tasks.MINE, tasks.LIVE, ALONE)
     .subquery("counts")
 )
 ACCOUNT = Statement(
@@ -99,7 +99,7 @@ _MARK = (
 )
 # All columns, as EXISTS has them by itself, are more than the server has a right to (persistence/rights.py).
 _WAS_ERASED = sa.exists(TABLE.c.id).where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
-_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE)
+_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE).where(tasks.LIVE)
 ERASE = Statement(
     "erase",
     sa.select(

@@ -9,14 +9,14 @@ from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
 from persistence import task_lists, tasks
-from persistence.tasks import OwnerErased, TaskRow, TooMany
+from persistence.tasks import KEYS_KEPT, AlreadyDeleted, OwnerErased, TaskRow, TooMany
 from todos import contract, cursors
-from todos.errors import AccountErased, InvalidInput, TaskNotFound, TooManyTasks, UserNotFound
+from todos.errors import AccountErased, InvalidInput, TaskDeleted, TaskNotFound, TooManyTasks, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
 from todos.requests import Request
 from todos.responses import json_response
-from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary
+from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary, TrashedTask
 from todos.strictness import strict
 from todos.types import IDEMPOTENCY_KEY_MAX_LENGTH, Id, IdempotencyKey, UserId
 
@@ -54,6 +54,17 @@ IdempotencyKeyHeader = Annotated[
         f"{IDEMPOTENCY_KEY_MAX_LENGTH} visible ASCII characters, without space and comma. Send the same one when you "
         "send the same request again: the task is created once, and as long as it is there, the answer to every repeat "
         "is 200 with the task as it is then, whatever the body. Cannot be combined with `id` in the body.",
+    ),
+]
+ChangeKeyHeader = Annotated[
+    IdempotencyKey | None,
+    Header(
+        None,
+        alias="Idempotency-Key",
+        description="Any text of your own that is new for each change, such as a UUID: 1 to "
+        f"{IDEMPOTENCY_KEY_MAX_LENGTH} visible ASCII characters, without space and comma. Send the same one when you "
+        "send the same request again: the change is made once, and the answer to every repeat is 200 with the task as "
+        f"it is then, whatever If-Match says. A task remembers the last {KEYS_KEPT} keys of its changes.",
     ),
 ]
 
@@ -106,6 +117,8 @@ async def create_task(
         )  # fmt: skip
     except OwnerErased:
         raise AccountErased from None
+    except AlreadyDeleted:
+        raise TaskDeleted from None
     except TooMany:
         raise TooManyTasks(settings.USER_TASKS_MAX) from None
     if row is None:
@@ -141,27 +154,40 @@ async def get_task(
 
 @router.put(_TASK, response={200: TaskOut}, **contract.REPLACE_TASK)
 async def replace_task(
-    request: Request, user_id: UserId, task_id: Id, task: TaskReplacement, if_match: IfMatchHeader
+    request: Request,
+    user_id: UserId,
+    task_id: Id,
+    task: TaskReplacement,
+    if_match: IfMatchHeader,
+    idempotency_key: ChangeKeyHeader,
 ) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
-    return _written(await tasks.replace(request.database, user_id, task_id, task.values(), expected(if_match)))
+    versions = expected(if_match)
+    return written(
+        await tasks.replace(request.database, user_id, task_id, task.values(), versions, idempotency_key)
+    )
 
 
 @router.patch(_TASK, response={200: TaskOut}, **contract.CHANGE_TASK)
 async def change_task(
-    request: Request, user_id: UserId, task_id: Id, task: TaskChanges, if_match: IfMatchHeader
+    request: Request,
+    user_id: UserId,
+    task_id: Id,
+    task: TaskChanges,
+    if_match: IfMatchHeader,
+    idempotency_key: ChangeKeyHeader,
 ) -> HttpResponse:
     """Changes what is sent and leaves the rest."""
-    return _written(await tasks.patch(request.database, user_id, task_id, task.values(), expected(if_match)))
+    versions = expected(if_match)
+    return written(await tasks.patch(request.database, user_id, task_id, task.values(), versions, idempotency_key))
 
 
-@router.delete(_TASK, response={200: TaskOut}, **contract.DELETE_TASK)
-async def delete_task(request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader) -> HttpResponse:
-    """Deletes the task and answers with it as it was, so that a client can offer undo."""
-    row = await tasks.remove(request.database, user_id, task_id, expected(if_match))
-    if row is None:
-        raise TaskNotFound
-    return json_response(row)
+@router.delete(_TASK, response={200: TrashedTask}, **contract.DELETE_TASK)
+async def delete_task(
+    request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader, idempotency_key: ChangeKeyHeader
+) -> HttpResponse:
+    """Puts the task into the trash and answers with it, so that a client can offer undo."""
+    return written(await tasks.remove(request.database, user_id, task_id, expected(if_match), idempotency_key))
 
 
 def _tasks_path(user_id: UUID) -> str:
@@ -179,17 +205,21 @@ def _chosen_id(user_id: UUID, task: NewTask, idempotency_key: str | None) -> UUI
 
 
 def _created(row: TaskRow, *, replayed: bool) -> HttpResponse:
-    response = json_response(row, status=200 if replayed else 201)
+    response = _answer(row, replayed=replayed, status=200 if replayed else 201)
     response["Location"] = f"{_tasks_path(row['user_id'])}/{row['id']}"
-    response["ETag"] = etag(row["version"])
-    if replayed:
-        response["Idempotency-Replayed"] = "true"
     return response
 
 
-def _written(row: TaskRow | None) -> HttpResponse:
+def written(row: TaskRow | None) -> HttpResponse:
+    """The answer to a change, or to its repeat by the same key; None is a task that does not exist."""
     if row is None:
         raise TaskNotFound
-    response = json_response(row)
+    return _answer(row, replayed=row.pop("replayed", False))
+
+
+def _answer(row: TaskRow, *, replayed: bool, status: int = 200) -> HttpResponse:
+    response = json_response(row, status)
     response["ETag"] = etag(row["version"])
+    if replayed:
+        response["Idempotency-Replayed"] = "true"
     return response

@@ -7,7 +7,15 @@ so names here are promises.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from todos.errors import AccountErased, PreconditionFailed, Problem, TaskNotFound, TooManyTasks, UserNotFound
+from todos.errors import (
+    AccountErased,
+    PreconditionFailed,
+    Problem,
+    TaskDeleted,
+    TaskNotFound,
+    TooManyTasks,
+    UserNotFound,
+)
 from todos.queries import TaskQuery
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.schemas import TaskOut
@@ -34,8 +42,7 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "string", "pattern": "^/api/[0-9a-f-]{36}/tasks/[0-9a-f-]{36}$"},
     },
     "Idempotency-Replayed": {
-        "description": "The task was there already, from an earlier request with the same key or id.",
-        "required": True,
+        "description": "An earlier request with the same key or id has done this already.",
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Link": {
@@ -140,7 +147,7 @@ CREATE_TASK = operation(
             TASK, "Location", "ETag", "Idempotency-Replayed", links=_FROM_TASK,
         ),
     },
-    (UserNotFound, AccountErased, TooManyTasks),
+    (UserNotFound, AccountErased, TaskDeleted, TooManyTasks),
     _example("title", "description", "priority", "tags"),
 )  # fmt: skip
 GET_TASK_SUMMARY = operation(
@@ -171,14 +178,14 @@ GET_TASK = operation(
 REPLACE_TASK = operation(
     "replace_task",
     "Replace a task",
-    {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
+    {200: answer("The task as it is now.", TASK, "ETag", "Idempotency-Replayed", links=_FROM_TASK)},
     (TaskNotFound, PreconditionFailed),
     _example("title", "description", "status", "priority", "tags"),
 )
 CHANGE_TASK = operation(
     "change_task",
     "Change a task",
-    {200: answer("The task as it is now.", TASK, "ETag", links=_FROM_TASK)},
+    {200: answer("The task as it is now.", TASK, "ETag", "Idempotency-Replayed", links=_FROM_TASK)},
     (TaskNotFound, PreconditionFailed),
     {"status": "completed"},
     content_types=PATCH_TYPES,
@@ -186,7 +193,13 @@ CHANGE_TASK = operation(
 DELETE_TASK = operation(
     "delete_task",
     "Delete a task",
-    {200: answer("The task as it was.", TASK, links=("GetTask", "ListTasks", "CountTasks"))},
+    {
+        200: answer(
+            "The task, which is in the trash now.",
+            TASK | {"deleted_at": TASK["updated_at"]},
+            "ETag", "Idempotency-Replayed", links=("ListTasks", "CountTasks"),
+        )
+    },
     (TaskNotFound, PreconditionFailed),
 )
 

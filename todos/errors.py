@@ -96,6 +96,18 @@ class Conflict(Problem):
     status, kind, title = 409, "conflict", "The request conflicts with what is stored"
 
 
+class TaskDeleted(Problem):
+    """A repeat of a create brings nothing back (D41)."""
+
+    status, kind, title = 409, "task-deleted", "The task was deleted"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A task with this id was deleted, so nothing was created. Restore it if it is still in the trash, or create "
+            "a new task, with another id or key."
+        )
+
+
 class TooManyTasks(Problem):
     """Only the user can mend it. `Retry-After` is for clients that repeat each 429 by themselves, so that few come."""
 

@@ -194,6 +194,12 @@ class TaskOut(create_model("_Out", **_fields(_ANSWERED, PydanticUndefined))):  #
     """A task. Times are in UTC."""
 
 
+class TrashedTask(TaskOut):
+    """A task with the moment of its deletion, which is null once it is restored."""
+
+    deleted_at: Annotated[datetime | None, Field(description="When it was put into the trash.", examples=[_TIMESTAMP])]
+
+
 class TaskPage(BaseModel):
     """Tasks in the order asked for; `next_cursor` is the `cursor` of the next page, null on the last one."""
 

@@ -75,7 +75,8 @@ def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
             logger.warning("Answering 503: %s", for_log(error))
             return ServiceUnavailable(str(error), error.retry_after)
         case VersionChanged():
-            return PreconditionFailed(etag(error.current), is_altered=is_altered(error.current, if_match))
+            version = error.current["version"]
+            return PreconditionFailed(etag(version), is_altered=is_altered(version, if_match))
         case UniqueViolated():
             return Conflict(f"This breaks the rule {error.constraint}.")
         case ConstraintViolated():
