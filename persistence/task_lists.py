@@ -203,7 +203,9 @@ def _counts(column: sa.ColumnElement[Any], enum: TypeAliasType) -> sa.ColumnElem
 
 
 _TASKS = (
-    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue")).where(MINE, LIVE, ALONE).cte("mine")
+    sa.select(TABLE.c.status, TABLE.c.priority, TABLE.c.tags, _OVERDUE.label("overdue"))
+    .where(MINE, LIVE, ALONE)
+    .cte("mine")
 )
 _TAGGED = sa.select(sa.func.unnest(_TASKS.c.tags).label("tag")).subquery("tagged")
 _TAG, _NUMBER = _TAGGED.c.tag, sa.func.count()

@@ -222,9 +222,11 @@ _CHANGES: Mapping[Change, tuple[Statement, Statement]] = {
     "restore": (RESTORE, RESTORE_ONCE),
 }
 
-_ASKED = sa.func.unnest(
-    sa.cast(sa.bindparam("ids"), ARRAY(sa.Uuid())), sa.cast(sa.bindparam("keys"), ARRAY(sa.Text()))
-).table_valued(sa.column("id", sa.Uuid()), sa.column("key", sa.Text()), name="asked").render_derived()
+_ASKED = (
+    sa.func.unnest(sa.cast(sa.bindparam("ids"), ARRAY(sa.Uuid())), sa.cast(sa.bindparam("keys"), ARRAY(sa.Text())))
+    .table_valued(sa.column("id", sa.Uuid()), sa.column("key", sa.Text()), name="asked")
+    .render_derived()
+)
 _HASH = sa.func.hashtextextended(_ASKED.c.key, sa.literal_column("0"), type_=sa.BigInteger())
 _FACTS = ("deleted_at", "is_erased", "was_applied")
 STATES = Statement(
@@ -292,6 +294,10 @@ class RacedPast(Exception):
     """The task is now as the change expected it, which it was not a moment ago."""
 
 
+def _task(found: TaskRow) -> TaskRow:
+    return {name: value for name, value in found.items() if name not in _FACTS}
+
+
 def explain(change: Change, found: TaskRow | None, versions: Versions, tasks_max: int = 0) -> TaskRow | None:
     """Tells from a row of `STATES` why a change wrote nothing.
 
@@ -301,7 +307,7 @@ def explain(change: Change, found: TaskRow | None, versions: Versions, tasks_max
     if found is None or found["is_erased"]:
         return None
     is_live = found["deleted_at"] is None
-    task = {name: value for name, value in found.items() if name not in _FACTS}
+    task = _task(found)
     if found["was_applied"] and (is_live or change == "delete"):
         facts = {"deleted_at": found["deleted_at"]} if change == "delete" else {}
         return task | facts | {"replayed": True}
@@ -334,14 +340,22 @@ async def create(
     row = await database.row(step.statement, step.values)
     if row is None and (makes_owner or tasks_max):
         owner = {"user_id": user_id}
-        steps = [(MAKE_OWNER, owner)] * makes_owner + [(step.statement, step.values), (OWNER, owner)]
-        *_, rows, owners = await database.together(steps, database.time_left(started))
-        row = rows[0] if rows else None
-        if row is None and owners:
-            raise OwnerErased if owners[0]["is_erased"] else TooMany
+        if makes_owner:
+            await database.rows(MAKE_OWNER, owner, database.time_left(started))
+        row = await database.row(step.statement, step.values, database.time_left(started))
+        if row is None and (there := await database.row(OWNER, owner, database.time_left(started))):
+            raise OwnerErased if there["is_erased"] else TooMany
     if row is not None and row.pop("deleted_at"):
         raise AlreadyDeleted
     return row
+
+
+async def created_before(database: Database, user_id: UUID, task_id: UUID) -> TaskRow | None:
+    """The task that an earlier request has made, or None. Raises `AlreadyDeleted` for one in the trash."""
+    found = await database.row(STATES, {"user_id": user_id, "ids": [task_id], "keys": [None]})
+    if found is not None and found["deleted_at"]:
+        raise AlreadyDeleted
+    return found and _task(found)
 
 
 async def get(database: Database, user_id: UUID, task_id: UUID, timeout: float | None = None) -> TaskRow | None:

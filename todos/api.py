@@ -102,13 +102,15 @@ async def create_task(
 ) -> HttpResponse:
     """Creates a task for the user: once, however often it is sent, if it names a key or an id."""
     task_id = _chosen_id(user_id, task, idempotency_key)
-    if task.is_late:
-        # A repeat may come when the due date of what it repeats has passed.
-        there = await tasks.get(request.database, user_id, task_id) if task_id else None
-        if there is None:
-            raise InvalidInput.of({"field": "due_date", "detail": "The due date of a new task cannot be in the past"})
-        return _created(there, replayed=True)
     try:
+        if task.is_late:
+            # A repeat may come when the due date of what it repeats has passed.
+            there = await tasks.created_before(request.database, user_id, task_id) if task_id else None
+            if there is None:
+                raise InvalidInput.of(
+                    {"field": "due_date", "detail": "The due date of a new task cannot be in the past"}
+                )
+            return _created(there, replayed=True)
         # The first task of a user who has signed in makes the user's row (D35).
         makes_owner = request.signed_in is not None
         row = await tasks.create(
@@ -163,9 +165,7 @@ async def replace_task(
 ) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
     versions = expected(if_match)
-    return written(
-        await tasks.replace(request.database, user_id, task_id, task.values(), versions, idempotency_key)
-    )
+    return written(await tasks.replace(request.database, user_id, task_id, task.values(), versions, idempotency_key))
 
 
 @router.patch(_TASK, response={200: TaskOut}, **contract.CHANGE_TASK)

@@ -197,7 +197,9 @@ DELETE_TASK = operation(
         200: answer(
             "The task, which is in the trash now.",
             TASK | {"deleted_at": TASK["updated_at"]},
-            "ETag", "Idempotency-Replayed", links=("ListTasks", "CountTasks"),
+            "ETag",
+            "Idempotency-Replayed",
+            links=("ListTasks", "CountTasks"),
         )
     },
     (TaskNotFound, PreconditionFailed),

@@ -2,19 +2,20 @@
 
 from uuid import UUID
 
-from tests.support.contract import FIELDS
 from tests.support.helpers import Client, address, assert_problem, get_task, make_task
 
 
-async def test_it_answers_with_the_task_as_it_was_which_is_enough_to_undo(client: Client, alice: UUID) -> None:
+async def test_it_answers_with_the_task_in_its_new_version(client: Client, alice: UUID) -> None:
     task = await make_task(client, alice, description="Two litres", tags=["food"], priority="low", completed=True)
     response = await client.delete(address(task))
 
     assert response.status_code == 200
-    assert response.json() == task
-    writable = {name: task[name] for name in FIELDS}
-    restored = await make_task(client, alice, **writable)
-    assert restored == restored | writable
+    deleted = response.json()
+    times = {name: deleted[name] for name in ("version", "updated_at", "deleted_at")}
+    assert deleted == task | times
+    assert deleted["version"] > task["version"]
+    assert deleted["deleted_at"] == deleted["updated_at"] > task["updated_at"]
+    assert response.headers["ETag"] == f'"{deleted["version"]}"'
 
 
 async def test_a_deleted_task_is_gone_and_the_others_stay(client: Client, alice: UUID) -> None:

@@ -1,7 +1,7 @@
 """Creating once, however often it is sent."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
@@ -55,15 +55,24 @@ async def test_the_same_key_of_two_users_never_meets(client: Client, alice: UUID
 
 
 async def test_nobody_can_occupy_the_key_of_another_user(client: Client, alice: UUID, bob: UUID) -> None:
+    # Bob may know the id that Alice's key stands for.
+    his = await create(client, bob, id=str(uuid5(alice, "1")), title="Buy bread")
+    hers = await create(client, alice, "1")
+
+    assert (his.status_code, hers.status_code) == (201, 201)
+    assert hers.json()["id"] == his.json()["id"]
+    assert (await client.get(address(his.json()))).json() == his.json()
+
+
+@pytest.mark.parametrize("late", [{}, {"due_date": "2001-01-01T00:00:00Z"}], ids=["", "late"])
+async def test_a_repeat_does_not_bring_back_what_was_deleted(client: Client, alice: UUID, late: Json) -> None:
     task = (await create(client, alice, "1")).json()
     await client.delete(address(task))
-    # Bob may know the id that Alice's key stands for.
-    his = await create(client, bob, id=task["id"], title="Buy bread")
-    again = await create(client, alice, "1")
 
-    assert (his.status_code, again.status_code) == (201, 201)
-    assert again.json()["id"] == task["id"]
-    assert (await client.get(address(his.json()))).json() == his.json()
+    for again in (await create(client, alice, "1", **late), await create(client, alice, id=task["id"], **late)):
+        assert_problem(again, 409, "task-deleted")
+    assert_problem(await client.get(address(task)), 404, "task-not-found")
+    assert await count(client, alice) == 0
 
 
 async def test_a_repeat_shows_the_task_as_it_is_now_and_changes_nothing(client: Client, alice: UUID) -> None:

@@ -72,11 +72,6 @@ async def eventually(condition: Callable[[], bool], timeout: float = LONG) -> No
         await asyncio.sleep(0.01)
 
 
-def take_back_revision_0006(admin: "Admin") -> None:
-    """Takes back this revision alone, because the code of today needs what later ones have added."""
-    admin.execute(migrator.sql("0006", "0005"))
-
-
 class Admin:
     """A connection to the application's database that sees the application's connections and can end them."""
 

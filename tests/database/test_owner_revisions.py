@@ -12,7 +12,6 @@ from tests.database.helpers import TASK, Admin, options
 from tests.database.test_migrations import schema_of
 from tests.support.databases import as_owner, migrate_and_grant
 
-STEPS = ["0008", *(revision for revision in history.revisions() if "0008" < revision <= "0012")]
 USERS = "SELECT id, email, password_hash, name, is_active, email_verified, created_at FROM users ORDER BY id"
 TASKS = "SELECT id, user_id, title, version, created_at, updated_at FROM tasks ORDER BY id"
 
@@ -37,48 +36,6 @@ async def test_users_and_tasks_of_before_stay_as_they_were_also_those_of_inactiv
             assert (await users.account(database, owner)).total == 2
     migrator.migrate(empty_dsn, "0008")
     assert admin.execute(USERS) == before[0]
-
-
-@pytest.mark.parametrize("revision", STEPS)
-async def test_code_from_before_goes_on_working_as_no_statement_of_its_own_names_what_is_new(
-    empty_dsn: Dsn, revision: str
-) -> None:
-    of_one = (tasks.CREATE, tasks.GET, tasks.REPLACE, tasks.PATCH, tasks.DELETE)
-    for statement in (*of_one, task_lists.SUMMARY, users.CREATE):
-        assert "is_erased" not in statement.text
-    migrator.migrate(empty_dsn, revision)
-    async with open_database(empty_dsn, options()) as database:
-        user = await users.create(database, "alice@example.com")
-        assert user
-        made = await tasks.create(database, user, TASK)
-        assert made
-        assert await tasks.create(database, user, TASK, made["id"]) == made | {"replayed": True}
-        assert await tasks.create(database, uuid4(), TASK) is None
-        assert await tasks.patch(database, user, made["id"], {"title": "Changed"})
-        assert len(await task_lists.page(database, user, 10)) == 1
-        assert await tasks.remove(database, user, made["id"])
-
-
-async def create_until(database: Database, user: UUID, stop: asyncio.Event) -> int:
-    number = 0
-    while not stop.is_set():
-        assert await tasks.create(database, user, TASK)
-        number += 1
-    return number
-
-
-async def test_no_create_fails_while_a_server_is_migrated_there_and_back(empty_dsn: Dsn, admin: Admin) -> None:
-    migrator.migrate(empty_dsn, "0008")
-    stop = asyncio.Event()
-    async with open_database(empty_dsn, options(least=4, most=4)) as database:
-        user = await users.create(database, "alice@example.com")
-        assert user
-        clients = [asyncio.create_task(create_until(database, user, stop)) for _ in range(4)]
-        for target in ("head", "0008", "head"):
-            await asyncio.to_thread(migrator.migrate, empty_dsn, target)
-        stop.set()
-        made = sum(await asyncio.gather(*clients))
-    assert admin.value("SELECT count(*) FROM tasks") == made > 0
 
 
 async def test_the_way_back_keeps_all_tasks_gives_addresses_that_lead_nowhere_and_forgets_the_marks(

@@ -67,18 +67,48 @@ def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
     assert names_the_owner(NAMED_STATEMENTS[f"persistence.{name}"])
 
 
-@pytest.mark.parametrize("statement", [tasks.CREATE, tasks.CREATE_WITH_OWNER], ids=["alone", "with its owner"])
+def raises_the_owner(statement: Statement) -> bool:
+    """Tells if it raises the revision of the owner and of nobody else."""
+    owner = rf"\(UPDATE users SET revision=.* WHERE users\.id = \${statement.parameters.index('user_id') + 1}\b"
+    return re.search(owner, statement.text) is not None
+
+
+WRITES = [name for name, statement in NAMED_STATEMENTS.items() if re.search(r"(INTO|UPDATE) tasks\b", statement.text)]
+
+
+def test_there_are_writes_to_look_at() -> None:
+    assert len(WRITES) >= 10
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_every_write_of_a_task_has_the_raised_revision_of_its_owner_as_version(name: str) -> None:
+    statement = NAMED_STATEMENTS[name]
+    assert raises_the_owner(statement)
+    assert re.search(r"version=owner\.revision|, owner\.revision \nFROM owner ON CONFLICT", statement.text)
+
+
+@pytest.mark.parametrize("name", sorted(NAMED_STATEMENTS))
+def test_no_update_asks_for_the_time_beside_a_column(name: str) -> None:
+    """Engines that spread rows refuse it (docs/adr/0032-revisions-and-the-feed.md)."""
+    updates = NAMED_STATEMENTS[name].text.split("UPDATE ")[1:]
+    for update in updates:
+        changed = re.sub(r"\(SELECT \(extract\(epoch FROM now\(\)\) \* 1000000\)::bigint\)", "", update)
+        assert "interval" not in changed
+        assert "now()" not in changed.partition(" INSERT INTO ")[0]
+
+
+@pytest.mark.parametrize("statement", [tasks.CREATE, tasks.CREATE_WITHIN], ids=["alone", "within a limit"])
 def test_a_task_is_created_for_the_owner_and_leaves_those_of_others_alone(statement: Statement) -> None:
-    pattern = r"INSERT INTO tasks \((.*?)\) VALUES \((.*)\) ON CONFLICT \(user_id, id\)"
-    [(columns, places)] = re.findall(pattern, statement.text)
-    place = places.split(", ")[columns.split(", ").index("user_id")].partition("::")[0]
-    assert place == f"${statement.parameters.index('user_id') + 1}"
+    pattern = r"INSERT INTO tasks \((.*?)\) SELECT (.*) \nFROM owner ON CONFLICT \(user_id, id\)"
+    [(columns, values)] = re.findall(pattern, statement.text)
+    assert values.split(", ")[columns.split(", ").index("user_id")] == "owner.id"
+    assert raises_the_owner(statement)
 
 
 def test_a_statement_that_returns_what_it_has_changed_does_not_count_as_a_read() -> None:
     assert tasks.GET.reads
     assert users.ACCOUNT.reads
-    assert not any(statement.reads for statement in (tasks.DELETE, tasks.CREATE_WITH_OWNER, users.ERASE, users.PURGE))
+    assert not any(statement.reads for statement in (tasks.DELETE, tasks.CREATE, tasks.MAKE_OWNER, users.ERASE, users.PURGE))
 
 
 @pytest.mark.parametrize("sort", get_args(task_lists.SortKey.__value__))
