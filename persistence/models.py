@@ -76,6 +76,7 @@ _LIVE = text("deleted_at IS NULL")
 
 # Only the database says it, so that no statement has to name it, and those of older code go on working.
 _FALSE: dict[str, Any] = {"server_default": text("false")}
+_NULL: dict[str, Any] = {"server_default": text("NULL")}
 
 # Nothing here depends on the locale of a database or on what its libraries know of Unicode: a rule that needs more than
 # ASCII is Python's (docs/adr/0023-one-rule-for-text.md).
@@ -197,8 +198,8 @@ class TaskValues(SQLModel):
 class Task(TaskValues, table=True):
     """One thing to do. Its id is unique among the tasks of its owner (D38).
 
-    It is live, or in the trash since `deleted_at`, or erased: a tombstone, which has no data and tells clients only that
-    the task is gone (D41).
+    It is live, or in the trash since `deleted_at`, or erased: a tombstone, which has no data and tells clients only
+    that the task is gone (D41).
     """
 
     __tablename__: ClassVar[str] = "tasks"
@@ -254,9 +255,9 @@ class Task(TaskValues, table=True):
     completed_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
     version: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
     owner_is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
-    deleted_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP)
+    deleted_at: datetime | None = Field(default=None, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NULL)
     is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
-    applied_keys: list[int] | None = Field(default=None, sa_type=ARRAY(BigInteger))
+    applied_keys: list[int] | None = Field(default=None, sa_type=ARRAY(BigInteger), sa_column_kwargs=_NULL)
     """Hashes of the keys of the last changes, the newest first (D43)."""
 
     user: User = Relationship(back_populates="tasks")

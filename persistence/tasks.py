@@ -46,6 +46,10 @@ class AlreadyDeleted(Exception):
     """A task with this id is in the trash, or erased, and a create does not bring it back (D41)."""
 
 
+class RacedPast(Exception):
+    """The task is now as the change expected it, which it was not a moment ago."""
+
+
 class TooMany(Exception):
     """The owner has as many tasks as it may have."""
 
@@ -96,7 +100,7 @@ _EXPECTED = _VERSIONS.is_(None) | (TABLE.c.version == sa.any_(_VERSIONS))
 _MICROSECONDS = sa.select(
     sa.literal_column("(extract(epoch FROM now()) * 1000000)::bigint", sa.BigInteger())
 ).scalar_subquery()
-_ONE = sa.literal_column("1")
+_ONE: sa.ColumnElement[Any] = sa.literal_column("1")
 
 
 def raised(*conditions: sa.ColumnElement[bool]) -> sa.CTE:
@@ -171,7 +175,7 @@ OWNER = Statement("owner", sa.select(OWNERS.c.is_erased).where(OWNERS.c.id == US
 GET = Statement("get", sa.select(*COLUMNS).where(THIS, LIVE))
 
 _KEY = sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), sa.literal_column("0"), type_=sa.BigInteger())
-_IS_NEW = (_KEY == sa.any_(TABLE.c.applied_keys)).is_not(sa.true())
+_IS_NEW = (sa.any_(TABLE.c.applied_keys) == _KEY).is_not(sa.true())
 _KEYS = sa.func.array_prepend(_KEY, TABLE.c.applied_keys, type_=ARRAY(sa.BigInteger()))[
     _ONE : sa.literal_column(str(KEYS_KEPT))
 ]
@@ -235,7 +239,7 @@ STATES = Statement(
         *COLUMNS,
         TABLE.c.deleted_at,
         TABLE.c.is_erased,
-        sa.func.coalesce(_HASH == sa.any_(TABLE.c.applied_keys), sa.false()).label("was_applied"),
+        sa.func.coalesce(sa.any_(TABLE.c.applied_keys) == _HASH, sa.false()).label("was_applied"),
     ).where(MINE, TABLE.c.id == _ASKED.c.id),
 )
 """Why changes may have written nothing: the tasks with these ids, in any state, and if they know the keys."""
@@ -243,10 +247,37 @@ STATES = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A write to one task: a statement for a pipeline, and how to tell why it wrote nothing."""
+    """One write of a task: a statement and what it binds."""
 
     statement: Statement
     values: Mapping[str, Any]
+
+    @property
+    def may_be_explained(self) -> bool:
+        """False for a change that writes nothing for one reason only: there is no such task."""
+        return any(self.values.get(name) is not None for name in ("versions", "key", "others_max"))
+
+    def explain(self, found: TaskRow | None) -> TaskRow | None:
+        """Tells from a row of `STATES` why a change wrote nothing.
+
+        Returns the task of an earlier request with the same key, marked as `replayed`, or None: there is no such task
+        for this change. Raises `VersionChanged`, `TooMany`, or `RacedPast` for one that may run again.
+        """
+        if found is None or found["is_erased"]:
+            return None
+        change, versions = self.statement.name, self.values["versions"]
+        is_live = found["deleted_at"] is None
+        task = _task(found)
+        if found["was_applied"] and (is_live or change == "delete"):
+            facts = {"deleted_at": found["deleted_at"]} if change == "delete" else {}
+            return task | facts | {"replayed": True}
+        if is_live == (change == "restore"):
+            return None
+        if versions is not None and task["version"] not in versions:
+            raise VersionChanged(task)
+        if self.values.get("others_max") is not None:
+            raise TooMany
+        raise RacedPast
 
 
 def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max: int = 0) -> Step:
@@ -266,10 +297,11 @@ def changing(
     task_id: UUID,
     values: Mapping[str, Any],
     versions: Versions = None,
+    *,
     key: str | None = None,
     tasks_max: int = 0,
 ) -> Step:
-    """The statement that makes a change; if it returns no row, `explain` says why."""
+    """The statement that makes a change; if it returns no row, `Step.explain` says why."""
     bound: dict[str, Any] = {
         "user_id": user_id,
         "task_id": task_id,
@@ -290,34 +322,8 @@ def hashed_key(change: Change, key: str) -> str:
     return f"{change} {key}"
 
 
-class RacedPast(Exception):
-    """The task is now as the change expected it, which it was not a moment ago."""
-
-
 def _task(found: TaskRow) -> TaskRow:
     return {name: value for name, value in found.items() if name not in _FACTS}
-
-
-def explain(change: Change, found: TaskRow | None, versions: Versions, tasks_max: int = 0) -> TaskRow | None:
-    """Tells from a row of `STATES` why a change wrote nothing.
-
-    Returns the task of an earlier request with the same key, marked as `replayed`, or None: there is no such task for
-    this change. Raises `VersionChanged`, `TooMany`, or `RacedPast` for one that may run again.
-    """
-    if found is None or found["is_erased"]:
-        return None
-    is_live = found["deleted_at"] is None
-    task = _task(found)
-    if found["was_applied"] and (is_live or change == "delete"):
-        facts = {"deleted_at": found["deleted_at"]} if change == "delete" else {}
-        return task | facts | {"replayed": True}
-    if is_live == (change == "restore"):
-        return None
-    if versions is not None and task["version"] not in versions:
-        raise VersionChanged(task)
-    if change == "restore" and tasks_max:
-        raise TooMany
-    raise RacedPast
 
 
 async def create(
@@ -333,8 +339,8 @@ async def create(
 
     With `makes_owner` the user is made too, in a second round trip; raises `OwnerErased` if its account was erased.
     With `tasks_max` raises `TooMany` when the user has so many tasks; creates that run at once do not see each other.
-    Raises `AlreadyDeleted` for a task in the trash. The row has one column more, `replayed`, which tells a new task from an
-    old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
+    Raises `AlreadyDeleted` for a task in the trash. The row has one column more, `replayed`, which tells a new task from
+    an old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
     """
     started, step = monotonic(), creating(user_id, values, task_id or uuid4(), tasks_max)
     row = await database.row(step.statement, step.values)
@@ -369,15 +375,16 @@ async def replace(
     task_id: UUID,
     values: Mapping[str, Any],
     versions: Versions = None,
+    *,
     key: str | None = None,
 ) -> TaskRow | None:
     """The task with all its values replaced, or None.
 
     Of this and the next three: with a `key` the change is made once. A repeat finds its hash in the task, which
-    remembers the last `KEYS_KEPT`, and the row of its answer has one column more, `replayed`. Why a change with a key or
-    with `versions` was not made costs a second round trip; if it is for its version, they raise `VersionChanged`.
+    remembers the last `KEYS_KEPT`, and the row of its answer has one column more, `replayed`. To tell why a change with
+    a key or with `versions` was not made costs a second round trip; they raise `VersionChanged` if it has another one.
     """
-    return await _run(database, "replace", user_id, task_id, values, versions, key)
+    return await _run(database, changing("replace", user_id, task_id, values, versions, key=key))
 
 
 async def patch(
@@ -386,11 +393,12 @@ async def patch(
     task_id: UUID,
     changes: Mapping[str, Any],
     versions: Versions = None,
+    *,
     key: str | None = None,
 ) -> TaskRow | None:
     """The task with these changes, or None. No changes read the task and leave it as it is."""
     if changes:
-        return await _run(database, "patch", user_id, task_id, changes, versions, key)
+        return await _run(database, changing("patch", user_id, task_id, changes, versions, key=key))
     row = await get(database, user_id, task_id)
     if row and versions is not None and row["version"] not in versions:
         raise VersionChanged(row)
@@ -398,10 +406,10 @@ async def patch(
 
 
 async def remove(
-    database: Database, user_id: UUID, task_id: UUID, versions: Versions = None, key: str | None = None
+    database: Database, user_id: UUID, task_id: UUID, versions: Versions = None, *, key: str | None = None
 ) -> TaskRow | None:
     """The task, now in the trash and with the column `deleted_at`, or None."""
-    return await _run(database, "delete", user_id, task_id, {}, versions, key)
+    return await _run(database, changing("delete", user_id, task_id, {}, versions, key=key))
 
 
 async def restore(
@@ -409,33 +417,24 @@ async def restore(
     user_id: UUID,
     task_id: UUID,
     versions: Versions = None,
-    key: str | None = None,
     *,
+    key: str | None = None,
     tasks_max: int = 0,
 ) -> TaskRow | None:
     """The task, taken out of the trash, or None if it is not in there.
 
     With `tasks_max` raises `TooMany` when the user has so many live tasks.
     """
-    return await _run(database, "restore", user_id, task_id, {}, versions, key, tasks_max)
+    return await _run(database, changing("restore", user_id, task_id, {}, versions, key=key, tasks_max=tasks_max))
 
 
-async def _run(
-    database: Database,
-    change: Change,
-    user_id: UUID,
-    task_id: UUID,
-    values: Mapping[str, Any],
-    versions: Versions,
-    key: str | None,
-    tasks_max: int = 0,
-) -> TaskRow | None:
-    started, step = monotonic(), changing(change, user_id, task_id, values, versions, key, tasks_max)
-    asked = {"user_id": user_id, "ids": [task_id], "keys": [step.values.get("key")]}
+async def _run(database: Database, step: Step) -> TaskRow | None:
+    started, values = monotonic(), step.values
+    asked = {"user_id": values["user_id"], "ids": [values["task_id"]], "keys": [values.get("key")]}
     while True:
-        row = await database.row(step.statement, step.values, database.time_left(started))
-        if row is not None or (versions is None and key is None and not tasks_max):
+        row = await database.row(step.statement, values, database.time_left(started))
+        if row is not None or not step.may_be_explained:
             return row
         found = await database.row(STATES, asked, database.time_left(started))
         with suppress(RacedPast):
-            return explain(change, found, versions, tasks_max)
+            return step.explain(found)

@@ -160,12 +160,15 @@ async def replace_task(
     user_id: UserId,
     task_id: Id,
     task: TaskReplacement,
+    *,
     if_match: IfMatchHeader,
     idempotency_key: ChangeKeyHeader,
 ) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
     versions = expected(if_match)
-    return written(await tasks.replace(request.database, user_id, task_id, task.values(), versions, idempotency_key))
+    return written(
+        await tasks.replace(request.database, user_id, task_id, task.values(), versions, key=idempotency_key)
+    )
 
 
 @router.patch(_TASK, response={200: TaskOut}, **contract.CHANGE_TASK)
@@ -174,12 +177,13 @@ async def change_task(
     user_id: UserId,
     task_id: Id,
     task: TaskChanges,
+    *,
     if_match: IfMatchHeader,
     idempotency_key: ChangeKeyHeader,
 ) -> HttpResponse:
     """Changes what is sent and leaves the rest."""
     versions = expected(if_match)
-    return written(await tasks.patch(request.database, user_id, task_id, task.values(), versions, idempotency_key))
+    return written(await tasks.patch(request.database, user_id, task_id, task.values(), versions, key=idempotency_key))
 
 
 @router.delete(_TASK, response={200: TrashedTask}, **contract.DELETE_TASK)
@@ -187,7 +191,7 @@ async def delete_task(
     request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader, idempotency_key: ChangeKeyHeader
 ) -> HttpResponse:
     """Puts the task into the trash and answers with it, so that a client can offer undo."""
-    return written(await tasks.remove(request.database, user_id, task_id, expected(if_match), idempotency_key))
+    return written(await tasks.remove(request.database, user_id, task_id, expected(if_match), key=idempotency_key))
 
 
 def _tasks_path(user_id: UUID) -> str:

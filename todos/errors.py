@@ -103,8 +103,8 @@ class TaskDeleted(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "A task with this id was deleted, so nothing was created. Restore it if it is still in the trash, or create "
-            "a new task, with another id or key."
+            "A task with this id was deleted, so nothing was created. Restore it if it is still in the trash, or "
+            "create a new task, with another id or key."
         )
 
 

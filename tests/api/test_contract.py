@@ -24,9 +24,21 @@ DECLARED = {
     "create_task": ("POST /api/{user_id}/tasks", "user_id Idempotency-Key", f"200 201 404 415 {ANY}"),
     "get_task_summary": ("GET /api/{user_id}/tasks/summary", "user_id", f"200 404 {ANY}"),
     "get_task": ("GET /api/{user_id}/tasks/{task_id}", "user_id task_id If-None-Match", f"200 304 404 {ANY}"),
-    "replace_task": ("PUT /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 415 {ANY}"),
-    "change_task": ("PATCH /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 415 {ANY}"),
-    "delete_task": ("DELETE /api/{user_id}/tasks/{task_id}", "user_id task_id If-Match", f"200 404 412 {ANY}"),
+    "replace_task": (
+        "PUT /api/{user_id}/tasks/{task_id}",
+        "user_id task_id If-Match Idempotency-Key",
+        f"200 404 412 415 {ANY}",
+    ),
+    "change_task": (
+        "PATCH /api/{user_id}/tasks/{task_id}",
+        "user_id task_id If-Match Idempotency-Key",
+        f"200 404 412 415 {ANY}",
+    ),
+    "delete_task": (
+        "DELETE /api/{user_id}/tasks/{task_id}",
+        "user_id task_id If-Match Idempotency-Key",
+        f"200 404 412 {ANY}",
+    ),
     "get_account": ("GET /api/v1/me", "", f"200 404 {ANY}"),
     "erase_account": ("DELETE /api/v1/me", "", f"204 404 {ANY}"),
     "get_health": ("GET /api/v1/health", "", "200 408 413 500 503"),
@@ -99,8 +111,9 @@ def test_it_has_every_header_of_an_answer() -> None:
     assert headers("create_task", "201") == {"ETag", "Location", "X-Request-ID"}
     assert headers("create_task", "200") == {"ETag", "Location", "Idempotency-Replayed", "X-Request-ID"}
     assert headers("get_task", "200") == headers("get_task", "304") == {"ETag", "Cache-Control", "X-Request-ID"}
-    for name in ("replace_task", "change_task"):
-        assert headers(name, "200") == headers(name, "412") == {"ETag", "X-Request-ID"}
+    for name in ("replace_task", "change_task", "delete_task"):
+        assert headers(name, "200") == {"ETag", "Idempotency-Replayed", "X-Request-ID"}
+        assert headers(name, "412") == {"ETag", "X-Request-ID"}
     for name, operation in OPERATIONS.items():
         if operation.is_of_a_user:
             assert "Retry-After" in headers(name, "503")

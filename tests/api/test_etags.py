@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from persistence.postgres.database import Database
 from tests.support.helpers import Client, Json, Response, address, assert_problem, get_task, make_task
 
 BREAD = {"title": "Buy bread"}
@@ -42,10 +43,11 @@ async def test_every_change_makes_a_new_entity_tag_and_reading_does_not(client: 
 
 
 async def test_a_task_made_again_under_the_same_id_has_an_entity_tag_that_was_never_there_before(
-    client: Client, alice: UUID
+    client: Client, owner: Database, alice: UUID
 ) -> None:
     first = await make_task(client, alice, id=str(uuid4()))
-    await client.delete(address(first))
+    async with owner.connection() as connection:
+        await connection.execute("DELETE FROM tasks WHERE id = %s", [first["id"]])
     second = await make_task(client, alice, id=first["id"], title="Another one")
 
     assert second["version"] > first["version"]

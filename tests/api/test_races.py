@@ -85,7 +85,8 @@ async def test_the_later_write_is_never_dated_before_the_earlier_one(crowd: Clie
     )
     changes = sorted((answer.json() for answer in answers), key=lambda change: change["version"])
 
-    assert [change["version"] - task["version"] for change in changes] == list(range(1, 41))
+    versions = [task["version"], *(change["version"] for change in changes)]
+    assert versions == sorted(set(versions))
     times = [change["updated_at"] for change in changes]
     assert times == sorted(set(times))
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import column, text
 
-from persistence import migrator, tasks
+from persistence import tasks
 from persistence.postgres.database import PROBES_FROM, Database
 from persistence.postgres.opening import APPLICATION_NAME
 from persistence.postgres.options import DatabaseOptions, PoolLimits

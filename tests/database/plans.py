@@ -51,6 +51,7 @@ VALUES: Json = {
     "created_after": NOW - timedelta(days=100), "updated_before": NOW, "updated_after": NOW - timedelta(days=100),
     "id": uuid4(), "title": "New", "description": None, "status": "pending", "priority": "high", "due_date": NOW,
     "versions": None, "sends_description": False, "sends_due_date": True, "new_title": "New", "new_description": None,
+    "key": "patch 1", "keys": [None],
     "new_status": "completed", "new_priority": "low", "new_due_date": NOW, "new_tags": "{new}",
 }  # fmt: skip
 AFTER: dict[SortKey, Any] = {

@@ -12,6 +12,7 @@ from tests.database.helpers import TASK, Admin
 from tests.database.test_migrations import schema_of
 from tests.support.databases import as_owner
 
+
 async def test_two_owners_may_have_a_task_with_the_same_id_and_neither_can_tell(
     database: Database, alice: UUID, bob: UUID
 ) -> None:

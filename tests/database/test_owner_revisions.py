@@ -1,12 +1,9 @@
 """Revisions 0009 to 0012 lead to users without an address and to marks, and disturb no server (D35, D36)."""
 
-import asyncio
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import pytest
-
-from persistence import history, migrator, task_lists, tasks, users
-from persistence.postgres.database import Database, open_database
+from persistence import migrator, tasks, users
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import TASK, Admin, options
 from tests.database.test_migrations import schema_of

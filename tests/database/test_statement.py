@@ -108,7 +108,9 @@ def test_a_task_is_created_for_the_owner_and_leaves_those_of_others_alone(statem
 def test_a_statement_that_returns_what_it_has_changed_does_not_count_as_a_read() -> None:
     assert tasks.GET.reads
     assert users.ACCOUNT.reads
-    assert not any(statement.reads for statement in (tasks.DELETE, tasks.CREATE, tasks.MAKE_OWNER, users.ERASE, users.PURGE))
+    assert not any(
+        statement.reads for statement in (tasks.DELETE, tasks.CREATE, tasks.MAKE_OWNER, users.ERASE, users.PURGE)
+    )
 
 
 @pytest.mark.parametrize("sort", get_args(task_lists.SortKey.__value__))

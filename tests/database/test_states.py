@@ -215,9 +215,10 @@ def test_the_rights_of_the_server_are_enough_for_it_and_for_the_commands_that_ru
     [
         ("SELECT ON tasks", "Missing rights: SELECT on tasks.", ()),
         ("INSERT ON tasks", "Missing rights: INSERT (id, user_id, title, ", ("GET", "PUT", "PATCH", "DELETE")),
-        ("UPDATE ON tasks", "Missing rights: UPDATE (id, title, ", ("GET", "DELETE")),
-        ("DELETE ON tasks", "Missing rights: DELETE on tasks.", ("POST", "GET", "PUT", "PATCH")),
-        ("SELECT ON users", "Missing rights: SELECT (id, created_at, updated_at, is_erased) on users.", State.works),
+        ("UPDATE ON tasks", "Missing rights: UPDATE (id, title, ", ("GET",)),
+        ("DELETE ON tasks", "Missing rights: DELETE on tasks.", State.works),
+        ("SELECT ON users", "Missing rights: SELECT (id, created_at, updated_at, is_erased, ", ("GET",)),
+        ("UPDATE ON users", "Missing rights: UPDATE (revision", ("GET",)),
         ("INSERT ON users", "Missing rights: INSERT (id, is_active, is_erased) on users.", State.works),
         ("DELETE ON users", "Missing rights: DELETE on users.", State.works),
         ("SELECT ON alembic_version", "Missing rights: SELECT on alembic_version.", State.works),
