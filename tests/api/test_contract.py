@@ -21,7 +21,7 @@ from web.api import api
 ANY = "400 401 403 408 413 429 500 503"
 DECLARED = {
     "list_tasks": ("GET /api/{user_id}/tasks", f"user_id {' '.join(TaskQuery.model_fields)}", f"200 404 {ANY}"),
-    "create_task": ("POST /api/{user_id}/tasks", "user_id Idempotency-Key", f"200 201 404 415 {ANY}"),
+    "create_task": ("POST /api/{user_id}/tasks", "user_id Idempotency-Key", f"200 201 404 409 415 {ANY}"),
     "get_task_summary": ("GET /api/{user_id}/tasks/summary", "user_id", f"200 404 {ANY}"),
     "get_task": ("GET /api/{user_id}/tasks/{task_id}", "user_id task_id If-None-Match", f"200 304 404 {ANY}"),
     "replace_task": (
