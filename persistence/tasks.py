@@ -339,18 +339,18 @@ async def create(
 
     With `makes_owner` the user is made too, in a second round trip; raises `OwnerErased` if its account was erased.
     With `tasks_max` raises `TooMany` when the user has so many tasks; creates that run at once do not see each other.
-    Raises `AlreadyDeleted` for a task in the trash. The row has one column more, `replayed`, which tells a new task from
-    an old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
+    Raises `AlreadyDeleted` for a task in the trash. The row has one column more, `replayed`, which tells a new task
+    from an old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
     """
     started, step = monotonic(), creating(user_id, values, task_id or uuid4(), tasks_max)
     row = await database.row(step.statement, step.values)
     if row is None and (makes_owner or tasks_max):
         owner = {"user_id": user_id}
-        if makes_owner:
-            await database.rows(MAKE_OWNER, owner, database.time_left(started))
-        row = await database.row(step.statement, step.values, database.time_left(started))
-        if row is None and (there := await database.row(OWNER, owner, database.time_left(started))):
-            raise OwnerErased if there["is_erased"] else TooMany
+        steps = [(MAKE_OWNER, owner)] * makes_owner + [(step.statement, step.values), (OWNER, owner)]
+        *_, rows, owners = await database.together(steps, database.time_left(started))
+        row = rows[0] if rows else None
+        if row is None and owners:
+            raise OwnerErased if owners[0]["is_erased"] else TooMany
     if row is not None and row.pop("deleted_at"):
         raise AlreadyDeleted
     return row
