@@ -9,10 +9,13 @@ from uuid import UUID, uuid4
 
 from tests.faults.http import Answer, Cut, Http, Unsent
 
-type Kind = Literal["create", "replace", "patch", "delete", "get", "list"]
+type Kind = Literal["create", "replace", "patch", "delete", "restore", "erase", "get", "list"]
 type Task = Mapping[str, Any]
 
-METHODS = {"create": "POST", "replace": "PUT", "patch": "PATCH", "delete": "DELETE", "get": "GET", "list": "GET"}
+METHODS = {
+    "create": "POST", "replace": "PUT", "patch": "PATCH", "delete": "DELETE", "restore": "POST", "erase": "DELETE",
+    "get": "GET", "list": "GET",
+}  # fmt: skip
 WITH_VALUES = ("create", "replace", "patch")
 LIST_LIMIT = 10
 UNAVAILABLE = "urn:problem:todo:service-unavailable"
@@ -43,6 +46,8 @@ class Operation:
     """The version in `If-Match`."""
     invoked_at: float = field(default_factory=monotonic)
     state: State = State.UNKNOWN
+    attempts: int = 0
+    """Times that it was sent."""
     unknown_attempts: int = 0
     """Times that it was sent and the outcome remained unknown."""
     status: int | None = None
@@ -58,10 +63,14 @@ class Operation:
         return self.kind not in ("get", "list")
 
     @property
+    def is_named(self) -> bool:
+        """True if the server knows a repeat of it, by a key or by the id of a new task."""
+        return self.key is not None or (self.kind == "create" and self.task_id is not None)
+
+    @property
     def can_be_repeated(self) -> bool:
         """True if sending it again does no harm, even after it may have been done."""
-        is_named = self.kind == "create" and (self.key is not None or self.task_id is not None)
-        return is_named or self.kind in ("delete", "get", "list") or self.expected is not None
+        return self.is_named or self.kind in ("delete", "erase", "get", "list") or self.expected is not None
 
     @property
     def request(self) -> tuple[str, str, Mapping[str, Any] | None, dict[str, str]]:
@@ -69,6 +78,8 @@ class Operation:
         path, body, headers = f"/api/{self.user_id}/tasks", self.body, {}
         if self.kind == "list":
             path += f"?limit={LIST_LIMIT}"
+        elif self.kind in {"restore", "erase"}:
+            path = f"/api/{self.user_id}/trash/{self.task_id}{'/restore' if self.kind == 'restore' else ''}"
         elif self.kind != "create":
             path += f"/{self.task_id}"
         elif self.task_id is not None:
@@ -119,6 +130,7 @@ class History:
     async def send(self, http: Http, operation: Operation) -> Answer | Cut | Unsent:
         """Sends an operation and logs the outcome."""
         method, path, body, headers = operation.request
+        operation.attempts += 1
         try:
             answer = await http.request(method, path, dict(body) if body else None, headers)
         except Cut as error:
@@ -155,6 +167,8 @@ class History:
 
     def _acknowledge(self, operation: Operation, answer: Answer) -> None:
         operation.state = State.ACKNOWLEDGED
+        if answer.status == 204:
+            return
         tasks: Sequence[Task] = answer.json["items"] if operation.kind == "list" else [answer.json]
         for task in tasks:
             writer = self.writers.get(task["title"])
@@ -168,7 +182,9 @@ class History:
             [task] = tasks
             if operation.task_id not in (None, UUID(task["id"])):
                 operation.faults.append(f"the response is about task {task['id']}")
-            if operation.kind in WITH_VALUES and task["title"] != operation.marker:
+            # A repeat is answered with the task as it is now, which another client may have changed.
+            is_repeat = operation.attempts > 1
+            if operation.kind in WITH_VALUES and not is_repeat and task["title"] != operation.marker:
                 operation.faults.append(f"the response has the title {task['title']!r}")
             operation.task_id = UUID(task["id"])
             operation.title, operation.version = task["title"], task["version"]
