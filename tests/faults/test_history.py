@@ -106,8 +106,9 @@ async def test_an_unknown_write_may_be_done_or_not(alices: Client) -> None:
         ("UPDATE tasks SET title = %(first)s, description = %(first)s", "the title is", 1, 0),
         ("UPDATE tasks SET title = %(first)s, description = %(first)s, version = version - 1", "went back", 1, 0),
         ("UPDATE tasks SET priority = 'low'", "{'priority': 'low'}", 0, 0),
-        ("UPDATE tasks SET version = version + 1", "1 writes too many", 0, 1),
+        ("UPDATE tasks SET version = version + 1", "by a write done before", 0, 1),
         ("UPDATE tasks SET user_id = %(other)s", "belongs to user", 0, 0),
+        ("UPDATE tasks SET deleted_at = now()", "it is not in the database", 1, 0),
         ("UPDATE tasks SET title = 'A stranger'", "no client wrote the task", 1, 0),
     ],
 )
@@ -133,23 +134,15 @@ async def test_a_create_that_was_done_twice_is_found_in_any_order(alices: Client
     assert result.doubled == 1
 
 
-async def test_a_change_that_was_done_twice_is_found_after_later_changes(alices: Client) -> None:
-    created = await alices.do("create")
-    await alices.do("patch", created)
-    await alices.send(alices.history.operations[-1])
-    await alices.do("patch", created)
-
-    assert_found(alices.judge(), "1 writes too many", doubled=1)
-
-
 async def test_an_unknown_change_explains_only_one_version(alices: Client) -> None:
     created = await alices.do("create")
-    await alices.send(alices.doubt("patch", created))
+    unknown = alices.doubt("patch", created)
+    await alices.send(unknown)
     await alices.do("get", created)
     await alices.do("patch", created)
-    await alices.send(alices.history.operations[-1])
+    await alices.send(unknown)
 
-    assert alices.judge().doubled == 1
+    assert_found(alices.judge(), "by a write done before", doubled=1)
 
 
 async def test_a_deleted_task_that_is_there_again_is_found(alices: Client) -> None:
@@ -158,18 +151,9 @@ async def test_a_deleted_task_that_is_there_again_is_found(alices: Client) -> No
     await alices.send(deletion)
     # A 404 acknowledges a deletion after an attempt whose outcome was unknown.
     alices.history.record(deletion, Answer(404, {}, b"", 0.0))
-    alices.plant(ANEW, created)
+    alices.plant("UPDATE tasks SET deleted_at = NULL WHERE id = %(id)s", created)
 
     assert_found(alices.judge(), "after an acknowledged deletion", lost=1)
-
-
-async def test_an_attempt_of_a_create_that_arrives_late_may_make_a_deleted_task_again(alices: Client) -> None:
-    created = alices.doubt("create")
-    alices.history.record(created, await alices.send(created))
-    await alices.do("delete", created)
-    alices.plant(ANEW, created)
-
-    assert alices.judge() == Result(acknowledged=2)
 
 
 @pytest.mark.parametrize("kind", ["create", "patch"])
@@ -233,5 +217,5 @@ async def test_a_write_to_another_version_and_a_404_for_an_existing_task_are_fou
     await alices.do("patch", created, expected=created.version)
     alices.history.record(alices.invoke("get", created), Answer(404, {}, b"", 0.0))
 
-    for text in (f"a write to version {created.version} made version", "the task was not found"):
+    for text in (f"a write to version {created.version} changed version", "the task was not found"):
         assert_found(alices.judge(), text)

@@ -30,7 +30,7 @@ def compare(history: History, rows: Sequence[Task], result: Result) -> None:
         result.violations += [f"{operation}: {fault}" for fault in operation.faults]
         if operation.task_id is not None:
             by_task[operation.task_id].append(operation)
-    by_id = {row["id"]: row for row in rows}
+    by_id = {row["id"]: row for row in rows if row["deleted_at"] is None}
     for task_id, operations in by_task.items():
         if operations[0].kind == "create" and operations[0].state is State.ACKNOWLEDGED:
             _Life(result, operations).compare(by_id.get(task_id))
@@ -67,20 +67,19 @@ def _check_rows(history: History, rows: Sequence[Task], result: Result) -> None:
 class _Life:
     """The life of one task from its acknowledged create on, for the only client that writes to it.
 
-    The version grows by one with each write. So between two responses it may grow by no more than the number of unknown
-    writes; any further growth is a write that was done twice.
+    Each write makes a new version. So between two responses the version changes only by a write whose outcome is
+    unknown, which its title tells; any other change is a write that was done twice.
     """
 
     def __init__(self, result: Result, operations: list[Operation]) -> None:
         self._result = result
         self._create, *self._later = operations
         self._version = self._create.version or 0
-        self._titles = {self._create.marker}
-        """Titles that the task may have in this version."""
+        self._title = self._create.marker
         self._unknown: set[str] = set()
         """Titles of writes that may have been done, or may be done later."""
-        self._spare = 0
-        """Number of unknown writes that no growth of the version has accounted for."""
+        self._done = {self._title}
+        """Titles of writes that were done."""
         self._last = self._create
         self._is_gone = self._may_be_gone = False
 
@@ -92,8 +91,7 @@ class _Life:
                 self._lose(f"it is not in the database: {self._last}")
         elif not self._is_gone:
             self._see(row["version"], row["title"], "the database")
-        elif not self._create.unknown_attempts:
-            # An attempt of a create that arrives late makes a deleted task again, as the documentation says.
+        else:
             self._lose(f"it is in the database after an acknowledged deletion: {self._last}")
 
     def _follow(self, operation: Operation) -> None:
@@ -102,7 +100,6 @@ class _Life:
                 self._may_be_gone = True
             case State.UNKNOWN if operation.is_write:
                 self._unknown.add(operation.marker)
-                self._spare += 1
             case State.ACKNOWLEDGED:
                 self._confirm(operation)
             case _:
@@ -112,42 +109,41 @@ class _Life:
 
     def _confirm(self, operation: Operation) -> None:
         if operation.version is not None and operation.title is not None:
-            if operation.kind in {"replace", "patch"}:
-                self._write(operation, operation.version)
-            else:
+            if operation.kind == "get":
                 self._see(operation.version, operation.title, str(operation))
+            else:
+                self._write(operation, operation.version, operation.title)
         if operation.kind == "delete":
             self._is_gone, self._last = True, operation
 
-    def _write(self, operation: Operation, version: int) -> None:
+    def _write(self, operation: Operation, version: int, title: str) -> None:
         if version <= self._version:
             self._report(f"the version went from {self._version} to {version}: {operation}")
-        self._grow(version - 1, f"before {operation}")
-        if operation.expected is not None and version != operation.expected + 1:
-            self._report(f"a write to version {operation.expected} made version {version}: {operation}")
-        self._version, self._titles, self._last = version, {operation.marker}, operation
+        if operation.expected not in {None, self._version}:
+            self._report(f"a write to version {operation.expected} changed version {self._version}: {operation}")
+        if operation.kind == "delete":
+            if title not in {self._title, *self._unknown}:
+                self._lose(f"the title is {title!r} in {operation}; the last was {self._last}")
+        else:
+            self._title = operation.marker
+            self._done.add(title)
+        self._version, self._last = version, operation
 
     def _see(self, version: int, title: str, where: str) -> None:
         """Compares a version that was read with the known one, which only unknown writes may have replaced."""
         if version < self._version:
             self._lose(f"version {self._version} went back to {version} in {where}; the last was {self._last}")
             return
-        if version > self._version:
-            # If the unknown writes cannot explain the version, the last write was done twice, which `_grow` reports.
-            again = self._titles if version > self._version + self._spare else set()
-            self._titles = self._unknown | again
-        if title not in self._titles:
+        is_new = version > self._version
+        if is_new and title in self._unknown:
+            self._unknown.remove(title)
+        elif is_new and title in self._done:
+            self._result.doubled += 1
+            self._report(f"version {self._version} became {version} in {where} by a write done before: {title!r}")
+        elif title != self._title:
             self._lose(f"the title is {title!r} in {where}; the last was {self._last}")
-        self._grow(version, f"in {where}")
-        self._titles = {title}
-
-    def _grow(self, version: int, where: str) -> None:
-        surplus = version - self._version - self._spare
-        if surplus > 0:
-            self._result.doubled += surplus
-            self._report(f"version {self._version} became {version} {where}: {surplus} writes too many")
-        self._spare -= max(0, min(self._spare, version - self._version))
-        self._version = max(self._version, version)
+        self._version, self._title = version, title
+        self._done.add(title)
 
     def _lose(self, text: str) -> None:
         self._result.lost += 1
