@@ -21,6 +21,7 @@ CONNECTIONS_MAX = 100
 _POOLER_PORTS = {"6432", "6543"}
 """PgBouncer's port, and that of Supabase's pooler."""
 _DAY = 24 * 3600
+_WEEK, _MONTH = 7, 30
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -183,6 +184,19 @@ RULES = {
         f"The workers may open more connections together than the {CONNECTIONS_MAX} that PostgreSQL allows by default: "
         "then some requests are refused, and so are commands.",
         "Lower DATABASE_POOL_MAX or WEB_CONCURRENCY, or raise max_connections of the database.",
+    ),
+    "todo.W014": Rule(
+        checks.Warning,
+        lambda d: d.env.trash_days < _WEEK,
+        "TRASH_DAYS is less than a week: a task that was deleted by mistake may be gone for good before its user "
+        "notices.",
+        "Set TRASH_DAYS to 7 or more, such as to 30.",
+    ),
+    "todo.W015": Rule(
+        checks.Warning,
+        lambda d: d.env.tombstone_days < _MONTH,
+        "TOMBSTONE_DAYS is less than 30: each app that was offline for longer has to fetch all tasks of its user anew.",
+        "Set TOMBSTONE_DAYS to 30 or more, such as to 90.",
     ),
     "todo.I001": Rule(
         checks.Info,

@@ -90,6 +90,8 @@ class Env(BaseSettings):
     body_max_bytes: int = Field(64 * 1024, ge=16 * 1024, le=1024 * 1024, examples=["65536"])
     user_requests_per_minute: int = Field(0, ge=0, le=1_000_000, examples=["600"])
     user_tasks_max: int = Field(0, ge=0, le=100_000, examples=["10000"])
+    trash_days: int = Field(30, ge=1, le=3650, examples=["30  (days)"])
+    tombstone_days: int = Field(90, ge=1, le=3650, examples=["90  (days)"])
     shutdown_delay: float = Field(0, ge=0, le=60, examples=["10  (seconds)"])
 
     @field_validator("environment", "log_level", "auth_mode", "auth_subject", mode="before")

@@ -36,6 +36,9 @@ MAX_TOKEN_LIFETIME = env.auth_max_lifetime
 USER_REQUESTS_PER_MINUTE = env.user_requests_per_minute
 USER_TASKS_MAX = env.user_tasks_max
 
+TRASH_DAYS = env.trash_days
+TOMBSTONE_DAYS = env.tombstone_days
+
 TIME_ZONE = "UTC"  # Django sets the process's clock to this.
 USE_TZ = True
 USE_I18N = False

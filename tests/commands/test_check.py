@@ -46,10 +46,13 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("todo.W012", {"metrics_bind": "0:9100"}),
     ("todo.W012", {"metrics_bind": "[::]:9100"}),
     ("todo.W013", {"database_pool_max": 26}),
+    ("todo.W014", {"trash_days": 6}),
+    ("todo.W015", {"tombstone_days": 29}),
     ("todo.I001", {"shutdown_delay": 0}),
 ]
 HARMLESS: list[dict[str, Any]] = [
     {},
+    {"trash_days": 7, "tombstone_days": 30},
     {"database_url_direct": None, "metrics_bind": None, "cors_origins": ""},
     {"auth_jwks_url": "http://127.0.0.1:3000/jwks", "metrics_bind": "unix:/run/todo/metrics.sock"},
     {"database_url": POOLED, "database_pooler": True, "database_pool_max": 100},

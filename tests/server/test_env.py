@@ -73,6 +73,8 @@ BAD_VALUES = {
     "METRICS_BIND": ["9464", ":9464", "127.0.0.1:65536", "unix:metrics.sock"],
     "USER_REQUESTS_PER_MINUTE": ["-1"],
     "USER_TASKS_MAX": ["100001"],
+    "TRASH_DAYS": ["0", "3651"],
+    "TOMBSTONE_DAYS": ["0", "1.5"],
     "SHUTDOWN_DELAY": ["61", "nan"],
 }  # fmt: skip
 

@@ -288,6 +288,8 @@ def command(url: str, name: str, *arguments: str, **variables: object) -> Outcom
         "DATABASE_LOCATION": env.database_location,
         "DATABASE_LOCATION_DIRECT": env.database_location_direct,
         "DATABASE_OPTIONS": env.database_options,
+        "TRASH_DAYS": env.trash_days,
+        "TOMBSTONE_DAYS": env.tombstone_days,
     }
     out, err, status = io.StringIO(), io.StringIO(), 0
     level = logging.getLogger("persistence").level

@@ -2,8 +2,11 @@ import asyncio
 from typing import Any, override
 
 from django.conf import settings
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from persistence import users
+from persistence import purge, users
+from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
 from todos.management.base import located_database, opened_database
@@ -15,16 +18,39 @@ MARGIN = 300
 class Command(BaseCommand):
     help = (
         "Removes the marks of erased accounts that are older than any valid token, after which nothing is known of "
-        "them. Run it once a day."
+        "them; erases what has been in the trash for TRASH_DAYS; and removes what is kept of erased tasks after "
+        "TOMBSTONE_DAYS. Run it once a day, beside servers or another purge. When it is stopped, the next one does "
+        "the rest."
     )
 
     @override
     def handle(self, *args: Any, **options: Any) -> None:
         with located_database() as dsn:
-            number = asyncio.run(_purge(dsn))
-        self.stdout.write(f"Marks of erased accounts removed: {number}")
+            asyncio.run(self._purge(dsn))
+
+    async def _purge(self, dsn: Dsn) -> None:
+        async with opened_database(dsn) as database:
+            marks = await users.purge(database, settings.MAX_TOKEN_LIFETIME + MARGIN)
+            self.stdout.write(f"Marks of erased accounts removed: {marks}")
+            trash, tombstones = settings.TRASH_DAYS, settings.TOMBSTONE_DAYS
+            erased = await _purge_tasks(database, purge.TRASH, trash, "Trash")
+            self.stdout.write(f"Tasks erased after {_days(trash)} in the trash: {erased}")
+            removed = await _purge_tasks(database, purge.TOMBSTONES, tombstones, "Tombstones")
+            self.stdout.write(f"Tombstones removed after {_days(tombstones)}: {removed}")
 
 
-async def _purge(dsn: Dsn) -> int:
-    async with opened_database(dsn) as database:
-        return await users.purge(database, settings.MAX_TOKEN_LIFETIME + MARGIN)
+async def _purge_tasks(database: Database, kind: purge.Kind, days: int, label: str) -> int:
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console, purged = Console(), 0
+    before = await purge.days_ago(database, days)
+    # To a file rich would print the bar once, at the end.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=await purge.number(database, kind, before))
+        async for number in purge.purge(database, kind, before):
+            purged += number
+            progress.advance(bar, number)
+    return purged
+
+
+def _days(number: int) -> str:
+    return "1 day" if number == 1 else f"{number} days"
