@@ -52,7 +52,7 @@ def _erased() -> Statement:
     }
     return _counted(
         "erase_old_trash",
-        sa.update(TABLE).where(MINE, TABLE.c.id == due.c.id, _OLD_TRASH).values(blank).returning(TABLE.c.id),
+        sa.update(TABLE).where(_as_it_was(due)).values(blank).returning(TABLE.c.id),
     )
 
 
@@ -67,17 +67,20 @@ def _removed() -> Statement:
         .returning(OWNERS.c.id)
         .cte("owner")
     )
-    # The version is looked at again, as the horizon does not reach further.
     return _counted(
         "remove_old_tombstones",
-        sa.delete(TABLE)
-        .where(MINE, TABLE.c.user_id == owner.c.id, TABLE.c.id == due.c.id, TABLE.c.version == due.c.version)
-        .returning(TABLE.c.id),
+        sa.delete(TABLE).where(_as_it_was(due), TABLE.c.user_id == owner.c.id).returning(TABLE.c.id),
     )
 
 
 def _due(condition: sa.ColumnElement[bool]) -> sa.CTE:
     return sa.select(TABLE.c.id, TABLE.c.version).where(MINE, condition).limit(sa.bindparam("limit")).cte("due")
+
+
+def _as_it_was(due: sa.CTE) -> sa.ColumnElement[bool]:
+    # Each change of a task gives it another version. Nothing else is asked again, so that tasks are looked up by their
+    # key: PostgreSQL could take any other condition for one that few of them meet, and read all that do for each.
+    return sa.and_(MINE, TABLE.c.id == due.c.id, TABLE.c.version == due.c.version)
 
 
 def _counted(name: str, change: UpdateBase) -> Statement:

@@ -30,13 +30,13 @@ RIGHTS = (
     Right(
         "UPDATE",
         "tasks",
-        ("id", *VALUES, "completed_at", "updated_at", "version", "deleted_at", "applied_keys"),
+        ("id", *VALUES, "completed_at", "updated_at", "version", "deleted_at", "is_erased", "applied_keys"),
     ),
     Right("DELETE", "tasks"),
     # Not the address, the name and the hash of the password.
-    Right("SELECT", "users", ("id", "is_erased", "created_at", "updated_at", "revision")),
+    Right("SELECT", "users", ("id", "is_erased", "created_at", "updated_at", "revision", "horizon")),
     Right("INSERT", "users", ("id", "is_active", "is_erased")),
-    Right("UPDATE", "users", ("revision",)),
+    Right("UPDATE", "users", ("revision", "horizon")),
     Right("DELETE", "users"),
     Right("SELECT", "alembic_version"),
 )

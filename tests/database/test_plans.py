@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import task_lists, tasks
+from persistence import purge, task_lists, tasks
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
@@ -256,3 +256,25 @@ def test_the_tasks_of_a_deleted_user_are_found_by_their_owner(connection: psycop
     assert row
     nodes = list(plans.nodes_of(row[0][0]["Plan"]))
     assert any("user_id" in node.get("Index Cond", "") for node in nodes), nodes
+
+
+@each_plan
+def test_a_purge_reads_the_trash_and_the_tombstones_only_to_find_owners_and_of_an_owner_what_it_takes(
+    connection: psycopg.Connection, plan: str
+) -> None:
+    old = "SELECT id FROM tasks WHERE deleted_at IS NULL AND user_id = %s LIMIT 100"
+    with connection.transaction(force_rollback=True):
+        for state, kind in (("false", purge.TRASH), ("true", purge.TOMBSTONES)):
+            connection.execute(
+                f"UPDATE tasks SET deleted_at = created_at, is_erased = {state}, title = '(erased)', tags = '{{}}',"
+                " status = 'pending', priority = 'medium', due_date = NULL, completed_at = NULL"
+                f" WHERE id IN ({old})".encode(),
+                [OWNER],
+            )
+            connection.execute("ANALYZE tasks")
+            found = explain(connection, kind.owners, plan, first=UUID(int=0), before=NOW, limit=1000)
+            assert (found.indexes, found.returned, found.read) == ({"ix_tasks_trash"}, 1, 100), found.text
+            found = explain(connection, kind.batch, plan, before=NOW, limit=10)
+            assert found.indexes >= {"ix_tasks_trash", "ix_tasks_changes"}, found.text
+            # Each is found, looked up and changed.
+            assert (found.read <= 3 * 10, found.removed) == (True, 0), found.text
