@@ -7,13 +7,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from persistence import grants, readiness, rights, users
+from persistence import grants, purge, readiness, rights, users
 from persistence.grants import GrantError
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import Admin
 from tests.support.databases import as_owner
 
-STATEMENTS = [*readiness._PARTS.values(), f"EXPLAIN (GENERIC_PLAN) {users.PURGE.text}"]
+KINDS = (purge.TRASH, purge.TOMBSTONES)
+PURGE = (users.PURGE, *(statement for kind in KINDS for statement in (kind.number, kind.owners, kind.batch)))
+STATEMENTS = [*readiness._PARTS.values(), *(f"EXPLAIN (GENERIC_PLAN) {statement.text}" for statement in PURGE)]
 """All that runs as the server's role."""
 UNITS = [
     *(f"{right.privilege} ON {right.table}" for right in rights.RIGHTS if not right.columns),
