@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import bindparam, insert, select
 from sqlmodel import col
 
-from persistence import task_lists, tasks, users
+from persistence import purge, task_lists, tasks, users
 from persistence.models import Task, User
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
@@ -20,7 +20,7 @@ BY_TITLE = Statement(
 )
 NAMED_STATEMENTS = {
     f"{module.__name__}.{name}": statement
-    for module in (task_lists, tasks, users)
+    for module in (purge, task_lists, tasks, users)
     for name, statement in vars(module).items()
     if isinstance(statement, Statement)
 }
@@ -61,8 +61,11 @@ def names_the_owner(statement: Statement) -> bool:
 
 @pytest.mark.parametrize(
     "name",
-    ["tasks.GET", "tasks.REPLACE", "tasks.PATCH", "tasks.DELETE", "task_lists.SUMMARY", "users.ACCOUNT", "users.ERASE"],
-)
+    [
+        "tasks.GET", "tasks.REPLACE", "tasks.PATCH", "tasks.DELETE", "task_lists.SUMMARY", "users.ACCOUNT",
+        "users.ERASE", "purge.ERASE_OLD_TRASH", "purge.REMOVE_OLD_TOMBSTONES",
+    ],
+)  # fmt: skip
 def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
     assert names_the_owner(NAMED_STATEMENTS[f"persistence.{name}"])
 
@@ -127,6 +130,8 @@ def test_every_list_names_the_owner_and_has_nothing_but_parameters(sort: task_li
 
 @pytest.mark.parametrize("name", sorted(NAMED_STATEMENTS))
 def test_every_statement_is_parameterised(name: str) -> None:
-    # The literals in SQL about tasks are values of the enums, punctuation, and the smallest step of time.
-    text = re.sub(r"'(pending|completed|low|medium|high|[{}:,]|1 microsecond)'", "", NAMED_STATEMENTS[name].text)
+    # The literals in SQL about tasks are values of the enums, what tombstones have, punctuation, and the smallest step
+    # of time.
+    literals = r"'(pending|completed|low|medium|high|\(erased\)|\{\}|[{}:,]|1 microsecond)'"
+    text = re.sub(literals, "", NAMED_STATEMENTS[name].text)
     assert text.count("'") == 0
