@@ -39,6 +39,21 @@ class Api:
 
         self._runner.run(insert())
 
+    def choices_about(self, user: str) -> Choice:
+        """The versions of the tombstones, which no answer tells where they are made."""
+        query = "SELECT id::text, version, updated_at FROM tasks WHERE user_id::text = %s AND is_erased"
+        return Choice(
+            tasks={task: Choice(task, at, version) for task, version, at in self._execute(query, user.lower())}
+        )
+
+    def _execute(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        async def execute() -> list[tuple[Any, ...]]:
+            async with self._owner.connection() as connection:
+                cursor = await connection.execute(query.encode(), values)
+                return await cursor.fetchall() if cursor.description else []
+
+        return self._runner.run(execute())
+
     def __call__(
         self, method: str, path: str, body: Any = NO_BODY, query: Query = (), headers: Mapping[str, str] | None = None
     ) -> tuple[Answer, Choice]:
@@ -55,7 +70,21 @@ def _answer(response: Response) -> tuple[Answer, Choice]:
     if response.is_error and body is not None:
         fields = frozenset(error["field"] for error in body.get("errors", ()))
         return Answer(response.status_code, None, headers, body["type"].removeprefix(PROBLEM), fields), Choice()
+    if body and "results" in body:
+        body = {"results": [_reduced(result) for result in body["results"]]}
+        tasks = [result["task"] for result in body["results"] if "task" in result]
+        return Answer(response.status_code, body, headers), Choice(tasks={task["id"]: _told(task) for task in tasks})
     choice = Choice(cursor=body.get("next_cursor")) if body else Choice()
-    if body and "version" in body:
-        choice = Choice(body["id"], datetime.fromisoformat(body["updated_at"]), body["version"])
-    return Answer(response.status_code, body, headers), choice
+    return Answer(response.status_code, body, headers), _told(body) if body and "version" in body else choice
+
+
+def _told(task: Json) -> Choice:
+    return Choice(task["id"], datetime.fromisoformat(task["updated_at"]), task["version"])
+
+
+def _reduced(result: Json) -> Json:
+    if "problem" not in result:
+        return result
+    problem = result["problem"]
+    fields = sorted({error["field"] for error in problem.get("errors", ())})
+    return result | {"problem": {"kind": problem["type"].removeprefix(PROBLEM), "fields": fields}}

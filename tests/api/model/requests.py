@@ -37,6 +37,7 @@ WORDS = [
 ]  # fmt: skip
 TAGS = ["home", " Home ", "WORK", "ärger", "A\u0308RGER", "a b", "\U0001f95b", '"', "\\", "null", "{}", ";", "%"]
 KEYS = ["1", "2", "!~", "a,b"]
+keys = st.sampled_from([None] * 6 + KEYS)
 
 AGO, _AHEAD = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2999, 12, 31, 23, 30, tzinfo=UTC)
 PAST = [AGO, AGO + MICROSECOND, datetime.min.replace(tzinfo=UTC)]
@@ -128,7 +129,6 @@ FAULTS: list[Json] = [
 people = st.sampled_from(["alice", "alice", "alice", "bob", "bob", "nobody"])
 people_of_a_task = st.sampled_from(["owner"] * 9 + ["OWNER", "other", "nobody"])
 
-methods_without_body = st.sampled_from(["GET", "GET", "HEAD", "DELETE"])
 NOT_OBJECTS: list[Any] = [None, [], "x", 5, True, b""]
 NOT_JSON = [b" ", b"{", b"'title'", b'{"title": "a", "title": "b"}', b'{"title": NaN}', b'"\xff"', b"{} {}"]
 NOT_IDS = [(None, None)] * 5 + [("null", None), (None, "1"), (None, "3fa85f6457174562b3fc2c963f66afa6"), ("x", "y")]
@@ -141,7 +141,8 @@ NOT_CONDITIONS = [
     "", "{now}", '"{now}', '*, "{now}"', '"{before}" "{now}"', ",", 'w/"{now}"', "a b", "x" * 256, "\x7f", "a,b",
 ]  # fmt: skip
 """For If-Match and If-None-Match; `{now}` is the task's version and `{before}` the one before."""
-headers = st.sampled_from([None] * 20 + CONDITIONS * 3 + NOT_CONDITIONS)
+few_conditions = st.sampled_from([None] * 80 + CONDITIONS * 3 + NOT_CONDITIONS)
+conditions = st.sampled_from([None] * 20 + CONDITIONS * 3 + NOT_CONDITIONS)
 
 
 def with_faults(body: Json, faults: Sequence[Json]) -> Json:
@@ -196,3 +197,11 @@ QUERY_FAULTS: list[tuple[str, Any]] = [
 few_faults: st.SearchStrategy[Json] = st.one_of(
     st.just({}), st.just({}), st.lists(st.sampled_from(QUERY_FAULTS), min_size=1, max_size=2).map(dict)
 )
+
+OPS_ON_A_TASK = [
+    *("GET", "HEAD", "PUT", "PATCH", "DELETE", "PUT GET", "PATCH PATCH", "PATCH DELETE"),
+    *("DELETE POST", "PATCH PATCH* PATCH", "POST"),
+]
+"""By their methods, or by what is done to the trash. POST creates a task of this id; a star is for a request without a
+key among those that have one.
+"""

@@ -36,6 +36,11 @@ class Choice:
     at: datetime = _LONG_AGO
     version: int = 0
     cursor: str | None = None
+    tasks: Mapping[str, "Choice"] = field(default_factory=dict)
+    """Those about each of several tasks, by id."""
+
+    def of(self, task_id: str) -> "Choice":
+        return self.tasks.get(task_id, Choice())
 
     @property
     def time(self) -> datetime:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tests.support.contract import OPERATIONS, SCHEMAS, Json
-from tests.support.model.answers import Refused
+from tests.support.model.refusals import refuse_faults
 from tests.support.model.tasks import Task
 from tests.support.model.values import PRIORITIES, Wrong, fitting, is_right, seen, tag, text, timestamp
 
@@ -87,9 +87,9 @@ MEETS: dict[str, Callable[[Task, Any], bool]] = {
 }
 """The filters of a list. A task that meets all of them is in the list."""
 
+PAGE: dict[str, Callable[[str], Any]] = {"limit": _limit, "cursor": str}
 SINGLE: dict[str, Callable[[str], Any]] = {
-    "limit": _limit,
-    "cursor": str,
+    **PAGE,
     **{name: partial(fitting, _PARAMETERS[name]["schema"]) for name in ("sort", "status")},
     "q": _search_terms,
     **dict.fromkeys(("completed", "overdue", "has_due_date"), _query_bool),
@@ -102,12 +102,19 @@ REPEATED: dict[str, Callable[[str], Any]] = {
 """The parameters that may be given more than once: at most 3 priorities, and at most 20 tags that differ."""
 
 
+def page_of(query: Query) -> Json:
+    """The parameters of a list that has only pages: its cursor, and the size of the page."""
+    refuse_faults(
+        {name for name, number in Counter(name for name, _ in query).items() if name not in PAGE or number > 1}
+    )
+    refuse_faults({name for name, value in query if not is_right(PAGE[name], value)})
+    return {"limit": 100} | {name: PAGE[name](value) for name, value in query}
+
+
 def parameters_of(query: Query) -> Json:
     """The parameters in the model's terms. Raises `Refused`: for names first, and for values if all names are right."""
     count = Counter(name for name, _ in query)
-    misnamed = [name for name in count if name not in REPEATED and (name not in SINGLE or count[name] > 1)]
-    if misnamed:
-        raise Refused(400, "invalid-input", *misnamed)
+    refuse_faults(name for name in count if name not in REPEATED and (name not in SINGLE or count[name] > 1))
     faults = {name for name, value in query if not is_right((SINGLE | REPEATED)[name], value)}
     values = {name: SINGLE[name](value) for name, value in query if name in SINGLE and name not in faults}
     for name, read in REPEATED.items():
@@ -117,8 +124,7 @@ def parameters_of(query: Query) -> Json:
         faults.add("priority")
     if len(values.get("tag", ())) > 20:
         faults.add("tag")
-    if faults:
-        raise Refused(400, "invalid-input", *faults)
+    refuse_faults(faults)
     return values
 
 

@@ -5,14 +5,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.contract import Json
+from tests.support.model.values import DEFAULTS
 
 type Key = tuple[str, str]
 """The owner and the id. An id is unique only among the tasks of its owner."""
 
+ERASED: Json = DEFAULTS | {"title": "(erased)"}
+"""The values of a tombstone."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """`values` are those that a client decides about."""
+    """`values` are those that a client decides about.
+
+    It is live, or in the trash since `deleted_at`, or a tombstone.
+    """
 
     key: Key
     values: Json
@@ -20,6 +27,18 @@ class Task:
     updated_at: datetime
     completed_at: datetime | None
     version: int
+    deleted_at: datetime | None = None
+    is_erased: bool = False
+    applied: tuple[str, ...] = ()
+    """The last changes that were sent with a key, with their keys, the newest first."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.deleted_at is None
+
+    @property
+    def is_trashed(self) -> bool:
+        return self.deleted_at is not None and not self.is_erased
 
     @property
     def completed(self) -> bool:
@@ -43,6 +62,12 @@ class Task:
 
     def shown(self) -> Json:
         return {name: _written(value) for name, value in self.row.items()} | {"completed": self.completed}
+
+    def shown_as_trash(self) -> Json:
+        return self.shown() | {"deleted_at": _written(self.deleted_at)}
+
+    def shown_as_change(self) -> Json:
+        return self.shown_as_trash() | {"erased": self.is_erased}
 
 
 def _written(value: Any) -> Any:
