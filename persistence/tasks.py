@@ -343,11 +343,11 @@ async def create(
     from an old one. Any number of repeats at once make one task, and any number of first writes at once make one user.
     """
     started, step = monotonic(), creating(user_id, values, task_id or uuid4(), tasks_max)
-    row = await database.row(step.statement, step.values)
+    row = await database.row(step.statement, step.values, turn=user_id)
     if row is None and (makes_owner or tasks_max):
         owner = {"user_id": user_id}
         steps = [(MAKE_OWNER, owner)] * makes_owner + [(step.statement, step.values), (OWNER, owner)]
-        *_, rows, owners = await database.together(steps, database.time_left(started))
+        *_, rows, owners = await database.together(steps, database.time_left(started), turn=user_id, name="create")
         row = rows[0] if rows else None
         if row is None and owners:
             raise OwnerErased if owners[0]["is_erased"] else TooMany
@@ -432,7 +432,7 @@ async def _run(database: Database, step: Step) -> TaskRow | None:
     started, values = monotonic(), step.values
     asked = {"user_id": values["user_id"], "ids": [values["task_id"]], "keys": [values.get("key")]}
     while True:
-        row = await database.row(step.statement, values, database.time_left(started))
+        row = await database.row(step.statement, values, database.time_left(started), turn=values["user_id"])
         if row is not None or not step.may_be_explained:
             return row
         found = await database.row(STATES, asked, database.time_left(started))

@@ -161,7 +161,7 @@ async def erase(database: Database, user_id: UUID) -> int:
     [row] = await database.long_rows(ERASE, values, user_id)
     while not row["is_erased"]:
         # A row came that the statement could not see; the next one can.
-        [row] = await database.rows(ERASE, values, database.time_left(started))
+        [row] = await database.rows(ERASE, values, database.time_left(started), turn=user_id)
     number: int = row["tasks"]
     return number
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
-from weakref import WeakValueDictionary
+from contextlib import asynccontextmanager
+from time import monotonic
 
 from persistence.postgres.errors import PoolTimeout
+from persistence.postgres.turns import Turns
 
 BUSY = "Too many searches, counts and costly lists are being made at once."
 
@@ -16,19 +17,23 @@ class Bulkhead:
     def __init__(self, size: int, patience: float) -> None:
         self._places = asyncio.Semaphore(size)
         self._patience = patience
-        # A lock lives for as long as a caller has it or waits for it.
-        self._locks = WeakValueDictionary[Hashable, asyncio.Lock]()
+        self._turns = Turns(BUSY)
 
     @asynccontextmanager
     async def place(self, key: Hashable) -> AsyncIterator[None]:
         """A place until the end of the block. Raises `PoolTimeout` if there is none within `patience` seconds."""
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        async with AsyncExitStack() as stack:
+        ends = monotonic() + self._patience
+        # In this order, as a caller that waits for others of its key needs no place.
+        await self._turns.take(key, self._patience)
+        try:
             try:
-                async with asyncio.timeout(self._patience):
-                    # In this order, as a caller that waits for others of its key needs no place.
-                    await stack.enter_async_context(lock)
-                    await stack.enter_async_context(self._places)
+                async with asyncio.timeout(ends - monotonic()):
+                    await self._places.acquire()
             except TimeoutError:
                 raise PoolTimeout(BUSY) from None
-            yield
+            try:
+                yield
+            finally:
+                self._places.release()
+        finally:
+            self._turns.pass_on(key)

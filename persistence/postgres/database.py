@@ -34,13 +34,16 @@ from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
 from persistence.postgres.statement import Statement, Step
+from persistence.postgres.turns import Turns
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
 WAIT_SHARE = 0.5
-"""Share of its time that such a statement may wait for others of its kind."""
+"""Share of its time that a statement may wait for its turn: for others of its kind, or of its owner."""
 PROBES_FROM = 5
 """Size of a pool from which on one of its connections is kept for probes."""
+
+BUSY_OWNER = "Too many changes of this user are being made at once."
 
 _CANCELLED = "57014"
 
@@ -61,6 +64,7 @@ class Database:
         self._retries = Retries()
         places = max(1, int(options.limits.max_size * LONG_SHARE))
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
+        self._turns = Turns(BUSY_OWNER)
         self.probes = self
         if probe_pool is not pool:
             # Both share the budget of retries, and the counts.
@@ -81,36 +85,40 @@ class Database:
         """
         began = monotonic()
         async with self._bulkhead.place(owner):
-            return await self.rows(statement, values, self.time_left(began))
+            turn = None if statement.reads else owner
+            return await self.rows(statement, values, self.time_left(began), turn=turn)
 
     def time_left(self, since: float) -> float:
         """Seconds left for the second statement of a request whose first began at `since` on the monotonic clock."""
         return max(0.0, self._timeout - (monotonic() - since))
 
     async def rows(
-        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
+        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None, *, turn: Hashable = None
     ) -> list[dict[str, Any]]:
         """Runs one statement in autocommit and returns all its rows. One round trip.
 
-        A statement that failed in passing runs again if it is a read or cannot have happened. Raises the errors of
-        `persistence.postgres.errors`, within `timeout` seconds (the options' by default) at the latest.
+        Statements with the same `turn`, such as the writes of an owner, wait for each other before they have a
+        connection, because they would wait for the same lock with one. A statement that failed in passing runs again if
+        it is a read or cannot have happened. Raises the errors of `persistence.postgres.errors`, within `timeout`
+        seconds (the options' by default) at the latest.
         """
         return await self._run(
             lambda connection: connection.fetch(statement, statement.bind(values)),
             (statement,),
             statement.name,
             timeout,
+            turn,
         )
 
     async def row(
-        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None
+        self, statement: Statement, values: Mapping[str, Any], timeout: float | None = None, *, turn: Hashable = None
     ) -> dict[str, Any] | None:
         """The first row, or None; otherwise like `rows`."""
-        rows = await self.rows(statement, values, timeout)
+        rows = await self.rows(statement, values, timeout, turn=turn)
         return rows[0] if rows else None
 
     async def together(
-        self, steps: Sequence[Step], timeout: float | None = None, *, name: str = "batch"
+        self, steps: Sequence[Step], timeout: float | None = None, *, turn: Hashable = None, name: str = "batch"
     ) -> list[list[dict[str, Any]]]:
         """Runs statements in order and in one transaction, and returns all rows of each. One round trip for them all.
 
@@ -119,7 +127,7 @@ class Database:
         """
         bound = [(statement, statement.bind(values)) for statement, values in steps]
         statements = [statement for statement, _ in steps]
-        return await self._run(lambda connection: connection.together(bound), statements, name, timeout)
+        return await self._run(lambda connection: connection.together(bound), statements, name, timeout, turn)
 
     async def _run[T](
         self,
@@ -127,13 +135,25 @@ class Database:
         statements: Sequence[Statement],
         name: str,
         timeout: float | None,
+        turn: Hashable,
     ) -> T:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
+        if turn is not None:
+            await self._turns.take(turn, timeout * WAIT_SHARE)
+        try:
+            return await self._attempt(work, statements, name, deadline)
+        finally:
+            if turn is not None:
+                self._turns.pass_on(turn)
+
+    async def _attempt[T](
+        self, work: Callable[[Connection], Awaitable[T]], statements: Sequence[Statement], name: str, deadline: float
+    ) -> T:
         attempts = 0
         while True:
             attempts += 1
-            connection = await self.pool.check_out(timeout)
+            connection = await self.pool.check_out(deadline - monotonic())
             timer = asyncio.get_running_loop().call_later(
                 max(0.0, deadline - monotonic()), self.pool.time_out, connection
             )
@@ -151,7 +171,6 @@ class Database:
             if not runs_again or not await self._retries.wait(attempts, deadline):
                 raise failure
             self.counts.retries += 1
-            timeout = deadline - monotonic()
 
     def _judge(
         self, error: psycopg.Error, statements: Sequence[Statement], connection: Connection, *, is_late: bool
