@@ -52,8 +52,8 @@ CORS_ALLOW_HEADERS = (
     "traceparent", "tracestate", "baggage", "sentry-trace",
 )  # fmt: skip
 CORS_EXPOSE_HEADERS = (
-    "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
-    "WWW-Authenticate", "X-Request-ID", "traceparent",
+    "Accept", "Accept-Patch", "Allow", "Content-Disposition", "ETag", "Idempotency-Replayed", "Link", "Location",
+    "Retry-After", "WWW-Authenticate", "X-Request-ID", "traceparent",
 )  # fmt: skip
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.body_max_bytes

@@ -24,8 +24,8 @@ NAMES = {
     ],
     "gunicorn.asgi.protocol": ["PythonProtocol", "_REASON_PHRASES", "_cached_date_time", "_get_cached_date_header"],
     "gunicorn.asgi.protocol:ASGIProtocol": [
-        "_arm_keepalive_timer", "_awaiting_request", "_body_receiver", "_callback_parser", "_close_transport",
-        "_closed", "_current_request", "_feed_callback_parser", "_finishing_calls", "_flow_control",
+        "_arm_keepalive_timer", "_awaiting_request", "_body_receiver", "_build_http_scope", "_callback_parser",
+        "_close_transport", "_closed", "_current_request", "_feed_callback_parser", "_finishing_calls", "_flow_control",
         "_is_websocket_upgrade", "_keepalive", "_max_buffer_size", "_request_ready", "_safe_write",
         "_send_error_response", "_task", "_will_close", "app", "req_count",
     ],

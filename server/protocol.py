@@ -1,5 +1,8 @@
 """One connection of a client: gunicorn's, with deadlines, and with our answers to what never becomes a request."""
 
+import socket
+import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, override
 
 from gunicorn.asgi.parser import ParseError
@@ -20,6 +23,9 @@ UNREAD_TIMEOUT = 10.0
 """Seconds for a client to take more of its answer, which shows when the kernel does: see `UNSENT_MAX`."""
 BUFFERED = 64 * 1024
 """Bytes of a body that may wait to be taken before no more are read; gunicorn's own limit is four times that."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that sends nothing any more, and waits for nothing."""
 
 
 class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
@@ -84,6 +90,12 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         return False
 
     @override
+    def _build_http_scope(self, request: Any, sockname: object, peername: object) -> dict[str, Any]:
+        scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
+        scope["abort"] = self.abort
+        return scope
+
+    @override
     def _will_close(self, request: Any, response_requires_close: bool) -> bool:
         """Asked once, when an answer begins."""
         self._answered = request
@@ -125,6 +137,16 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def close_idle(self) -> None:
         self._end(lingers=False)
 
+    def abort(self) -> None:
+        """Ends the connection by a reset, so that a client does not take what it has of an answer for the whole.
+
+        A connection that ends in good order is the end of an answer in HTTP/1.0.
+        """
+        self._closed = True
+        with suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
     def sweep(self, now: float) -> None:
         """Ends it if its stage has lasted too long; called about once a second."""
         unread = self.transport.get_write_buffer_size()
@@ -152,7 +174,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def _time_out(self, stage: str) -> None:
         match stage:
             case "unread":
-                self.transport.abort()
+                self.abort()
             case "head":
                 self._refuse(RequestTimedOut("head of the request", HEAD_TIMEOUT))
             case _:

@@ -5,8 +5,10 @@ so names here are promises.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+from todos import exports
 from todos.errors import (
     AccountErased,
     PreconditionFailed,
@@ -49,6 +51,11 @@ HEADERS: Mapping[str, Json] = {
         "description": 'The next page, as `<path and query>; rel="next"` (RFC 8288); absent on the last page.',
         "schema": {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'},
     },
+    "Content-Disposition": {
+        "description": "A name for the file.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^attachment; filename="[a-z.]+"$'},
+    },
     "Cache-Control": {
         "description": "You may keep the answer, and ask with If-None-Match whether it is still current.",
         "required": True,
@@ -63,6 +70,10 @@ def _example(*names: str) -> Json:
     if unknown := set(names) - TASK.keys():
         raise TypeError(f"todos/contract.py has an example with {', '.join(unknown)}, which is not a field of a task")
     return {name: TASK[name] for name in names}
+
+
+_TIMES = ("due_date", "created_at", "updated_at")
+_EXPORTED = TASK | {name: datetime.fromisoformat(TASK[name]) for name in _TIMES} | {"deleted_at": None}
 
 
 def _link(operation: str, description: str, parameters: Mapping[str, str]) -> Json:
@@ -203,6 +214,22 @@ DELETE_TASK = operation(
         )
     },
     (TaskNotFound, PreconditionFailed),
+)
+EXPORT_TASKS = operation(
+    "export_tasks",
+    "Export all tasks",
+    {
+        200: answer("The file.", None, "Content-Disposition")
+        | {
+            "content": {
+                each.content_type: {
+                    "schema": {"type": "string"},
+                    "example": (each.header + each.written(_EXPORTED) + each.footer).decode(),
+                }
+                for each in exports.FORMATS.values()
+            }
+        }
+    },
 )
 
 GET_ACCOUNT = operation(

@@ -14,6 +14,7 @@ from todos.api import router as tasks
 from todos.health import router as health
 from todos.me import router as me
 from todos.requests import JSON_TYPES, PATCH_TYPES
+from todos.transfers import router as transfers
 from web import errors, strict_json
 from web.headers import Page
 from web.openapi import DESCRIPTION, VERSION, TodoAPI
@@ -73,5 +74,6 @@ api = TodoAPI(
 errors.register(api)
 # Most requests are for tasks, and Django tries paths in order.
 api.add_router("", tasks)
+api.add_router("", transfers)
 api.add_router("/v1", me)
 api.add_router("/v1", health)

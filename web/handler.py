@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
+from todos.responses import StreamedResponse
 from web import access, cors, request_ids, traces
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE, PAGE_HEADERS, Page
@@ -30,6 +31,7 @@ from web.problems import (
     RequestTimedOut,
     render,
 )
+from web.streaming import send_pieces
 
 type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
@@ -66,24 +68,33 @@ class Handler:
         trace_id = traces.trace_id_from(headers.get(b"traceparent"))
         observation = Observation(method, request_ids.request_id_from(headers), trace_id)
         observation.enter()
-        status = CLIENT_GONE
-        body = b""
+        fields = [(b"X-Request-ID", observation.request_id.encode("ascii"))]
+        if trace_id:
+            fields.append((b"traceparent", headers[b"traceparent"]))
+        status, size = CLIENT_GONE, 0
         try:
             response = await self._answer(scope, headers, receive, observation)
-            status, body = response.status_code, b"" if is_head else response.content
+            body = b""
+            if isinstance(response, StreamedResponse):
+                if not is_head:
+                    await send(_start(response, fields))
+                    abort = scope.get("abort", _nothing)
+                    status, size = await send_pieces(response, observation, receive, send, abort)
+                    return
+                await response.rest.aclose()
+            elif not is_head:
+                body = response.content
+            status, size = response.status_code, len(body)
         except ClientGone:
             return
         finally:
-            observation.end(status, len(body))
-        fixed = PAGE_HEADERS if isinstance(response, Page) else FIXED_HEADERS
-        fields = [(b"X-Request-ID", observation.request_id.encode("ascii")), *fixed]
-        if trace_id:
-            fields.append((b"traceparent", headers[b"traceparent"]))
-        await _send(response, body, fields, send)
+            observation.end(status, size)
+        await send(_start(response, fields))
+        await send({"type": "http.response.body", "body": body})
 
     async def _answer(
         self, scope: Message, headers: dict[bytes, bytes], receive: Receive, observation: Observation
-    ) -> HttpResponse:
+    ) -> HttpResponse | StreamedResponse:
         """The answer to the request, about which the observation learns what there is to tell."""
         try:
             request = _request(scope)
@@ -102,7 +113,7 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - whatever happens is answered as a problem
             origin = headers.get(b"origin", b"").decode("latin-1")
             response = cors.add_headers(render(translate(error, observation.request_id)), origin)
-        assert isinstance(response, HttpResponse)  # Nothing here streams.
+        assert isinstance(response, HttpResponse | StreamedResponse)
         if response.status_code == 200 and scope["method"] == "POST":
             COUNTS.replays += "Idempotency-Replayed" in response.headers
         return response
@@ -172,15 +183,19 @@ async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive)
     return body
 
 
-async def _send(response: HttpResponse, body: bytes, fields: list[tuple[bytes, bytes]], send: Send) -> None:
-    """Sends an answer with these headers in addition to its own."""
+def _start(response: HttpResponse | StreamedResponse, fields: list[tuple[bytes, bytes]]) -> Message:
+    """The beginning of an answer, with these headers in addition to its own."""
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     if response.status_code in (204, 304):
         headers = [header for header in headers if header[0] != b"Content-Type"]
-    elif "Content-Length" not in response.headers:
+    elif isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
         headers.append((b"Content-Length", b"%d" % len(response.content)))
     headers += fields
+    headers += PAGE_HEADERS if isinstance(response, Page) else FIXED_HEADERS
     if "Cache-Control" not in response.headers:
         headers.append(NO_STORE)
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+def _nothing() -> None:
+    """Ends no connection: there is none without a web server."""

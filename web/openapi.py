@@ -26,7 +26,9 @@ from todos.errors import (
     UserNotFound,
 )
 from todos.etags import etag
+from todos.queries import TaskQuery
 from todos.schemas import ProblemOut
+from todos.transfers import ExportQuery
 from web import access, request_ids
 from web.handler import BODY_TIMEOUT
 from web.problems import (
@@ -151,8 +153,9 @@ class TodoAPI(NinjaAPI):
 
 def _complete(document: OpenAPISchema) -> OpenAPISchema:
     schemas = document["components"]["schemas"] | _problem_schemas()
-    # Its members are parameters, each for itself.
-    del schemas["TaskQuery"]
+    # Their members are parameters, each for itself.
+    for query in (ExportQuery, TaskQuery):
+        del schemas[query.__name__]
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

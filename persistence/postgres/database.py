@@ -1,8 +1,8 @@
 """The entry point to the database: one statement in one round trip, or a session for work that needs more than one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import replace
 from time import monotonic
@@ -27,6 +27,7 @@ from persistence.postgres.errors import (
     rule_for,
     translate,
 )
+from persistence.postgres.gate import Gate
 from persistence.postgres.libpq import own_environment
 from persistence.postgres.opening import open_connection
 from persistence.postgres.options import DatabaseOptions, PoolLimits
@@ -34,12 +35,15 @@ from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
 from persistence.postgres.statement import Statement, Step
+from persistence.postgres.streams import batches
 from persistence.postgres.turns import Turns
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
 WAIT_SHARE = 0.5
 """Share of its time that a statement may wait for its turn: for others of its kind, or of its owner."""
+STREAMS_SHARE = 0.25
+"""Share of these that may be streams, each of which may last for minutes."""
 PROBES_FROM = 5
 """Size of a pool from which on one of its connections is kept for probes."""
 
@@ -65,6 +69,9 @@ class Database:
         places = max(1, int(options.limits.max_size * LONG_SHARE))
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
         self._turns = Turns(BUSY_OWNER)
+        self.stream_places = Gate(
+            max(1, int(places * STREAMS_SHARE)), "Too many exports are being made at once, or one of this user is."
+        )
         self.probes = self
         if probe_pool is not pool:
             # Both share the budget of retries, and the counts.
@@ -87,6 +94,23 @@ class Database:
         async with self._bulkhead.place(owner):
             turn = None if statement.reads else owner
             return await self.rows(statement, values, self.time_left(began), turn=turn)
+
+    async def stream(
+        self, statement: Statement, values: Mapping[str, Any], owner: Hashable
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The rows in batches, all of one moment, as the caller takes them, which may be for as long as it likes.
+
+        A caller that leaves early closes the generator. Raises `PoolTimeout` for a second stream of the same owner, and
+        when there are too many.
+        """
+        with self.stream_places.place(owner):
+            # A place of its own kind, or the other long statements of this owner would wait for minutes.
+            async with (
+                self._bulkhead.place(("stream", owner)),
+                aclosing(batches(self.pool, statement, values, self._timeout, self.counts)) as found,
+            ):
+                async for rows in found:
+                    yield rows
 
     def time_left(self, since: float) -> float:
         """Seconds left for the second statement of a request whose first began at `since` on the monotonic clock."""

@@ -5,6 +5,7 @@ changes can be prepared on each connection.
 """
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self, override
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -57,6 +58,13 @@ class Statement:
         made.is_script = made.reads = True
         made.text, made.query = commands[-1], ";\n".join(commands).encode()
         made.columns, made.parameters, made.constants = columns, (), {}
+        return made
+
+    def as_cursor(self, name: str) -> "Statement":
+        """The statement that declares a cursor of this name for the rows of this one, with the same parameters."""
+        made = copy(self)
+        made.text = f"DECLARE {name} NO SCROLL CURSOR FOR {self.text}"
+        made.query, made.columns = made.text.encode(), ()
         return made
 
     @override

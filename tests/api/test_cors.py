@@ -13,8 +13,8 @@ _SENT = {
     "traceparent", "tracestate", "x-request-id",
 }  # fmt: skip
 _READ = {
-    "Accept", "Accept-Patch", "Allow", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After",
-    "WWW-Authenticate", "X-Request-ID", "traceparent",
+    "Accept", "Accept-Patch", "Allow", "Content-Disposition", "ETag", "Idempotency-Replayed", "Link", "Location",
+    "Retry-After", "WWW-Authenticate", "X-Request-ID", "traceparent",
 }  # fmt: skip
 
 
