@@ -162,7 +162,7 @@ def _create(*conditions: sa.ColumnElement[bool]) -> Statement:
     # makes its row appear in RETURNING, as DO NOTHING would not. A row that was just inserted has never been locked,
     # which is what its xmax tells.
     clause = rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": rows.excluded.id}).returning(
-        *COLUMNS, TABLE.c.deleted_at, sa.literal_column("tasks.xmax <> 0").label("replayed")
+        *COLUMNS, TABLE.c.deleted_at, TABLE.c.is_erased, sa.literal_column("tasks.xmax <> 0").label("replayed")
     )
     return Statement("create", clause)
 
@@ -240,9 +240,16 @@ STATES = Statement(
         TABLE.c.deleted_at,
         TABLE.c.is_erased,
         sa.func.coalesce(sa.any_(TABLE.c.applied_keys) == _HASH, sa.false()).label("was_applied"),
-    ).where(MINE, TABLE.c.id == _ASKED.c.id),
+    ).where(
+        MINE,
+        TABLE.c.id == _ASKED.c.id,
+        sa.literal_column("tasks.xmin IS DISTINCT FROM pg_current_xact_id_if_assigned()::xid", sa.Boolean()),
+    ),
 )
-"""Why changes may have written nothing: the tasks with these ids, in any state, and if they know the keys."""
+"""Why changes may have written nothing: the tasks with these ids, in any state, and if they know the keys.
+
+Not those that the same transaction has written.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +290,8 @@ class Step:
 def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max: int = 0) -> Step:
     """The statement that creates a task, with at most `tasks_max` live ones; it returns no row if there is no owner.
 
-    The row says besides if it was there already (`replayed`), and if so, whether it is in the trash (`deleted_at`).
+    The row says besides if it was there already (`replayed`), and if so, whether it is in the trash (`deleted_at`),
+    or erased (`is_erased`).
     """
     new = {**values, "id": task_id, "user_id": user_id}
     if tasks_max:
@@ -351,8 +359,10 @@ async def create(
         row = rows[0] if rows else None
         if row is None and owners:
             raise OwnerErased if owners[0]["is_erased"] else TooMany
-    if row is not None and row.pop("deleted_at"):
-        raise AlreadyDeleted
+    if row is not None:
+        del row["is_erased"]
+        if row.pop("deleted_at"):
+            raise AlreadyDeleted
     return row
 
 

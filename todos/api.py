@@ -8,9 +8,10 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Header, Query, Router
 
-from persistence import task_lists, tasks
+from persistence import batches, task_lists, tasks
 from persistence.tasks import KEYS_KEPT, AlreadyDeleted, OwnerErased, TaskRow, TooMany
 from todos import contract, cursors
+from todos.batch import Batch, BatchResults, Faulty, result
 from todos.errors import AccountErased, InvalidInput, TaskDeleted, TaskNotFound, TooManyTasks, UserNotFound
 from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
 from todos.queries import TaskQuery, next_link
@@ -126,6 +127,19 @@ async def create_task(
     if row is None:
         raise UserNotFound
     return _created(row, replayed=row.pop("replayed"))
+
+
+@router.post(_TASKS + "/batch", response={200: BatchResults}, **contract.WRITE_BATCH)
+async def write_batch(request: Request, user_id: UserId, batch: Batch) -> HttpResponse:
+    """Makes up to 100 changes together, and tells what has become of each."""
+    items, limit = batch.checked(), settings.USER_TASKS_MAX
+    if request.count_more:
+        request.count_more(len(items) - 1)
+    writes = [item.write() for item in items if not isinstance(item, Faulty)]
+    makes_owner = request.signed_in is not None
+    outcomes = await batches.run(request.database, user_id, writes, makes_owner=makes_owner, tasks_max=limit)
+    done = (result(write, outcome, limit) for write, outcome in zip(writes, outcomes, strict=True))
+    return json_response({"results": [item.result if isinstance(item, Faulty) else next(done) for item in items]})
 
 
 @router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)

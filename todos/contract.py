@@ -161,6 +161,29 @@ CREATE_TASK = operation(
     (UserNotFound, AccountErased, TaskDeleted, TooManyTasks),
     _example("title", "description", "priority", "tags"),
 )  # fmt: skip
+_OTHER_ID = "1b9e8f0a-3c57-4a40-9d0c-5e3c6a0b7d21"
+_LIVE = {"deleted_at": None}
+WRITE_BATCH = operation(
+    "write_batch",
+    "Make many changes",
+    {
+        200: answer(
+            "What has become of each item.",
+            {
+                "results": [
+                    {"id": TASK["id"], "status": 201, "task": TASK | _LIVE},
+                    {"id": _OTHER_ID, "status": 404, "problem": TaskNotFound().document},
+                ]
+            },
+        )
+    },
+    body={
+        "items": [
+            {"op": "create", "id": TASK["id"], **_example("title", "description", "priority", "tags")},
+            {"op": "patch", "id": _OTHER_ID, "if_version": TASK["version"], "status": "completed"},
+        ]
+    },
+)
 GET_TASK_SUMMARY = operation(
     "get_task_summary",
     "Count tasks",

@@ -4,7 +4,7 @@ Each has a `kind` that clients may rely on: it becomes the `type` of the problem
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 TYPE_PREFIX = "urn:problem:todo:"
 ERRORS_SHOWN = 50
@@ -134,3 +134,13 @@ class PreconditionFailed(Problem):
             "the proxy to leave it alone."
         )
         super().__init__(altered if is_altered else changed, headers={"ETag": current})
+
+    @classmethod
+    def of_item(cls, version: int) -> Self:
+        """For an item of a batch, which has `if_version` instead of If-Match."""
+        problem = cls(f'"{version}"')
+        problem.detail = (
+            f"The task is not, or no longer, in the version that `if_version` names: it is in version {version}. "
+            "Decide what to do about the change, and send the item again with this version."
+        )
+        return problem

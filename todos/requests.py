@@ -26,7 +26,10 @@ class Request(ASGIRequest):
     request_id: str
     signed_in: str | None = None
     """The id of the user whom the token names; None where no tokens are asked for (`web/access.py`)."""
-    receive_body: Callable[[], Awaitable[bytes]]
+    receive_body: Callable[[int], Awaitable[bytes]]
+    """Reads the body, of at most so many bytes."""
+    count_more: Callable[[int], None] | None = None
+    """Counts so many requests more for the limit of the user; None where there is none."""
 
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:  # noqa: ARG002 - Django hands it over
         """Leaves Content-Type to `web/api.py`, which reads the body.

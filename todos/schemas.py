@@ -98,7 +98,8 @@ class TaskReplacement(_TaskInput):
         DueDate | None,
         Field(
             description="When it is due: a date and time with its offset from UTC and at most 9 decimals of a second, "
-            "of which 6 are kept, or null. Answers are in UTC. That of a new task must not be in the past.",
+            "of which 6 are kept, or null. Answers are in UTC. That of a new task must not be in the past, except in a "
+            "batch.",
             examples=["2030-12-31T17:00:00Z"],
         ),
     ] = None

@@ -145,8 +145,7 @@ def _words(text: str) -> list[str]:
     return [word for word in dict.fromkeys(map(trimmed, text.split())) if is_visible(word)]
 
 
-def _idempotency_key(value: Any) -> str:
-    key = str(value)
+def _idempotency_key(key: str) -> str:
     if not _KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_MAX_LENGTH:
         raise PydanticCustomError(
             "idempotency_key",
@@ -222,6 +221,6 @@ SearchTerms = Annotated[
 """Words to search for, each once."""
 IdempotencyKey = Annotated[
     str,
-    BeforeValidator(_idempotency_key),
+    AfterValidator(_idempotency_key),
     WithJsonSchema({"type": "string", "pattern": f"^[!-+\\--~]{{1,{IDEMPOTENCY_KEY_MAX_LENGTH}}}$"}),
 ]

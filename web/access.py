@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,8 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     if verifier is None:
         if path_user == ME:
             raise SignInOff
-        if rate and path_user is not None and is_id(path_user):
-            _count(rate, path_user.lower())
+        if path_user is not None and is_id(path_user):
+            _count(request, path_user.lower())
         return
     if match.route in PUBLIC:
         return
@@ -54,8 +55,7 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     known = verifier.known(sent[len(_USUAL) :]) if sent.startswith(_USUAL) else None
     user_id = known or await _verified(request, verifier, sent)
     request.signed_in = user_id
-    if rate:
-        _count(rate, user_id)
+    _count(request, user_id)
     if path_user is not None and path_user != user_id:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
@@ -77,8 +77,16 @@ async def _verified(request: Request, verifier: "Verifier", sent: str) -> str:
     return user_id
 
 
-def _count(rate: UserRate, user_id: str) -> None:
+def _count(request: Request, user_id: str) -> None:
+    if rate is None:
+        return
     if seconds := rate.seconds_to_wait(user_id):
+        raise TooManyRequests(seconds)
+    request.count_more = partial(_count_more, rate, user_id)
+
+
+def _count_more(rate: UserRate, user_id: str, number: int) -> None:
+    if seconds := rate.count_more(user_id, number):
         raise TooManyRequests(seconds)
 
 

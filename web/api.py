@@ -16,6 +16,7 @@ from todos.me import router as me
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.transfers import router as transfers
 from web import errors, strict_json
+from web.body_limits import body_limits
 from web.headers import Page
 from web.openapi import DESCRIPTION, VERSION, TodoAPI
 from web.problems import UnsupportedMediaType
@@ -49,7 +50,9 @@ class StrictParser(Parser):
         charset = parameters.get("charset", "utf-8")
         if charset.lower() not in _CHARSETS:
             raise UnsupportedMediaType(f"in the charset {charset}: only UTF-8 is understood", accepted)
-        return strict_json.parse(request.body)
+        match = request.resolver_match
+        assert match
+        return strict_json.parse(request.body, body_limits(match).marks)
 
 
 class Documentation(Swagger):

@@ -18,9 +18,10 @@ from persistence.postgres.errors import (
     UniqueViolated,
     for_log,
 )
-from persistence.tasks import COLUMNS, VALUES, VersionChanged
+from persistence.tasks import VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
 from todos.etags import etag, is_altered
+from todos.faults import field_error
 from todos.requests import Request
 from web.observation import COUNTS
 from web.problems import (
@@ -33,23 +34,6 @@ from web.problems import (
 )
 
 logger = logging.getLogger(__name__)
-
-FIELD_SHOWN = 200
-"""Characters of the name of a field."""
-
-_ANSWERED = {column.key for column in COLUMNS}
-
-_PLAINER = {
-    "missing": "This is required",
-    "extra_forbidden": "There is no such field; check its spelling",
-    "model_attributes_type": "A JSON object is expected",
-    "model_type": "A JSON object is expected",
-    "string_type": "A JSON string in double quotes is expected",
-    "list_type": 'A JSON array is expected, such as ["home"]',
-    "bool_type": "true or false is expected, without quotes",
-    "string_unicode": "The text has a lone surrogate, which is not a character",
-}
-"""pydantic's messages by type, where they would puzzle a client; `docs/api.md` lists none, as they are for people."""
 
 
 def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
@@ -128,9 +112,4 @@ def _field_error(fault: dict[str, Any]) -> FieldError:
         place = place[1:]
     elif len(place) > 1:
         place = place[1:2]
-    field = ".".join(str(part) for part in place) or "body"
-    detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden" and field in _ANSWERED:
-        detail = "This cannot be set here; leave it out"
-    # A client's own name for a field may be as long as the body.
-    return {"field": field[:FIELD_SHOWN], "detail": detail}
+    return field_error(place, fault)

@@ -21,6 +21,7 @@ from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
 from todos.responses import StreamedResponse
 from web import access, cors, request_ids, traces
+from web.body_limits import body_limits
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE, PAGE_HEADERS, Page
 from web.observation import CLIENT_GONE, COUNTS, Observation
@@ -125,7 +126,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
         match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
         await access.admit(request, match)
-        request._body = await request.receive_body()  # noqa: SLF001 - where Django looks for a body that has been read
+        request._body = await request.receive_body(body_limits(match).size)  # noqa: SLF001 - where Django looks for a body that has been read
         response = match.func(request, *match.args, **match.kwargs)
         if not isinstance(response, HttpResponseBase):
             response = await response
@@ -159,11 +160,10 @@ def _request(scope: Message) -> Request:
         raise InvalidInput.of({"field": "query", "detail": "The query string is not UTF-8"}) from None
 
 
-async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """The whole body, refused as soon as it is known to be too large or too slow."""
     if method in _USUALLY_WITHOUT_BODY and b"content-length" not in headers and b"transfer-encoding" not in headers:
         return b""
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     declared = headers.get(b"content-length", b"0").lstrip(b"0")
     if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > limit):
         raise ContentTooLarge(limit)

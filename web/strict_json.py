@@ -20,15 +20,15 @@ _NO_MARKS = bytes(byte for byte in range(256) if byte not in b",[{")
 _NAME_SHOWN = 100
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, marks_max: int = MARKS_MAX) -> Any:
     r"""The value in a body. Raises `MalformedJson`, which says what is wrong and where.
 
     Refuses bad UTF-8, NaN and Infinity, numbers too large for a double, a name that appears twice in one object, and
     text after the value. A lone surrogate (`\ud800`) is left to the types. Raises `InvalidInput` for more values than
     any valid body has.
     """
-    if len(body.translate(None, _NO_MARKS)) > MARKS_MAX:
-        raise _too_many(f"It has more than {MARKS_MAX:,} commas and opening brackets")
+    if len(body.translate(None, _NO_MARKS)) > marks_max:
+        raise _too_many(f"It has more than {marks_max:,} commas and opening brackets")
     try:
         return json.loads(
             body.decode(),

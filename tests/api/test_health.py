@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import psycopg
 import pytest
 
-from persistence import history, migrator, readiness, task_lists, tasks
+from persistence import batches, history, migrator, readiness, task_lists, tasks
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
@@ -97,7 +97,7 @@ async def test_the_end_of_a_setting_that_only_reads_is_seen_although_sessions_ke
 
 
 async def test_every_statement_that_the_server_has_is_asked_about() -> None:
-    statements = [value for module in (tasks, task_lists) for value in vars(module).values()]
+    statements = [value for module in (tasks, task_lists, batches) for value in vars(module).values()]
     known = [statement.text for statement in readiness.STATEMENTS.values()]
     assert {each.text for each in statements if isinstance(each, Statement)} <= {*known}
     assert {"create", "get", "replace", "patch", "delete", "summary", "list"} <= readiness.STATEMENTS.keys()

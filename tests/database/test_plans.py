@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import purge, task_lists, tasks
+from persistence import batches, purge, task_lists, tasks
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
@@ -225,6 +225,13 @@ def test_one_task_is_found_by_its_key_and_anothers_reads_as_many_pages_as_none(
     assert found.indexes - OF_THE_OWNER == {"pk_tasks"}, found.text
     assert (found.returned, found.removed) == (1, 0), found.text
     assert usual(theirs) == usual([uuid4() for _ in theirs])
+
+
+@each_plan
+def test_the_owner_of_a_batch_is_found_by_its_key(connection: psycopg.Connection, plan: str) -> None:
+    found = explain(connection, batches.LOCK_OWNER, plan)
+    assert found.indexes <= OF_THE_OWNER, found.text
+    assert (found.returned, found.removed) == (1, 0), found.text
 
 
 @each_plan

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import bindparam, insert, select
 from sqlmodel import col
 
-from persistence import purge, task_lists, tasks, users
+from persistence import batches, purge, task_lists, tasks, users
 from persistence.models import Task, User
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
@@ -20,7 +20,7 @@ BY_TITLE = Statement(
 )
 NAMED_STATEMENTS = {
     f"{module.__name__}.{name}": statement
-    for module in (purge, task_lists, tasks, users)
+    for module in (batches, purge, task_lists, tasks, users)
     for name, statement in vars(module).items()
     if isinstance(statement, Statement)
 }

@@ -196,6 +196,31 @@ async def test_a_second_round_trip_only_explains_why_a_write_was_not_done(
     assert (response.status_code, wire.round_trips, len(wire.statements)) == (412, 2, 2)
 
 
+async def test_a_batch_is_one_round_trip_whatever_is_in_it(
+    watched_client: httpx.AsyncClient, wire: Wire, client: httpx.AsyncClient, alice: UUID
+) -> None:
+    ops, round_trips = ("create", "replace", "patch", "delete", "restore"), list[int]()
+    for _ in range(RUNS):
+        items = [{"op": op, "id": (await make_task(client, alice))["id"]} for op in ops] + [
+            {"op": op, "id": str(uuid4())} | more for op in ops for more in ({}, {"key": "k"}) if op != "create"
+        ]
+        for item in items:
+            if item["op"] in ("create", "replace", "patch"):
+                item["title"] = "Changed"
+        items += [{"op": "patch", "id": str(uuid4())}, {"op": "patch", "id": 1}]
+        for again in (1, None):
+            wire.reset()
+            if again:
+                items[2]["if_version"] = again
+            response = await watched_client.post(f"{alice}/tasks/batch", json={"items": items})
+            # Preparing takes one of its own, once in the life of a connection.
+            prepared = sum(kind == "P" and not body.startswith(b"\0") for kind, body in wire.sent)
+            round_trips.append(wire.round_trips - prepared)
+            statuses = [result["status"] for result in response.json()["results"]]
+            assert set(statuses) == {200, 400, 404, 412}
+    assert round_trips == [1] * RUNS * 2
+
+
 async def test_signed_in_an_operation_is_one_round_trip_and_the_first_task_of_a_user_two(
     dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ class Samples:
     def valid(self, schema: Schema, random: Random) -> Any:
         if reference := schema.get("$ref"):
             schema = self._named[reference.rpartition("/")[2]]
-        if options := schema.get("anyOf"):
+        if options := schema.get("anyOf") or schema.get("oneOf"):
             return self.valid(random.choice(options), random)
         if "const" in schema:
             return schema["const"]
@@ -69,7 +69,7 @@ class Samples:
             case "integer":
                 return random.randint(schema.get("minimum", 0), schema.get("maximum", 1000))
             case "array":
-                count = random.randrange(min(4, schema.get("maxItems", 3) + 1))
+                count = random.randrange(schema.get("minItems", 0), min(4, schema.get("maxItems", 3) + 1))
                 return [self.valid(schema["items"], random) for _ in range(count)]
             case "object":
                 return self._object(schema, random)
