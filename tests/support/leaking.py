@@ -10,11 +10,15 @@ from tests.support import failing
 application = failing.application
 
 
-async def _patch(_database: object, _user: object, _task: object, values: dict[str, Any], *_: object) -> NoReturn:
+async def _patch(
+    _database: object, _user: object, _task: object, values: dict[str, Any], *_: Any, **__: Any
+) -> NoReturn:
     raise KeyError(values["title"])
 
 
-async def _replace(_database: object, _user: object, _task: object, values: dict[str, Any], *_: object) -> NoReturn:
+async def _replace(
+    _database: object, _user: object, _task: object, values: dict[str, Any], *_: Any, **__: Any
+) -> NoReturn:
     try:
         int(values["title"])
     except ValueError as error:

@@ -79,8 +79,8 @@ class Site:
         return sum(bool(each.raddr) and each.laddr.port == self.web.port for each in sockets)
 
     def titles(self) -> list[str]:
-        """The user's tasks in the database, in alphabetical order."""
-        query = "SELECT title FROM tasks WHERE user_id = %s ORDER BY title"
+        """The user's live tasks in the database, in alphabetical order."""
+        query = "SELECT title FROM tasks WHERE user_id = %s AND deleted_at IS NULL ORDER BY title"
         return [title for (title,) in self._fetch(query, self.user)]
 
     def connection_states(self) -> Counter[str]:
