@@ -78,10 +78,14 @@ class Site:
         sockets = [each for worker in self.workers for each in worker.net_connections("tcp")]
         return sum(bool(each.raddr) and each.laddr.port == self.web.port for each in sockets)
 
-    def titles(self) -> list[str]:
+    def titles(self, user: UUID | None = None) -> list[str]:
         """The user's live tasks in the database, in alphabetical order."""
         query = "SELECT title FROM tasks WHERE user_id = %s AND deleted_at IS NULL ORDER BY title"
-        return [title for (title,) in self._fetch(query, self.user)]
+        return [title for (title,) in self._fetch(query, user or self.user)]
+
+    def new_user(self) -> UUID:
+        [(user,)] = self._fetch("INSERT INTO users (id) VALUES (gen_random_uuid()) RETURNING id")
+        return UUID(str(user))
 
     def connection_states(self) -> Counter[str]:
         query = "SELECT state FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
