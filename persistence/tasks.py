@@ -275,7 +275,10 @@ class Step:
         change, versions = self.statement.name, self.values["versions"]
         is_live = found["deleted_at"] is None
         task = _task(found)
-        if found["was_applied"] and (is_live or change == "delete"):
+        if found["was_applied"]:
+            if not is_live and change != "delete":
+                # It was deleted after this change.
+                return None
             facts = {"deleted_at": found["deleted_at"]} if change == "delete" else {}
             return task | facts | {"replayed": True}
         if is_live == (change == "restore"):

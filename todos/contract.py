@@ -11,6 +11,8 @@ from typing import Any
 from todos import exports
 from todos.errors import (
     AccountErased,
+    ChangesGone,
+    NotInTrash,
     PreconditionFailed,
     Problem,
     TaskDeleted,
@@ -28,6 +30,8 @@ PROBLEMS = "problems"
 """The key in an operation under which `web/openapi.py` finds the problems of that operation alone."""
 
 TASK: Json = {name: (field.examples or [None])[0] for name, field in TaskOut.model_fields.items()}
+_TRASHED = TASK | {"deleted_at": TASK["updated_at"]}
+_CHANGED = TASK | {"deleted_at": None, "erased": False}
 PATH_PARAMETERS = {
     "user_id": ("The user whose tasks these are; `me` is the user of the token.", TASK["user_id"]),
     "task_id": ("The task.", TASK["id"]),
@@ -63,6 +67,7 @@ HEADERS: Mapping[str, Json] = {
     },
 }
 
+_CHANGE_CURSOR = "3nW0sK5cS1T__________________________wAGYMSl6voAAAZgxKXq-g"
 _CURSOR = "5c8dR0YcC2isO9tQdeZLx5yIkrTc-Fk6AAZghUCDRiM"
 
 
@@ -90,6 +95,11 @@ _NEXT_PAGE = {
     "query.cursor": "$response.body#/next_cursor",
     **{f"query.{name}": f"$request.query.{name}" for name in TaskQuery.model_fields if name != "cursor"},
 }
+_NEXT_PART = {
+    "path.user_id": "$request.path.user_id",
+    "query.cursor": "$response.body#/next_cursor",
+    "query.limit": "$request.query.limit",
+}
 _FIRST_TASK = {"path.user_id": "$response.body#/items/0/user_id", "path.task_id": "$response.body#/items/0/id"}
 LINKS: Mapping[str, Json] = {
     "GetTask": _link("get_task", "Get the task.", _THIS),
@@ -102,6 +112,12 @@ LINKS: Mapping[str, Json] = {
     "CreateAgain": _link("create_task", "Send it again, which changes nothing.", _SAME_KEY),
     "NextPage": _link("list_tasks", "The next page, with the same filters and sort.", _NEXT_PAGE),
     "FirstTask": _link("get_task", "Get the first task of the page.", _FIRST_TASK),
+    "NextChanges": _link("list_changes", "What has changed since.", _NEXT_PART),
+    "ListChanges": _link("list_changes", "See it among all changes.", _OWNER),
+    "NextTrash": _link("list_trash", "The next page of the trash.", _NEXT_PART),
+    "ListTrash": _link("list_trash", "Find it in the trash.", _OWNER),
+    "RestoreTask": _link("restore_task", "Restore the task unless it has changed.", _IF_UNCHANGED),
+    "EraseTask": _link("erase_task", "Erase the task.", _THIS),
 }
 _FROM_TASK = ("GetTask", "GetTaskIfChanged", "ReplaceTask", "ChangeTask", "DeleteTask", "ListTasks", "CountTasks")
 
@@ -230,10 +246,10 @@ DELETE_TASK = operation(
     {
         200: answer(
             "The task, which is in the trash now.",
-            TASK | {"deleted_at": TASK["updated_at"]},
+            _TRASHED,
             "ETag",
             "Idempotency-Replayed",
-            links=("ListTasks", "CountTasks"),
+            links=("ListTasks", "CountTasks", "ListChanges", "ListTrash", "RestoreTask", "EraseTask"),
         )
     },
     (TaskNotFound, PreconditionFailed),
@@ -254,6 +270,41 @@ EXPORT_TASKS = operation(
         }
     },
 )
+
+LIST_CHANGES = operation(
+    "list_changes",
+    "List changes",
+    {
+        200: answer(
+            "The tasks that have changed. If none has, `items` is empty, and the cursor is as good as the one before.",
+            {"items": [_CHANGED], "next_cursor": _CHANGE_CURSOR, "more": False},
+            links=("NextChanges",),
+        )
+    },
+    (ChangesGone,),
+)
+LIST_TRASH = operation(
+    "list_trash",
+    "List the trash",
+    {
+        200: answer(
+            "A page of deleted tasks. `next_cursor` is null on the last one.",
+            {"items": [_TRASHED], "next_cursor": _CURSOR},
+            "Link",
+            links=("NextTrash",),
+        )
+    },
+)
+RESTORE_TASK = operation(
+    "restore_task",
+    "Restore a task",
+    {200: answer("The task, which is live again.", TASK, "ETag", "Idempotency-Replayed", links=_FROM_TASK)},
+    (NotInTrash, PreconditionFailed, TooManyTasks),
+)
+ERASE_TASK = operation(
+    "erase_task", "Erase a task", {204: answer("There is nothing left of it but its id.")}, (NotInTrash,)
+)
+EMPTY_TRASH = operation("empty_trash", "Empty the trash", {204: answer("The trash is empty.")})
 
 GET_ACCOUNT = operation(
     "get_account",

@@ -5,16 +5,19 @@ checksum only makes sure that a cursor that was cut off, altered or taken to ano
 (docs/adr/0012-cursors.md).
 """
 
+import struct
+from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar, Literal, override
 from uuid import UUID
 
 import orjson
 
+from persistence.changes import Place
 from persistence.models import TITLE_MAX_LENGTH, Priority, values_of
 from persistence.task_lists import SortKey
 from todos.errors import InvalidInput
@@ -28,57 +31,96 @@ MAX_LENGTH = ceil((_CHECKSUM_BYTES + _ID_BYTES + 4 * TITLE_MAX_LENGTH) * 4 / 3)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_PLACE = struct.Struct(f">{_ID_BYTES}sqq")
 
 type Position = tuple[Any, UUID]
 """The sort value and the id of the last task of a page."""
 
 
-class ListCursors:
-    """The cursors of one list of one user, with its filters and its order; they are good for no other list."""
+class _Cursors[P](ABC):
+    """The cursors of one sequence of pages; they are good for no other."""
 
-    def __init__(self, user_id: UUID, filters: Mapping[str, Any], sort: SortKey, *, descending: bool) -> None:
-        self._sort = sort
-        self._identity = orjson.dumps([user_id, sort, descending, filters], option=orjson.OPT_SORT_KEYS)
+    refusal: ClassVar[str]
 
-    def encode(self, position: Position) -> str:
+    def __init__(self, *identity: Any) -> None:
+        self._identity = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+
+    def encode(self, position: P) -> str:
         """At most `MAX_LENGTH` characters that need no escaping in a URL."""
-        value, task_id = position
-        place = task_id.bytes + self._to_bytes(value)
-        return urlsafe_b64encode(self._checksum(place) + place).rstrip(b"=").decode()
+        place = self._to_bytes(position)
+        checksum = blake2b(place + self._identity, digest_size=_CHECKSUM_BYTES).digest()
+        return urlsafe_b64encode(checksum + place).rstrip(b"=").decode()
 
-    def decode(self, cursor: str) -> Position:
+    def decode(self, cursor: str) -> P:
         """The position that `encode` was given. Raises `InvalidInput` for any other text."""
         try:
             raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            checksum, place = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
-            position = self._from_bytes(place[_ID_BYTES:]), UUID(bytes=place[:_ID_BYTES])
-            if len(cursor) <= MAX_LENGTH and checksum == self._checksum(place) and self.encode(position) == cursor:
+            position = self._from_bytes(raw[_CHECKSUM_BYTES:])
+            if len(cursor) <= MAX_LENGTH and self.encode(position) == cursor:
                 return position
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, struct.error):
             pass
-        raise InvalidInput.of(
-            {
-                "field": "cursor",
-                "detail": "This is not a cursor of this list; send `next_cursor` of the page before, unchanged, and "
-                "with the same filters and the same sort",
-            }
-        )
+        raise InvalidInput.of({"field": "cursor", "detail": self.refusal})
 
-    def _checksum(self, place: bytes) -> bytes:
-        return blake2b(place + self._identity, digest_size=_CHECKSUM_BYTES).digest()
+    @abstractmethod
+    def _to_bytes(self, position: P) -> bytes: ...
 
-    def _to_bytes(self, value: Any) -> bytes:
+    @abstractmethod
+    def _from_bytes(self, raw: bytes) -> P:
+        """May raise `ValueError`, `OverflowError` or `struct.error` for what no position becomes."""
+
+
+class ListCursors(_Cursors[Position]):
+    """The cursors of one list of one user, with its filters and its order; in the trash, the order is `deleted_at`."""
+
+    refusal = (
+        "This is not a cursor of this list; send `next_cursor` of the page before, unchanged, and with the same "
+        "filters and the same sort"
+    )
+
+    def __init__(
+        self, user_id: UUID, filters: Mapping[str, Any], sort: SortKey | Literal["deleted_at"], *, descending: bool
+    ) -> None:
+        super().__init__(user_id, sort, descending, filters)
+        self._sort = sort
+
+    @override
+    def _to_bytes(self, position: Position) -> bytes:
+        value, task_id = position
         match value:
             case None:
-                return b""
+                return task_id.bytes
             case datetime():
-                return ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
-        return str(value).encode()
+                return task_id.bytes + ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+        return task_id.bytes + str(value).encode()
 
-    def _from_bytes(self, raw: bytes) -> Any:
+    @override
+    def _from_bytes(self, raw: bytes) -> Position:
+        task_id, value = UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:]
         if self._sort in ("priority", "title"):
-            value = raw.decode()
-            if "\0" in value or (self._sort == "priority" and value not in values_of(Priority)):
+            text = value.decode()
+            if "\0" in text or (self._sort == "priority" and text not in values_of(Priority)):
                 raise ValueError
-            return value
-        return _EPOCH + int.from_bytes(raw, signed=True) * _MICROSECOND if raw else None
+            return text, task_id
+        return _EPOCH + int.from_bytes(value, signed=True) * _MICROSECOND if value else None, task_id
+
+
+class ChangeCursors(_Cursors[Place]):
+    """The cursors of the changes of one user's tasks."""
+
+    refusal = (
+        "This is not a cursor of the changes of this user's tasks; send `next_cursor` of the answer before, unchanged, "
+        "or none to begin anew"
+    )
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__(user_id, "changes")
+
+    @override
+    def _to_bytes(self, position: Place) -> bytes:
+        return _PLACE.pack(position.task_id.bytes, position.version, position.since)
+
+    @override
+    def _from_bytes(self, raw: bytes) -> Place:
+        task_id, version, since = _PLACE.unpack(raw)
+        return Place(version, UUID(bytes=task_id), since)

@@ -63,8 +63,18 @@ class TaskNotFound(Problem):
 
     status, kind, title = 404, "task-not-found", "There is no such task"
 
+    def __init__(self, detail: str = "This user has no task with this id.") -> None:
+        super().__init__(detail)
+
+
+class NotInTrash(TaskNotFound):
+    """The same for a task that is live, for one that is erased, and for one that never was."""
+
     def __init__(self) -> None:
-        super().__init__("This user has no task with this id.")
+        super().__init__(
+            "The trash of this user has no task with this id. It was not deleted, or was restored or erased, or there "
+            "was none."
+        )
 
 
 class UserNotFound(Problem):
@@ -94,6 +104,17 @@ class AccountErased(Problem):
 
 class Conflict(Problem):
     status, kind, title = 409, "conflict", "The request conflicts with what is stored"
+
+
+class ChangesGone(Problem):
+    """The cursor is from before what is remembered of deleted tasks, or from a state of the database that is lost."""
+
+    status, kind, title = 410, "changes-gone", "The changes since this cursor are not known any more"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Ask without a cursor, which begins with all tasks that there are, and put them in the place of your copy."
+        )
 
 
 class TaskDeleted(Problem):

@@ -23,17 +23,36 @@ type Sort = Annotated[
 ]  # fmt: skip
 
 
-class TaskQuery(BaseModel):
-    """Which tasks, in which order, and how many. All filters must be met."""
+_CURSOR = WithJsonSchema({"type": "string", "maxLength": cursors.MAX_LENGTH, "pattern": cursors.PATTERN})
+
+
+class PageQuery(BaseModel):
+    """How many tasks, and from where on."""
 
     limit: Annotated[
         int,
         Field(ge=1, le=MAX_LIMIT, description="How many tasks a page has at most."),
         BeforeValidator(whole_number),
     ] = DEFAULT_LIMIT
+    cursor: Annotated[str | None, _CURSOR, Field(description="`next_cursor` of the page before, unchanged.")] = None
+
+
+class ChangeQuery(PageQuery):
+    """How many changes, and since when."""
+
     cursor: Annotated[
         str | None,
-        WithJsonSchema({"type": "string", "maxLength": cursors.MAX_LENGTH, "pattern": cursors.PATTERN}),
+        _CURSOR,
+        Field(description="`next_cursor` of the answer before, unchanged. Without it, the answer has all tasks."),
+    ] = None
+
+
+class TaskQuery(PageQuery):
+    """Which tasks, in which order, and how many. All filters must be met."""
+
+    cursor: Annotated[
+        str | None,
+        _CURSOR,
         Field(description="`next_cursor` of the page before, unchanged, with the same filters and the same `sort`."),
     ] = None
     sort: Annotated[

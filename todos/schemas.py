@@ -201,11 +201,41 @@ class TrashedTask(TaskOut):
     deleted_at: Annotated[datetime | None, Field(description="When it was put into the trash.", examples=[_TIMESTAMP])]
 
 
+class ChangedTask(TaskOut):
+    """A task as it is since its last change, which may be its deletion."""
+
+    deleted_at: Annotated[
+        datetime | None, Field(description="When it was put into the trash; null for a task that is not deleted.")
+    ]
+    erased: Annotated[
+        bool,
+        Field(
+            description="Whether it is gone for good; then `deleted_at` is set, and its values say nothing of what it "
+            "was.",
+        ),
+    ]
+
+
 class TaskPage(BaseModel):
     """Tasks in the order asked for; `next_cursor` is the `cursor` of the next page, null on the last one."""
 
     items: list[TaskOut]
     next_cursor: str | None
+
+
+class TrashPage(BaseModel):
+    """Tasks of the trash; `next_cursor` is the `cursor` of the next page, null on the last one."""
+
+    items: list[TrashedTask]
+    next_cursor: str | None
+
+
+class ChangePage(BaseModel):
+    """Tasks that have changed, in the order of their versions."""
+
+    items: list[ChangedTask]
+    next_cursor: Annotated[str, Field(description="The `cursor` of the next request, now or at any later time.")]
+    more: Annotated[bool, Field(description="Whether there are more already.")]
 
 
 _Count = Annotated[int, Field(ge=0)]

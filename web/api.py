@@ -11,10 +11,12 @@ from ninja import NinjaAPI, Swagger
 from ninja.parser import Parser
 
 from todos.api import router as tasks
+from todos.changes import router as changes
 from todos.health import router as health
 from todos.me import router as me
 from todos.requests import JSON_TYPES, PATCH_TYPES
 from todos.transfers import router as transfers
+from todos.trash import router as trash
 from web import errors, strict_json
 from web.body_limits import body_limits
 from web.headers import Page
@@ -75,8 +77,10 @@ api = TodoAPI(
     urls_namespace="api",
 )
 errors.register(api)
-# Most requests are for tasks, and Django tries paths in order.
+# Most requests are for tasks, and Django tries paths in order; `changes` stands before the id of a task.
+api.add_router("", changes)
 api.add_router("", tasks)
 api.add_router("", transfers)
+api.add_router("", trash)
 api.add_router("/v1", me)
 api.add_router("/v1", health)

@@ -16,7 +16,9 @@ from todos import contract
 from todos.contract import LINKS, PATH_PARAMETERS, references
 from todos.errors import (
     AccountErased,
+    ChangesGone,
     InvalidInput,
+    NotInTrash,
     PreconditionFailed,
     Problem,
     SignInOff,
@@ -26,7 +28,7 @@ from todos.errors import (
     UserNotFound,
 )
 from todos.etags import etag
-from todos.queries import TaskQuery
+from todos.queries import ChangeQuery, PageQuery, TaskQuery
 from todos.schemas import ProblemOut
 from todos.transfers import ExportQuery
 from web import access, request_ids
@@ -65,6 +67,7 @@ tokens.
 INFO = {"contact": {"name": "The operator of this service"}, "license": {"name": "MIT", "identifier": "MIT"}}
 TAGS = [
     {"name": "tasks", "description": "The tasks of one user. Those of other users cannot be seen or reached."},
+    {"name": "trash", "description": "The deleted tasks of one user, until they are erased."},
     {"name": "account", "description": "The user whom the token names."},
     {"name": "health", "description": "For operators of the service."},
 ]
@@ -107,11 +110,13 @@ EXAMPLES: tuple[Problem, ...] = (
     OtherUser(),
     AccountErased(),
     TaskNotFound(),
+    NotInTrash(),
     UserNotFound(),
     PathNotFound(),
     SignInOff(),
     RequestTimedOut("body", BODY_TIMEOUT),
     TaskDeleted(),
+    ChangesGone(),
     PreconditionFailed(etag(contract.TASK["version"] + 1)),
     ContentTooLarge(65536),
     UnsupportedMediaType("text/plain"),
@@ -154,7 +159,7 @@ class TodoAPI(NinjaAPI):
 def _complete(document: OpenAPISchema) -> OpenAPISchema:
     schemas = document["components"]["schemas"] | _problem_schemas()
     # Their members are parameters, each for itself.
-    for query in (ExportQuery, TaskQuery):
+    for query in (PageQuery, ChangeQuery, ExportQuery, TaskQuery):
         del schemas[query.__name__]
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for path, operations in document["paths"].items():

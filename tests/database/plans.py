@@ -110,7 +110,7 @@ def nodes_of(node: Json) -> Iterator[Json]:
 
 def explain(connection: psycopg.Connection, statement: Statement, plan: str, **values: Any) -> Plan:
     """Runs a statement, and takes back what it wrote."""
-    bound = dict.fromkeys(statement.parameters) | VALUES | values
+    bound = dict.fromkeys(statement.parameters) | VALUES | statement.constants | values
     places = ", ".join(["%s"] * len(statement.parameters))
     query = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE statement ({places})"
     with connection.transaction(force_rollback=True):

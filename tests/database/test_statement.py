@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import bindparam, insert, select
 from sqlmodel import col
 
-from persistence import batches, purge, task_lists, tasks, users
+from persistence import batches, changes, purge, task_lists, tasks, trash, users
 from persistence.models import Task, User
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
@@ -20,7 +20,7 @@ BY_TITLE = Statement(
 )
 NAMED_STATEMENTS = {
     f"{module.__name__}.{name}": statement
-    for module in (batches, purge, task_lists, tasks, users)
+    for module in (batches, changes, purge, task_lists, tasks, trash, users)
     for name, statement in vars(module).items()
     if isinstance(statement, Statement)
 }
@@ -63,7 +63,8 @@ def names_the_owner(statement: Statement) -> bool:
     "name",
     [
         "tasks.GET", "tasks.REPLACE", "tasks.PATCH", "tasks.DELETE", "task_lists.SUMMARY", "users.ACCOUNT",
-        "users.ERASE", "purge.ERASE_OLD_TRASH", "purge.REMOVE_OLD_TOMBSTONES",
+        "users.ERASE", "purge.ERASE_OLD_TRASH", "purge.REMOVE_OLD_TOMBSTONES", "changes.CHANGES", "trash.PAGE",
+        "trash.PAGE_AFTER", "trash.ERASE", "trash.ERASE_SOME",
     ],
 )  # fmt: skip
 def test_every_statement_on_tasks_names_the_owner(name: str) -> None:
