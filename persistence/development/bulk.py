@@ -1,6 +1,7 @@
 """Data by the million for load tests, through COPY."""
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from persistence.models import UNUSABLE_PASSWORD
+from persistence.postgres.connection import Connection
 from persistence.postgres.database import Database
 
 BATCH = 20_000
@@ -16,7 +18,9 @@ LOCK = 0x6C6F6164
 """The key of the advisory lock that one process at a time holds to fill a database: 'load' in ASCII."""
 EMAIL = "load-{}@example.com"
 
-_COLUMNS = "id, user_id, title, description, status, priority, due_date, tags, created_at, updated_at, completed_at"
+_COLUMNS = (
+    "id, user_id, title, description, status, priority, due_date, tags, created_at, updated_at, completed_at, version"
+)
 _TAGS = ("work", "home", "errands", "urgent", "later", "reading", "travel", "health", "family", "money")
 _PRIORITIES = ("low", "medium", "high")
 
@@ -39,14 +43,22 @@ async def _fill(database: Database, users: int, tasks: int) -> AsyncIterator[int
     missing = [(user_id, share + (number < rest) - counts[user_id]) for number, user_id in enumerate(counts)]
     rows = _rows((user_id, count) for user_id, count in missing if count > 0)
     for batch in batched(rows, BATCH, strict=False):
-        async with (
-            database.connection() as connection,
-            connection.cursor() as cursor,
-            cursor.copy(f"COPY tasks ({_COLUMNS}) FROM STDIN") as copy,
-        ):
-            for row in batch:
-                await copy.write_row(row)
+        async with database.connection() as connection, connection.cursor() as cursor:
+            versions = await _raise_revisions(connection, Counter(row[1] for row in batch))
+            async with cursor.copy(f"COPY tasks ({_COLUMNS}) FROM STDIN") as copy:
+                for row in batch:
+                    await copy.write_row((*row, next(versions[row[1]])))
         yield len(batch)
+
+
+async def _raise_revisions(connection: Connection, numbers: Counter[UUID]) -> dict[UUID, Iterator[int]]:
+    """As many revisions as each owner has new tasks, all newer than what a client can have seen (D39)."""
+    cursor = await connection.execute(
+        "UPDATE users SET revision = greatest(revision + number, (extract(epoch FROM now()) * 1000000)::bigint)"
+        " FROM unnest(%s::uuid[], %s::int[]) AS new (owner, number) WHERE id = owner RETURNING id, revision",
+        [list(numbers), list(numbers.values())],
+    )
+    return {owner: iter(range(last - numbers[owner] + 1, last + 1)) for owner, last in await cursor.fetchall()}
 
 
 async def _ensure_users(database: Database, users: int) -> dict[UUID, int]:
@@ -60,7 +72,7 @@ async def _ensure_users(database: Database, users: int) -> dict[UUID, int]:
         )
         cursor = await connection.execute(
             "SELECT users.id, count(tasks.id) FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (email, number)"
-            " JOIN users USING (email) LEFT JOIN tasks ON tasks.user_id = users.id"
+            " JOIN users USING (email) LEFT JOIN tasks ON tasks.user_id = users.id AND deleted_at IS NULL"
             " GROUP BY users.id, wanted.number ORDER BY wanted.number",
             [emails],
         )

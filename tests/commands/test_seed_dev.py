@@ -90,6 +90,7 @@ def test_it_makes_what_is_missing(url: str, migrated_dsn: Dsn) -> None:
     for damage, made in (
         ("DELETE FROM tasks", 5),
         ("DELETE FROM tasks WHERE status = 'pending'", 2),
+        ("UPDATE tasks SET deleted_at = now() WHERE status = 'completed'", 3),
         ("DELETE FROM users", 5),
     ):
         query(migrated_dsn, damage)
@@ -97,8 +98,9 @@ def test_it_makes_what_is_missing(url: str, migrated_dsn: Dsn) -> None:
 
         assert outcome.status == 0
         assert outcome.out.count("Task made: ") == made
-        assert len(tasks(migrated_dsn)) == 5
-        assert {task["title"] for task in tasks(migrated_dsn)} == titles
+        [user], live = users(migrated_dsn), [task for task in tasks(migrated_dsn) if not task["deleted_at"]]
+        assert (len(live), {task["title"] for task in live}) == (5, titles)
+        assert max(task["version"] for task in live) == user["revision"]
 
 
 def test_it_gives_a_user_a_missing_password_and_leaves_other_tasks_and_changed_tasks_alone(

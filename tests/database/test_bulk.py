@@ -47,12 +47,29 @@ async def test_it_spreads_the_tasks_evenly_in_batches_and_leaves_other_users_alo
     assert counts(admin) == others | {"load-1@example.com": 9, "load-2@example.com": 8}
 
 
+async def test_each_task_has_a_version_of_its_own_that_is_newer_than_all_before_it(
+    empty: Database, admin: Admin
+) -> None:
+    await fill(empty, 2, 10)
+    # A clock that is behind changes nothing.
+    admin.execute("UPDATE users SET revision = revision + 60000000")
+    seen = dict(admin.execute("SELECT id, revision FROM users"))
+    await fill(empty, 2, 16)
+    versions = admin.execute("SELECT user_id, version FROM tasks")
+    for owner, revision in admin.execute("SELECT id, revision FROM users"):
+        own = sorted(version for user_id, version in versions if user_id == owner)
+        assert own[5:] == [seen[owner] + 1, seen[owner] + 2, seen[owner] + 3]
+        assert own[-1] == revision
+        assert len({*own}) == 8
+
+
 async def test_it_makes_up_only_what_is_missing_and_takes_no_task_away(empty: Database, admin: Admin) -> None:
     await fill(empty, 2, 10)
     assert await fill(empty, 2, 10) == []
     assert await fill(empty, 2, 4) == []
-    admin.execute("DELETE FROM tasks WHERE title = 'Task 1 of 5'")
+    admin.execute("UPDATE tasks SET deleted_at = now() WHERE title = 'Task 1 of 5'")
     assert await fill(empty, 2, 10) == [2]
+    admin.execute("DELETE FROM tasks WHERE deleted_at IS NOT NULL")
     # The shares are 3, 3, 2 and 2, and the first two users have theirs already.
     assert await fill(empty, 4, 10) == [4]
     assert sorted(counts(admin).values()) == [2, 2, 5, 5]
