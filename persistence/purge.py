@@ -15,10 +15,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import UpdateBase
 
-from persistence.models import ERASED_TITLE
+from persistence.models import Task
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
-from persistence.tasks import MINE, OWNERS, TABLE, TRASHED, USER_ID, raised, time_of
+from persistence.tasks import OWNERS, TABLE, TRASHED, USER_ID, raised
+from persistence.trash import as_it_was, due, erased
 
 BATCH = 500
 """Tasks in one transaction."""
@@ -34,53 +35,28 @@ _OLD_TOMBSTONE = sa.and_(
 
 
 def _erased() -> Statement:
-    due = _due(_OLD_TRASH)
-    owner = raised(sa.exists().select_from(due))
-    moment = time_of(owner.c.revision)
-    blank = {
-        "title": sa.literal_column(f"'{ERASED_TITLE}'"),
-        "description": sa.null(),
-        "status": sa.literal_column("'pending'"),
-        "priority": sa.literal_column("'medium'"),
-        "due_date": sa.null(),
-        "tags": sa.literal_column("'{}'"),
-        "completed_at": sa.null(),
-        "applied_keys": sa.null(),
-        "is_erased": sa.true(),
-        "updated_at": moment,
-        "version": owner.c.revision,
-    }
+    old = due(_OLD_TRASH)
+    owner = raised(sa.exists().select_from(old))
     return _counted(
-        "erase_old_trash",
-        sa.update(TABLE).where(_as_it_was(due)).values(blank).returning(TABLE.c.id),
+        "erase_old_trash", sa.update(Task).where(as_it_was(old)).values(erased(owner)).returning(TABLE.c.id)
     )
 
 
 def _removed() -> Statement:
-    due = _due(_OLD_TOMBSTONE)
+    old = due(_OLD_TOMBSTONE)
     # A cursor from before the newest of them would miss that it is gone, so it is refused from the same moment on.
-    newest = sa.select(sa.func.max(due.c.version)).scalar_subquery()
+    newest = sa.select(sa.func.max(old.c.version)).scalar_subquery()
     owner = (
         sa.update(OWNERS)
-        .where(OWNERS.c.id == USER_ID, sa.exists().select_from(due))
+        .where(OWNERS.c.id == USER_ID, sa.exists().select_from(old))
         .values(horizon=sa.func.greatest(OWNERS.c.horizon, newest))
         .returning(OWNERS.c.id)
         .cte("owner")
     )
     return _counted(
         "remove_old_tombstones",
-        sa.delete(TABLE).where(_as_it_was(due), TABLE.c.user_id == owner.c.id).returning(TABLE.c.id),
+        sa.delete(Task).where(as_it_was(old), TABLE.c.user_id == owner.c.id).returning(TABLE.c.id),
     )
-
-
-def _due(condition: sa.ColumnElement[bool]) -> sa.CTE:
-    return sa.select(TABLE.c.id, TABLE.c.version).where(MINE, condition).limit(sa.bindparam("limit")).cte("due")
-
-
-def _as_it_was(due: sa.CTE) -> sa.ColumnElement[bool]:
-    # Each change of a task gives it another version. Nothing else is asked again, so that tasks are looked up by their
-    # key: PostgreSQL could take any other condition for one that few of them meet, and read all that do for each.
-    return sa.and_(MINE, TABLE.c.id == due.c.id, TABLE.c.version == due.c.version)
 
 
 def _counted(name: str, change: UpdateBase) -> Statement:
