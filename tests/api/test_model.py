@@ -19,7 +19,7 @@ from tests.api.model.machine import Machine
 from tests.conftest import client_of
 from tests.support.databases import as_owner
 
-STEPS = 40
+STEPS = 25
 
 
 def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
@@ -49,10 +49,10 @@ def run_machine(dsn: Dsn, examples: int, *phases: Phase) -> None:
 
 
 def test_a_few_runs_agree_with_the_model(dsn: Dsn, hypothesis_home: None) -> None:
-    run_machine(dsn, 3, Phase.generate)
+    run_machine(dsn, 4, Phase.generate)
 
 
 @pytest.mark.slow
 def test_the_api_and_its_model_never_disagree(dsn: Dsn, hypothesis_home: None) -> None:
     # The phase that explains takes minutes, and the shortest run says enough.
-    run_machine(dsn, int(os.environ.get("MODEL_EXAMPLES", "70")), Phase.generate, Phase.shrink)
+    run_machine(dsn, int(os.environ.get("MODEL_EXAMPLES", "100")), Phase.generate, Phase.shrink)

@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from persistence import purge
 from persistence.postgres.database import Database
 from tests.database.helpers import new_user
 from tests.support.helpers import PROBLEM, Client, Json, Response
 from tests.support.model.answers import Answer, Choice
 from tests.support.model.lists import Query
-from tests.support.model.tasks import Task
+from tests.support.model.tasks import Key, Task
 
 NO_BODY: Any = object()
 _HEADERS = ("Cache-Control", "ETag", "Idempotency-Replayed", "Link", "Location")
@@ -45,6 +46,33 @@ class Api:
         return Choice(
             tasks={task: Choice(task, at, version) for task, version, at in self._execute(query, user.lower())}
         )
+
+    def age(self, tasks: Sequence[Key], days: timedelta) -> None:
+        """Makes these tasks look as if they had been deleted or erased so long ago."""
+        query = (
+            "UPDATE tasks SET deleted_at = deleted_at - %s,"
+            " updated_at = CASE WHEN is_erased THEN updated_at - %s ELSE updated_at END WHERE (user_id, id) = (%s, %s)"
+        )
+        for task in tasks:
+            self._execute(query, days, days, *task)
+
+    def purge(self) -> None:
+        """Does what `manage.py purge` does."""
+        self._runner.run(self._purge())
+
+    async def _purge(self) -> None:
+        for kind, days in ((purge.TRASH, 30), (purge.TOMBSTONES, 90)):
+            async for _ in purge.purge(self._owner, kind, await purge.days_ago(self._owner, days)):
+                pass
+
+    def start_anew(self, user: str) -> int:
+        """Raises the revision and the horizon, as one does after a restore of a backup."""
+        query = (
+            "UPDATE users SET (revision, horizon) = (SELECT new, new FROM greatest(revision + 1,"
+            " (extract(epoch FROM now()) * 1000000)::bigint) AS new) WHERE id = %s RETURNING revision"
+        )
+        [(revision,)] = self._execute(query, user)
+        return int(revision)
 
     def _execute(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         async def execute() -> list[tuple[Any, ...]]:

@@ -25,6 +25,7 @@ from tests.api.model.requests import (
     spelled,
 )
 from tests.api.model.steps import NOBODY, Steps
+from tests.api.model.sync import SyncSteps
 from tests.support.contract import Json
 from tests.support.model.answers import Answer, Refused
 from tests.support.model.lists import SORTS, Query
@@ -39,7 +40,7 @@ class NextPage:
     """None for the first page."""
 
 
-class Machine(Steps):
+class Machine(SyncSteps):
     pages: Bundle[NextPage] = Bundle("pages")
 
     def __init__(self, api: Api) -> None:
@@ -111,12 +112,14 @@ class Machine(Steps):
             sent = {"title": "milk"} | body if op in ("PUT", "POST") else body
             if op == "POST":
                 self._create(user, sent | {"id": task_id})
+            elif op == "MANY":
+                self._repeat_late(user, task_id)
             else:
                 self._send(op.rstrip("*"), user, task_id, condition, None if "*" in op else key, sent)
 
     @rule(
         target=Steps.tasks,
-        op=st.sampled_from(["POST", "PUT", "PATCH"] * 2 + ["GET", "DELETE"]),
+        op=st.sampled_from(["POST", "PUT", "PATCH"] * 2 + ["GET", "DELETE", "RESTORE", "ERASE", "EMPTY"]),
         who=requests.people_of_a_task,
         task=Steps.tasks,
         not_ids=st.sampled_from(NOT_IDS),
@@ -214,6 +217,7 @@ class Machine(Steps):
         """Asks for everything at the end: in all orders, by filters, by pages, and after old cursors."""
         if not self._agrees:
             return
+        self._read_to_the_end()
         queries = [*([("sort", sort)] for sort in SORTS)]
         queries += [self._query(self._alice, filters) for filters in self._telling_filters(self._alice)]
         for query in queries:

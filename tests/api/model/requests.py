@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 from hypothesis import strategies as st
 
 from tests.api.test_queries import REFUSED
 from tests.api.test_types import NOT_TIMESTAMPS
 from tests.support.contract import EXAMPLE, FIELDS, NULLABLE, READ_ONLY, SCHEMAS, Json
-from tests.support.model.lists import SORTS
+from tests.support.model.lists import PAGE, SORTS, Query
 from tests.support.model.values import PRIORITIES, READ, STATUSES, is_right
 
 MICROSECOND = timedelta(microseconds=1)
@@ -198,10 +199,79 @@ few_faults: st.SearchStrategy[Json] = st.one_of(
     st.just({}), st.just({}), st.lists(st.sampled_from(QUERY_FAULTS), min_size=1, max_size=2).map(dict)
 )
 
+PAGE_FAULTS: list[Query] = [
+    *([(name, value)] for name, _, values in REFUSED if name in PAGE for value in values if len(value) < 3000),
+    *([("limit", "1"), ("limit", "1")], [("sort", "title")], [("limit", "0"), ("cursor", "")], [("status", "pending")]),
+]
+page_faults: st.SearchStrategy[Query] = st.sampled_from([()] * 40 + PAGE_FAULTS)
+
+
 OPS_ON_A_TASK = [
-    *("GET", "HEAD", "PUT", "PATCH", "DELETE", "PUT GET", "PATCH PATCH", "PATCH DELETE"),
-    *("DELETE POST", "PATCH PATCH* PATCH", "POST"),
+    *("GET", "HEAD", "PUT", "PATCH", "DELETE", "RESTORE", "ERASE", "EMPTY", "PUT GET", "PATCH PATCH", "PATCH DELETE"),
+    *("DELETE RESTORE", "DELETE RESTORE GET", "DELETE RESTORE DELETE", "DELETE ERASE", "DELETE PUT RESTORE"),
+    *(
+        "PATCH DELETE RESTORE PATCH",
+        "DELETE POST",
+        "DELETE RESTORE DELETE* RESTORE",
+        "PATCH PATCH* PATCH",
+        "POST",
+        "MANY",
+    ),
 ]
 """By their methods, or by what is done to the trash. POST creates a task of this id; a star is for a request without a
-key among those that have one.
+key among those that have one. MANY is more changes than a task remembers the keys of.
 """
+
+OPS = ("create", "replace", "patch", "delete", "restore")
+MISSING = object()
+ITEM_FAULTS: list[Any] = [
+    *[None, "x", 5, []],
+    *each("op", MISSING, None, "undelete", "Create", 1),
+    *each("id", MISSING, None, 7, "", "x", "3fa85f6457174562b3fc2c963f66afa6"),
+    *each("if_version", "7", 1.5, True, -1, 0, None, 2**63),
+    *each("key", "", "a b", "a,b", 7, None, "x" * 256),
+    *each("title", MISSING, None, "", "x" * 201),
+    *({"status": "done"}, {"colour": "red"}, {"due_date": "tomorrow"}, {"tags": ["a,b"]}, {"version": 1}),
+]
+WRONG_BATCHES: list[Any] = [
+    *NOT_OBJECTS[:-1],
+    *[{}, {"items": []}, {"items": None}, {"items": {}}, {"items": "x"}, {"results": []}],
+    {"items": [{"op": "delete", "id": str(UUID(int=number))} for number in range(101)]},
+    {"items": [{"op": "delete", "id": str(UUID(int=1))}], "atomic": True},
+]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A part of a batch. `number` is that of a task, or None for a new id; `behind` tells how old its version is."""
+
+    op: str
+    number: int | None
+    behind: int | None
+    key: str | None
+    fault: Any
+
+
+items = st.lists(
+    st.builds(
+        Item,
+        st.sampled_from(OPS),
+        st.none() | st.integers(0, 9),
+        st.sampled_from([None, None, 0, 0, 1]),
+        keys,
+        st.sampled_from([MISSING] * 9) | st.sampled_from(ITEM_FAULTS),
+    ),
+    min_size=1,
+    max_size=5,
+)
+whole_batches: st.SearchStrategy[Any] = st.sampled_from([MISSING] * 4 * len(WRONG_BATCHES) + WRONG_BATCHES)
+"""What is sent in the place of a batch, if not `MISSING`."""
+
+
+def spoiled(item: Json, fault: Any) -> Any:
+    """The item with the fault in it, or in its place."""
+    if fault is MISSING:
+        return item
+    if not isinstance(fault, dict):
+        return fault
+    return {name: value for name, value in (item | fault).items() if value is not MISSING}
