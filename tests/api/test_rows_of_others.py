@@ -1,7 +1,7 @@
 """No operation touches a row of another user, not even to lock it or to write what it says already.
 
-PostgreSQL tells it: each row has the transactions that wrote and that locked it last. All operations of the contract are
-tried, so a new one needs no line here unless the example of its body is about no task.
+PostgreSQL tells it: each row has the transactions that wrote and that locked it last. All operations of the contract
+are tried, so a new one needs no line here unless the example of its body is about no task.
 """
 
 from typing import Any
@@ -36,7 +36,11 @@ async def make_one_of_each(client: Client, user: UUID, ids: dict[str, str]) -> N
 
 def batch(ids: dict[str, str]) -> dict[str, Any]:
     ops = {"live": "patch", "trashed": "restore", "erased": "create", "none": "create"}
-    return {"items": [{"op": op, "id": ids[state]} | ({"title": "x"} if op != "restore" else {}) for state, op in ops.items()]}
+    return {
+        "items": [
+            {"op": op, "id": ids[state]} | ({"title": "x"} if op != "restore" else {}) for state, op in ops.items()
+        ]
+    }
 
 
 @pytest.mark.parametrize("name", OF_USERS)
@@ -47,7 +51,7 @@ async def test_it_touches_no_row_of_another_user(
     for user in (alice, bob):
         await make_one_of_each(client, user, ids)
     his, hers = await rows_of(owner, bob), await rows_of(owner, alice)
-    sent = {"json": batch(ids)} if name == "apply_batch" else {}
+    sent: dict[str, Any] = {"json": batch(ids)} if name == "write_batch" else {}
     answers = [await call(client, operation, alice, task_id, **sent) for task_id in ids.values()]
 
     assert any(answer.is_success for answer in answers)

@@ -114,7 +114,7 @@ class SyncSteps(Steps):
             task = None if item.number is None else known[item.number % len(known)]
             made: Any = {"op": item.op, "id": task.key[1] if task else str(uuid4())}
             made |= values if item.op in ("create", "replace", "patch") else {}
-            if item.behind is not None:
+            if item.behind is not None and item.op != "create":
                 made["if_version"] = (task.version if task else 7) - item.behind
             made |= {} if item.key is None else {"key": item.key}
             sent.append(requests.spoiled(made, item.fault))

@@ -1,14 +1,17 @@
 """Batches in the model: each item is what a request of its own would be, and has a result of its own."""
 
+from functools import partial
 from typing import Any
 
-from tests.support.contract import Json
+from tests.support.contract import SCHEMAS, Json
 from tests.support.model.answers import Answer, Choice, Refused
-from tests.support.model.refusals import Headers, answering, idempotency_key, refuse_conditions_but, refuse_faults
-from tests.support.model.state import State, deleted, edited, restored
-from tests.support.model.values import DEFAULTS, faults, faults_of, is_right, uuid, values_of
+from tests.support.model.refusals import Headers, answering, refuse_conditions_but, refuse_faults
+from tests.support.model.state import State, deleted, edited, refuse_other_versions, restored
+from tests.support.model.tasks import Task
+from tests.support.model.values import DEFAULTS, faults, faults_of, fitting, is_right, uuid, values_of
 
 _MOST = 100
+_KEY, _VERSION = (partial(fitting, SCHEMAS["BatchPatch"]["properties"][name]) for name in ("key", "if_version"))
 _NOT_VALUES = ("op", "id", "if_version", "key")
 
 
@@ -28,29 +31,41 @@ class BatchOperations(State):
         try:
             refuse_faults(_faults_of_item(item))
             task_id = _id_of(item)
-            status, task = self._apply(item["op"], owner, task_id, item, choice.of(task_id))
+            result = self._apply(item["op"], owner, task_id, item, choice.of(task_id))
         except Refused as refused:
             answer = refused.answer
             shown |= {"status": answer.status, "problem": {"kind": answer.problem, "fields": sorted(answer.fields)}}
             there = self.tasks.get((owner, shown["id"] or ""))
             if there and not there.is_erased and answer.status in (409, 412):
                 # A client can merge without another request.
-                shown["task"] = there.shown()
+                shown["task"] = there.shown_as_trash()
             return shown
-        return shown | {"status": status, "task": task}
+        return shown | result
 
-    def _apply(self, op: str, owner: str, task_id: str, item: Json, choice: Choice) -> tuple[int, Json]:
+    def _apply(self, op: str, owner: str, task_id: str, item: Json, choice: Choice) -> Json:
         values = values_of({name: value for name, value in item.items() if name not in _NOT_VALUES})
+        status, if_match, key = 200, None, item.get("key")
+        if "if_version" in item:
+            if_match = [f'"{item["if_version"]}"']
         if op == "create":
             task, replayed = self.create(owner, task_id, DEFAULTS | values, choice)
-            return 200 if replayed else 201, task.shown()
-        edit = {
-            "replace": edited(DEFAULTS | values), "patch": edited(values), "delete": deleted, "restore": restored,
-        }[op]  # fmt: skip
-        version = item.get("if_version")
-        if_match = None if version is None else [f'"{version}"']
-        task, _ = self.change(op, (owner, task_id), edit, if_match, item.get("key"), choice)
-        return 200, task.shown_as_trash() if op == "delete" else task.shown()
+            status = 200 if replayed else 201
+        elif op == "patch" and not values:
+            task, replayed = self._read(owner, task_id, if_match, key)
+        else:
+            edit = {
+                "replace": edited(DEFAULTS | values), "patch": edited(values), "delete": deleted, "restore": restored,
+            }[op]  # fmt: skip
+            task, replayed = self.change(op, (owner, task_id), edit, if_match, key, choice)
+        return {"status": status, "task": task.shown_as_trash()} | ({"replayed": True} if replayed else {})
+
+    def _read(self, owner: str, task_id: str, if_match: list[str] | None, key: str | None) -> tuple[Task, bool]:
+        """A patch without changes, which may be a repeat of one that had some."""
+        task = self.live(owner, task_id)
+        if f"patch {key}" in task.applied:
+            return task, True
+        refuse_other_versions(task, if_match)
+        return task, False
 
 
 def _id_of(item: Any) -> str:
@@ -66,8 +81,10 @@ def _faults_of_whole(body: Any) -> set[str]:
     items = body.get("items")
     if not isinstance(items, list) or not 1 <= len(items) <= _MOST:
         return unknown | {"items"}
-    ids = [each for each in map(_id_of, items) if each]
-    return unknown | ({"items"} if len(ids) > len(set(ids)) else set())
+    ids = [_id_of(item) for item in items]
+    if unknown:
+        return unknown
+    return {f"items.{number}.id" for number, each in enumerate(ids) if each and each in ids[:number]}
 
 
 def _faults_of_item(item: Any) -> set[str]:
@@ -77,7 +94,11 @@ def _faults_of_item(item: Any) -> set[str]:
     if op not in ("create", "replace", "patch", "delete", "restore"):
         return {"op"}
     values = {name: value for name, value in item.items() if name not in _NOT_VALUES}
-    found = faults("id", uuid, item.get("id")) | faults("key", idempotency_key, item.get("key"))
+    found = faults("id", uuid, item.get("id"))
+    if "key" in item:
+        found |= faults("key", _KEY, item["key"])
+    if "if_version" in item:
+        found |= {"if_version"} if op == "create" else faults("if_version", _VERSION, item["if_version"])
     if op in ("delete", "restore"):
         return found | set(values)
     return found | faults_of(values, required=["title"] if op in ("create", "replace") else [])

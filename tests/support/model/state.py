@@ -75,7 +75,12 @@ class State:
         A write is a repeat if the task remembers its key, whatever its condition says.
         """
         task, mark = self.tasks.get(key), f"{op} {idempotency_key}"
-        if task and idempotency_key is not None and mark in task.applied and (task.is_live or op in ("delete", "restore")):
+        if (
+            task
+            and idempotency_key is not None
+            and mark in task.applied
+            and (task.is_live or op in ("delete", "restore"))
+        ):
             return task, True
         if task is None or not (task.is_trashed if op == "restore" else task.is_live):
             raise Refused(404, "task-not-found")
