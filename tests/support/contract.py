@@ -44,6 +44,10 @@ class Operation:
         return "{task_id}" in self.path
 
     @property
+    def is_of_the_trash(self) -> bool:
+        return "/trash" in self.path
+
+    @property
     def body_example(self) -> Json | None:
         body = self.described.get("requestBody")
         example: Json | None = body and body["content"]["application/json"]["example"]
