@@ -82,7 +82,7 @@ class Operation:
             path = f"/api/{self.user_id}/trash/{self.task_id}{'/restore' if self.kind == 'restore' else ''}"
         elif self.kind != "create":
             path += f"/{self.task_id}"
-        elif self.task_id is not None:
+        elif self.task_id is not None and self.key is None:
             body = {**(body or {}), "id": str(self.task_id)}
         if self.key is not None:
             headers["Idempotency-Key"] = self.key

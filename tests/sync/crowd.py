@@ -38,6 +38,11 @@ class Crowd:
         """The number of answers that writers got."""
         return sum(sum(writer.statuses.values()) for writer in self.writers)
 
+    async def until_answered(self, number: int) -> None:
+        """Waits until the writers have so many answers."""
+        while self.answered < number:  # noqa: ASYNC110 - an event for each answer would cost more
+            await asyncio.sleep(0.02)
+
     def check(self, commits: Commits, conninfo: str) -> Findings:
         """Compares everything. Blocks."""
         return check(self.log, commits.read(), table(conninfo, self.log.users), self.readers)

@@ -14,7 +14,7 @@ from tests.sync.rows import Row
 LIMITS = (1, 2, 5, 20, 100, 500)
 ANEW, SAVED, RELOADED, OFFLINE = 0.01, 0.04, 0.04, 0.03
 """Shares of the polls before which a reader begins anew, saves its state, goes back to it, or goes offline."""
-PAUSE, LONG_PAUSE = 0.05, 3.0
+PAUSE, LONG_PAUSE = 0.02, 3.0
 """Most seconds between two polls, and while a reader is offline."""
 PATIENCE = 60.0
 """Seconds that a last poll may take."""

@@ -1,0 +1,96 @@
+"""Readers that poll to the end have the state of the database, and a feed that is broken on purpose is found out.
+
+`make chaos` does the same for longer, and breaks servers and connections meanwhile.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from persistence.postgres.dsn import Dsn
+from tests.faults.proxy import Proxy
+from tests.support.databases import SERVER, as_owner, new_user
+from tests.support.servers import PostgresServer, WebServer
+from tests.support.sites import production
+from tests.sync.commits import SETTINGS, Commits
+from tests.sync.crowd import OWNERS, Crowd, crowd
+from tests.sync.cuts import Cuts
+from tests.sync.planted import BUGS, Bug, planted
+from tests.sync.verdict import Findings
+
+ANSWERS = 400
+PATIENCE = 20.0
+"""Seconds in which a planted bug must be found."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    dsn: Dsn
+    web: WebServer
+
+    @property
+    def conninfo(self) -> str:
+        return as_owner(self.dsn).conninfo
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Stage]:
+    """A server on a PostgreSQL whose log tells what was committed."""
+    folder = tmp_path_factory.mktemp("sync")
+    with PostgresServer(folder / "pg", *SETTINGS, template=cluster) as postgres:
+        postgres.role = SERVER
+        with production(postgres.dsn, folder) as web:
+            yield Stage(postgres.dsn, web)
+
+
+@pytest.fixture
+def commits(stage: Stage) -> Iterator[Commits]:
+    commits = Commits(stage.conninfo)
+    yield commits
+    commits.close()
+
+
+async def run(stage: Stage, commits: Commits, answers: int = ANSWERS) -> tuple[Crowd, Findings]:
+    """Writers and readers of new users, until the writers have so many answers."""
+    users = [new_user(stage.dsn) for _ in range(OWNERS)]
+    with Proxy(stage.web.port) as front:
+        async with crowd(front.port, users, Cuts(front)) as found:
+            await found.until_answered(answers)
+        return found, await asyncio.to_thread(found.check, commits, stage.conninfo)
+
+
+async def test_each_copy_is_the_state_of_the_database(stage: Stage, commits: Commits) -> None:
+    found, findings = await run(stage, commits)
+
+    assert findings.faults == []
+    assert findings.writes > ANSWERS / 4
+    assert sum(found.cuts.made.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+async def test_a_planted_bug_is_found(stage: Stage, commits: Commits, bug: Bug) -> None:
+    with planted(stage.dsn, bug):
+        async with asyncio.timeout(PATIENCE):
+            while not bug.faults <= (await run(stage, commits))[1].counts.keys():
+                pass
+
+
+@pytest.mark.slow
+async def test_a_purge_that_does_not_raise_the_horizon_is_found(stage: Stage, commits: Commits) -> None:
+    async def purge() -> None:
+        async with await psycopg.AsyncConnection.connect(stage.conninfo, autocommit=True) as connection:
+            while True:
+                await connection.execute("DELETE FROM tasks WHERE is_erased")
+                await asyncio.sleep(0.01)
+
+    purging = asyncio.create_task(purge())
+    async with asyncio.timeout(PATIENCE):
+        while not (await run(stage, commits))[1].counts["missed"]:
+            pass
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
