@@ -33,14 +33,9 @@ class Crowd:
     faults: Counter[str] = field(default_factory=Counter)
     """Faults other than cuts that were made meanwhile, by kind."""
 
-    @property
-    def answered(self) -> int:
-        """The number of answers that writers got."""
-        return sum(sum(writer.statuses.values()) for writer in self.writers)
-
-    async def until_answered(self, number: int) -> None:
-        """Waits until the writers have so many answers."""
-        while self.answered < number:  # noqa: ASYNC110 - an event for each answer would cost more
+    async def until_acknowledged(self, number: int) -> None:
+        """Waits until so many writes were answered with success."""
+        while self.log.acknowledged < number:  # noqa: ASYNC110 - an event for each answer would cost more
             await asyncio.sleep(0.02)
 
     def check(self, commits: Commits, conninfo: str) -> Findings:
@@ -54,7 +49,7 @@ class Crowd:
         result.rounds += sum(made.values())
         result.lost += counts["lost"]
         result.doubled += counts["doubled"]
-        result.acknowledged += sum(each.is_write and each.status in {200, 201, 204} for each in self.log.operations)
+        result.acknowledged += self.log.acknowledged
         result.unavailable += statuses[503]
         result.violations += [f"{fault}: {text}" for fault, text in findings.faults]
         result.figures |= {

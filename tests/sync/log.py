@@ -26,6 +26,8 @@ class Log(History):
         """The state that clients saw in each version of a task, by its owner, its id and the version."""
         self.latest: defaultdict[UUID, dict[UUID, Row]] = defaultdict(dict)
         """The newest state that any client saw of each task of a user that was not erased, which others then change."""
+        self.acknowledged = 0
+        """Writes that were answered with success."""
         self.faults: list[str] = []
         """Answers that contradict another one, and those that no fault explains."""
 
@@ -94,6 +96,7 @@ class Log(History):
     @override
     def _acknowledge(self, operation: Operation, answer: Answer) -> None:
         before = operation.version
+        self.acknowledged += operation.is_write and operation.state is not State.ACKNOWLEDGED
         super()._acknowledge(operation, answer)
         if answer.status == 204:
             return

@@ -55,10 +55,12 @@ class Reader:
 
     async def finish(self) -> None:
         """Polls until there is nothing more. Raises `TimeoutError`."""
-        async with asyncio.timeout(PATIENCE):
-            while await self.poll(random.choice(LIMITS[2:])) is not False:
-                pass
-        self.http.close()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while await self.poll(random.choice(LIMITS[2:])) is not False:
+                    pass
+        finally:
+            self.http.close()
 
     async def poll(self, limit: int, headers: dict[str, str] | None = None) -> bool | None:
         """Asks for the next page and applies it. Returns what the answer says of more pages, None without an answer."""

@@ -14,15 +14,15 @@ from tests.faults.http import Answer, Cut, Http, Unsent
 from tests.sync.cuts import Cuts
 from tests.sync.log import Log
 
-TASKS = 40
+TASKS = 50
 """Tasks of one user that are neither erased nor in the trash, about."""
-BATCH_MAX = 10
+BATCH_MAX = 20
 KEYS_REMEMBERED = 8
 """Keyed changes of one task after which the first of them may be forgotten."""
 ATTEMPTS_MAX = 12
 BACK_OFF = 0.02
 STATUSES = {200, 201, 204, 404, 409, 412, 503}
-REPEATED = 0.1
+REPEATED = 0.25
 """Share of the answered requests that are sent again later, as by a client that has lost the answer."""
 BATCHED, EMPTIED, LISTED = 0.12, 0.002, 0.03
 KEYED, CONDITIONAL, MISTAKEN = 0.5, 0.4, 0.03
@@ -70,26 +70,32 @@ class Writer:
         self._number = self.log.new_client()
 
     async def work(self, ending: asyncio.Event) -> None:
-        while not ending.is_set():
-            chance = random.random()
-            if chance < EMPTIED:
-                await self._ask("DELETE", f"/api/{self.user_id}/trash")
-            elif chance < EMPTIED + LISTED:
-                await self._list()
-            elif self._done and chance < 0.1:
+        try:
+            while not ending.is_set():
+                await self._do_something()
+                await asyncio.sleep(random.uniform(0, 2 * self.pause))
+            while self._done:
                 await self._repeat()
-            else:
-                await self._change(is_batch=chance > 1 - BATCHED)
-            await asyncio.sleep(random.uniform(0, 2 * self.pause))
-        while self._done:
+        finally:
+            self.http.close()
+
+    async def _do_something(self) -> None:
+        chance = random.random()
+        if chance < EMPTIED:
+            await self._ask("DELETE", f"/api/{self.user_id}/trash")
+        elif chance < EMPTIED + LISTED:
+            await self._list()
+        elif self._done and chance < 0.1:
             await self._repeat()
-        self.http.close()
+        else:
+            await self._change(is_batch=chance > 1 - BATCHED)
 
     async def _change(self, *, is_batch: bool) -> None:
         operations: list[Operation] = []
         for _ in range(random.randint(2, BATCH_MAX) if is_batch else 1):
             operations.append(self._invoke({each.task_id for each in operations}, is_batch=is_batch))
-        self.cuts.arm(operations[0].marker if operations[0].body else str(operations[0].key))
+        if text := operations[0].marker if operations[0].body else operations[0].key:
+            self.cuts.arm(text)
         await self._send(operations, is_batch=is_batch)
         if all(each.is_named for each in operations) and random.random() < REPEATED:
             self._done.append((operations, is_batch))
