@@ -1,6 +1,6 @@
 """The comparison tells each kind of fault in a made-up past from one that is whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -17,6 +17,7 @@ from tests.sync.log import Log
 from tests.sync.rows import Row
 from tests.sync.verdict import Fault, Findings, Key, check
 
+MOVES: tuple[Kind, ...] = ("delete", "erase")
 EPOCH = datetime(2026, 11, 30, tzinfo=UTC)
 
 
@@ -151,13 +152,16 @@ def test_what_was_acknowledged_stays_so_when_a_repeat_is_refused_or_cut(world: W
 
 def test_a_repeat_of_a_create_after_the_purge_of_its_tombstone_makes_it_anew(world: World) -> None:
     created, row = world.do("create")
-    for kind in ("delete", "erase"):
+    for kind in MOVES:
         _, row = world.do(kind, row)
     world.remove(row)
-    created.attempts += 1
-    world.copy.items[row.id] = world.commit(created, **_moved("restore"), erased=False, tags=("a",))
+    world.commit(created)
+    deletion = world.log.operations[1]
+    for operation in (created, deletion):
+        operation.attempts += 1
+    world.copy.items[row.id] = world.commit(deletion)
 
-    assert world.check() == Findings(writes=4)
+    assert world.check() == Findings(writes=5)
 
 
 def skip(world: World, row: Row) -> None:
@@ -188,6 +192,19 @@ def lose_create(world: World, row: Row) -> None:
 
 def lose_patch(world: World, row: Row) -> None:
     world.answer(world.invoke("patch", row.id), row)
+
+
+def do_it_later(world: World, row: Row) -> None:
+    operation = world.invoke("patch", row.id)
+    world.answer(operation, world.commit(world.invoke("patch", row.id)))
+    world.copy.items[row.id] = world.commit(operation)
+
+
+def do_it_before(world: World, row: Row) -> None:
+    operation = world.invoke("patch", row.id)
+    world.commit(operation)
+    _, row = world.do("patch", row)
+    world.answer(operation, row)
 
 
 def lose_move(world: World, row: Row) -> None:
@@ -224,7 +241,9 @@ def patch_twice_at_once(world: World, row: Row) -> None:
 
 
 def delete_twice(world: World, row: Row) -> None:
-    deletion, _ = world.do("delete", row, key="k")
+    deletion = world.invoke("delete", row.id, key="k")
+    world.log.mark_unknown(deletion)
+    world.answer(deletion, world.commit(deletion))
     world.do("restore", row)
     world.copy.items[row.id] = world.commit(deletion)
 
@@ -233,6 +252,20 @@ def create_twice(world: World, row: Row) -> None:
     created, _ = world.do("create", key="k")
     twin = world.commit(created, id=uuid4())
     world.copy.items[twin.id] = twin
+
+
+def create_anew(world: World, row: Row) -> None:
+    for kind in MOVES:
+        _, row = world.do(kind, row)
+    world.remove(row)
+    world.copy.items[row.id] = world.commit(world.log.operations[0])
+
+
+def restore_otherwise(world: World, row: Row) -> None:
+    world.do("delete", row)
+    restored = world.invoke("restore", row.id)
+    world.copy.items[row.id] = world.commit(restored, title="Another")
+    world.answer(restored, world.copy.items[row.id])
 
 
 def revive(world: World, row: Row) -> None:
@@ -248,7 +281,7 @@ def restore_twice(world: World, row: Row) -> None:
 
 
 def revive_erased(world: World, row: Row) -> None:
-    for kind in ("delete", "erase"):
+    for kind in MOVES:
         world.do(kind, row)
     world.copy.items[row.id] = world.write(row._replace(version=50))
 
@@ -260,6 +293,13 @@ def commit_late(world: World, row: Row) -> None:
     early = world.commit(second, version=59)
     world.answer(second, early)
     world.copy.items |= {late.id: late, early.id: early}
+
+
+def share_version(world: World, row: Row) -> None:
+    _, other = world.do("create")
+    operation = world.invoke("patch", row.id)
+    world.copy.items[row.id] = world.commit(operation, version=other.version)
+    world.answer(operation, world.copy.items[row.id])
 
 
 def keep_version(world: World, row: Row) -> None:
@@ -288,31 +328,42 @@ def write_from_nowhere(world: World, row: Row) -> None:
     world.copy.items[row.id] = world.write(row._replace(version=99, title="A stranger"))
 
 
+def write_for_another_user(world: World, row: Row) -> None:
+    created = world.log.invoke(1, uuid4(), "create")
+    world.log.users.remove(created.user_id)
+    world.copy.items[uuid4()] = world.write(row._replace(version=99, id=uuid4(), title=created.marker))
+
+
+def answer_wrongly(world: World, row: Row) -> None:
+    world.log.operations[0].faults.append("the answer is about another task")
+
+
 def write_in_the_trash(world: World, row: Row) -> None:
     world.do("delete", row)
     world.do("patch", row)
 
 
 def hide_from_the_log(world: World, row: Row) -> None:
-    world.do("patch", row)
-    world.changes.pop()
+    changed = row._replace(priority="high")
+    world.table[world.user, row.id] = world.copy.items[row.id] = changed
+
+
+FAULTS: Mapping[Fault, Sequence[Callable[[World, Row], None]]] = {
+    "missed": (skip, keep_deleted, keep_purged, forget),
+    "lost": (do_it_later, do_it_before, lose_create, lose_patch, lose_move, lose_erasure, overwrite_unseen,
+        remove_unasked, erase_live),
+    "doubled": (patch_twice, patch_twice_at_once, delete_twice, create_twice, create_anew),
+    "resurrected": (restore_otherwise, revive, restore_twice, revive_erased),
+    "disordered": (commit_late, share_version, keep_version, show_out_of_order),
+    "false": (show_other_content, show_uncommitted, do_refused, answer_wrongly, write_for_another_user,
+        write_from_nowhere, write_in_the_trash, hide_from_the_log),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("fault", "make"),
-    [
-        ("missed", skip), ("missed", keep_deleted), ("missed", keep_purged), ("missed", forget),
-        ("lost", lose_create), ("lost", lose_patch), ("lost", lose_move), ("lost", lose_erasure),
-        ("lost", overwrite_unseen), ("lost", remove_unasked), ("lost", erase_live),
-        ("doubled", patch_twice), ("doubled", patch_twice_at_once), ("doubled", delete_twice),
-        ("doubled", create_twice),
-        ("resurrected", revive), ("resurrected", restore_twice), ("resurrected", revive_erased),
-        ("disordered", commit_late), ("disordered", keep_version), ("disordered", show_out_of_order),
-        ("false", show_other_content), ("false", show_uncommitted), ("false", do_refused),
-        ("false", write_from_nowhere), ("false", write_in_the_trash), ("false", hide_from_the_log),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)  # fmt: skip
+    [pytest.param(fault, make, id=f"{fault} {make.__name__}") for fault, makes in FAULTS.items() for make in makes],
+)
 def test_each_fault_is_found(world: World, fault: Fault, make: Callable[[World, Row], None]) -> None:
     _, row = world.do("create")
     make(world, row)
