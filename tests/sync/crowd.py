@@ -33,9 +33,10 @@ class Crowd:
     faults: Counter[str] = field(default_factory=Counter)
     """Faults other than cuts that were made meanwhile, by kind."""
 
-    async def until_acknowledged(self, number: int) -> None:
-        """Waits until so many writes were answered with success."""
-        while self.log.acknowledged < number:  # noqa: ASYNC110 - an event for each answer would cost more
+    async def pass_on(self, writes: int) -> None:
+        """Waits until so many more writes were answered with success."""
+        end = self.log.acknowledged + writes
+        while self.log.acknowledged < end:  # noqa: ASYNC110 - an event for each answer would cost more
             await asyncio.sleep(0.02)
 
     def check(self, commits: Commits, conninfo: str) -> Findings:

@@ -67,6 +67,8 @@ class Log(History):
                 )
             for operation, result in zip(operations, results, strict=False):
                 self.record(operation, _answer(result, answer.seconds))
+                if result["status"] >= 400 and result.get("task"):
+                    self.see(result["task"])
         else:
             for operation in operations:
                 self.record(operation, answer)
