@@ -35,9 +35,8 @@ async def active_connections(run: Run, result: Result) -> None:
     async with environment(run, result) as env, env.administrator() as admin, env.administrator() as locker:
         async with env.load() as found:
             await found.next_success()
-            ways = {"in a lock": _kill_locked, "anywhere": _kill_active, "in COMMIT": _kill_committing}
-            killed = dict.fromkeys(ways, 0)
-            for way, kill in cycle(ways.items()):
+            killed = dict.fromkeys(WAYS, 0)
+            for way, kill in cycle(WAYS.items()):
                 killed[way] += await kill(admin, locker)
                 await asyncio.sleep(random.uniform(0, 0.02))
                 if sum(killed.values()) >= run.rounds(1000, 60):
@@ -74,6 +73,10 @@ async def _kill(admin: Administrator, condition: str) -> int:
             return killed
         await asyncio.sleep(POLL)
     return 0
+
+
+WAYS = {"in a lock": _kill_locked, "anywhere": _kill_active, "in COMMIT": _kill_committing}
+"""Where connections are terminated; each is given two administrators, of whom one may hold a lock."""
 
 
 @scenario(

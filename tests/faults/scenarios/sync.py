@@ -13,6 +13,7 @@ from tests.faults.administrator import wait_until_accepting
 from tests.faults.environment import READY, Environment, environment
 from tests.faults.matrix import Result, Run, scenario
 from tests.faults.proxy import Proxy
+from tests.faults.scenarios.postgres import WAYS
 from tests.faults.waiting import until
 from tests.support.processes import clean_environment
 from tests.support.servers import ROOT, url_of
@@ -34,11 +35,12 @@ type Fault = Callable[[Environment], Awaitable[None]]
 
 @scenario("20 writers, 4 readers of the feed, purge; cuts, kills, restarts, delays", goal=GOAL)
 async def feed(run: Run, result: Result) -> None:
-    faults = {
+    faults: dict[str, Fault] = {
         "worker killed": _kill_worker,
         "PostgreSQL restarted": _restart_postgres,
         "server restarted": _restart_server,
         "delay": _delay,
+        **{f"connections terminated {way}": partial(_terminate, way=way) for way in WAYS},
     }
     await _check(run, result, "proxy", faults, WRITES)
 
@@ -90,6 +92,11 @@ async def _restart_postgres(env: Environment) -> None:
     await asyncio.sleep(random.uniform(0, 0.5))
     await asyncio.to_thread(env.postgres.start)
     await wait_until_accepting(env.conninfo)
+
+
+async def _terminate(env: Environment, way: str) -> None:
+    async with env.administrator() as admin, env.administrator() as locker:
+        await WAYS[way](admin, locker)
 
 
 async def _restart_server(env: Environment) -> None:
