@@ -11,7 +11,7 @@ from typing import Literal
 import psycopg
 import sqlalchemy as sa
 
-from persistence import batches, changes, history, migrator, rights, task_lists, tasks, trash, users
+from persistence import batches, changes, history, migrator, rights, task_lists, tasks, transfers, trash, users
 from persistence.postgres.database import Database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import Unavailable, cause_of, explain
@@ -31,7 +31,7 @@ _RULES = sa.select(
 _CONDITIONS = frozenset(task_lists.CONDITIONS) - {"nothing"}
 STATEMENTS = {
     name.lower(): statement
-    for module in (tasks, task_lists, batches, changes, trash)
+    for module in (tasks, task_lists, batches, changes, transfers, trash)
     for name, statement in vars(module).items()
     if isinstance(statement, Statement)
 } | {

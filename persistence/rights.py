@@ -25,7 +25,12 @@ class Right:
 
 RIGHTS = (
     Right("SELECT", "tasks"),
-    Right("INSERT", "tasks", ("id", "user_id", *VALUES, "completed_at", "version")),
+    # The times are those of imported tasks.
+    Right(
+        "INSERT",
+        "tasks",
+        ("id", "user_id", *VALUES, "created_at", "updated_at", "completed_at", "version", "deleted_at"),
+    ),
     # Not `user_id`, so that no task can be moved to another owner. A create that is repeated sets `id` to what it is.
     Right(
         "UPDATE",

@@ -270,6 +270,59 @@ EXPORT_TASKS = operation(
         }
     },
 )
+IMPORT_TASKS = operation(
+    "import_tasks",
+    "Import tasks",
+    {
+        200: answer(
+            "What became of each task.",
+            {
+                "imported": 1,
+                "known": 0,
+                "deleted": 0,
+                "refused": 1,
+                "dry_run": False,
+                "lines_shown": 2,
+                "lines": [
+                    {
+                        "line": 2,
+                        "status": "refused",
+                        "id": None,
+                        "title": None,
+                        "errors": [{"field": "title", "detail": "This is required"}],
+                        "notes": [],
+                    },
+                    {
+                        "line": 1,
+                        "status": "imported",
+                        "id": TASK["id"],
+                        "title": TASK["title"],
+                        "errors": [],
+                        "notes": [],
+                    },
+                ],
+            },
+        )
+    },
+    (UserNotFound, AccountErased),
+)
+# Any type is taken, but generators of clients know few.
+IMPORT_TASKS["openapi_extra"]["requestBody"] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "description": "A line of the form `jsonl`, or the file of Google Takeout."},
+            "example": _example("title", "priority", "tags"),
+        },
+        "application/octet-stream": {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "The file. Any other content type is taken, too, but for `multipart/form-data`.",
+            }
+        },
+    },
+}
 
 LIST_CHANGES = operation(
     "list_changes",

@@ -49,10 +49,13 @@ FORMATS: dict[ExportFormat, Format] = {
 }
 
 
-async def exported(database: Database, user_id: UUID, format_: Format) -> AsyncGenerator[bytes]:
+async def exported(
+    database: Database, user_id: UUID, format_: Format, counted: Callable[[int], None] = lambda _number: None
+) -> AsyncGenerator[bytes]:
     """The file, piece by piece; the first one says that the database has begun to answer.
 
-    The caller closes the generator. Raises what `Database.stream` raises.
+    `counted` gets the number of the tasks in each piece that the caller has taken. The caller closes the generator.
+    Raises what `Database.stream` raises.
     """
     batches = transfers.export(database, user_id, with_trash=format_.has_trash)
     try:
@@ -60,6 +63,7 @@ async def exported(database: Database, user_id: UUID, format_: Format) -> AsyncG
         async for rows in batches:
             yield piece + b"".join(map(format_.written, rows))
             piece = b""
+            counted(len(rows))
         yield piece + format_.footer
     finally:
         await batches.aclose()

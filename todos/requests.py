@@ -26,8 +26,8 @@ class Request(ASGIRequest):
     request_id: str
     signed_in: str | None = None
     """The id of the user whom the token names; None where no tokens are asked for (`web/access.py`)."""
-    receive_body: Callable[[int], Awaitable[bytes]]
-    """Reads the body, of at most so many bytes."""
+    receive_body: Callable[[int, float], Awaitable[bytes]]
+    """Reads the body, of at most so many bytes and within so many seconds."""
     count_more: Callable[[int], None] | None = None
     """Counts so many requests more for the limit of the user; None where there is none."""
 

@@ -14,14 +14,14 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, get_resolver
+from django.urls import Resolver404, ResolverMatch, get_resolver
 from django.utils.module_loading import import_string
 
 from todos.errors import InvalidInput
 from todos.requests import PATCH_TYPES, Request
 from todos.responses import StreamedResponse
 from web import access, cors, request_ids, traces
-from web.body_limits import body_limits
+from web.body_limits import BodyLimits, body_limits
 from web.errors import translate
 from web.headers import FIXED_HEADERS, NO_STORE, PAGE_HEADERS, Page
 from web.observation import CLIENT_GONE, COUNTS, Observation
@@ -126,10 +126,13 @@ async def _call_view(request: Request) -> HttpResponseBase:
         match = get_resolver().resolve(request.path_info)
         request.resolver_match = match
         await access.admit(request, match)
-        request._body = await request.receive_body(body_limits(match).size)  # noqa: SLF001 - where Django looks for a body that has been read
-        response = match.func(request, *match.args, **match.kwargs)
-        if not isinstance(response, HttpResponseBase):
-            response = await response
+        limits = body_limits(match)
+        if limits.places is None:
+            response = await _view(request, match, limits)
+        else:
+            # Before the body is read, as it takes memory.
+            with limits.places.place(match.kwargs["user_id"]):
+                response = await _view(request, match, limits)
     except ClientGone:
         raise
     except Resolver404:
@@ -148,6 +151,13 @@ async def _call_view(request: Request) -> HttpResponseBase:
     return response
 
 
+async def _view(request: Request, match: ResolverMatch, limits: BodyLimits) -> HttpResponseBase:
+    body = await request.receive_body(limits.size, limits.seconds or BODY_TIMEOUT)
+    request._body = body  # noqa: SLF001 - where Django looks for a body that has been read
+    response = match.func(request, *match.args, **match.kwargs)
+    return response if isinstance(response, HttpResponseBase) else await response
+
+
 def _allowed(methods: list[str]) -> list[str]:
     """The methods of a path: HEAD where it has GET, and OPTIONS always (RFC 9110, section 9.3.7)."""
     return sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})
@@ -160,7 +170,7 @@ def _request(scope: Message) -> Request:
         raise InvalidInput.of({"field": "query", "detail": "The query string is not UTF-8"}) from None
 
 
-async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive, limit: int, timeout: float) -> bytes:
     """The whole body, refused as soon as it is known to be too large or too slow."""
     if method in _USUALLY_WITHOUT_BODY and b"content-length" not in headers and b"transfer-encoding" not in headers:
         return b""
@@ -168,19 +178,22 @@ async def _read_body(method: str, headers: dict[bytes, bytes], receive: Receive,
     if len(declared) > _LENGTH_DIGITS or (declared.isdigit() and int(declared) > limit):
         raise ContentTooLarge(limit)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(timeout):
             message = await receive()
-            body: bytes = message.get("body", b"")
+            body: bytes | bytearray = message.get("body", b"")
+            if message.get("more_body", False):
+                # It grows in place.
+                body = bytearray(body)
             while message.get("more_body", False) and len(body) <= limit:
                 message = await receive()
                 body += message.get("body", b"")
     except TimeoutError:
-        raise RequestTimedOut("body", BODY_TIMEOUT) from None
+        raise RequestTimedOut("body", timeout) from None
     if message["type"] == "http.disconnect":
         raise ClientGone
     if len(body) > limit:
         raise ContentTooLarge(limit)
-    return body
+    return bytes(body)
 
 
 def _start(response: HttpResponse | StreamedResponse, fields: list[tuple[bytes, bytes]]) -> Message:

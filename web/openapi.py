@@ -30,7 +30,7 @@ from todos.errors import (
 from todos.etags import etag
 from todos.queries import ChangeQuery, PageQuery, TaskQuery
 from todos.schemas import ProblemOut
-from todos.transfers import ExportQuery
+from todos.transfers import ExportQuery, ImportQuery
 from web import access, request_ids
 from web.handler import BODY_TIMEOUT
 from web.problems import (
@@ -159,7 +159,7 @@ class TodoAPI(NinjaAPI):
 def _complete(document: OpenAPISchema) -> OpenAPISchema:
     schemas = document["components"]["schemas"] | _problem_schemas()
     # Their members are parameters, each for itself.
-    for query in (PageQuery, ChangeQuery, ExportQuery, TaskQuery):
+    for query in (PageQuery, ChangeQuery, ExportQuery, ImportQuery, TaskQuery):
         del schemas[query.__name__]
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for path, operations in document["paths"].items():
@@ -171,7 +171,7 @@ def _complete(document: OpenAPISchema) -> OpenAPISchema:
                 place = f"the parameter {parameter['name']} of {method.upper()} {path}"
                 _insist_on_description(place, parameter, "todos/queries.py or todos/api.py")
             for content in (bodies := operation.get("requestBody", {}).get("content", {})).values():
-                content["schema"] = bodies["application/json"]["schema"]
+                content.setdefault("schema", bodies["application/json"]["schema"])
             needs_token = path.lstrip("/") not in access.PUBLIC
             operation["security"] = [{"bearer": []}] if needs_token else []
             problems = tuple(_problems_of(path, method, operation, needs_token=needs_token))

@@ -44,8 +44,8 @@ def bodies_for(operation: Operation) -> list[bytes | None]:
 def test_every_operation_is_among_those_that_are_tested_here() -> None:
     of_users = {name for name, operation in OPERATIONS.items() if operation.is_of_a_user}
 
-    # `tests/api/test_batch.py` has the batch, whose tasks are in its body.
-    assert {*ABOUT_A_TASK, *ABOUT_A_USER, "create_task", "write_batch", "empty_trash"} == of_users
+    # `tests/api/test_batch.py` has the batch, whose tasks are in its body, and `tests/api/test_import.py` the import.
+    assert {*ABOUT_A_TASK, *ABOUT_A_USER, "create_task", "write_batch", "empty_trash", "import_tasks"} == of_users
 
 
 @pytest.mark.parametrize("name", ABOUT_A_TASK)

@@ -22,8 +22,8 @@ def parser_of(name: str) -> CommandParser:
 
 def test_the_commands_are_those_that_are_promised() -> None:
     ours = (
-        "create_user", "dbhealth", "erase_user", "grant_app", "list_users", "migrate_sql", "purge", "runserver",
-        "seed_dev",
+        "create_user", "dbhealth", "erase_user", "export_tasks", "grant_app", "import_tasks", "list_users",
+        "migrate_sql", "purge", "runserver", "seed_dev",
     )  # fmt: skip
 
     assert dict.fromkeys(ours, "todos") | {"export_openapi": "web"} == COMMANDS
@@ -74,6 +74,7 @@ def test_a_misspelt_command_line_ends_with_status_1_and_the_usage(command_line: 
         "create_user a@example.com", "dbhealth", "migrate_sql", "migrate_sql --check", "migrate_sql --status --json",
         "migrate_sql --sql", "migrate_sql --down 1", "seed_dev", "seed_dev --users 1 --tasks 1", "runserver --seed",
         "erase_user a@example.com --yes", "list_users", "purge", "grant_app todo_server",
+        "export_tasks a@example.com", f"import_tasks a@example.com {__file__}",
     ],
 )  # fmt: skip
 def test_without_a_database_a_command_is_one_line_with_a_hint(command_line: str, url_of_nothing: str) -> None:

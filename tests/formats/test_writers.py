@@ -95,7 +95,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula_and_loses_none(row: dict[str,
 @given(row=rows())
 def test_a_line_of_json_has_everything(row: dict[str, Any]) -> None:
     line = jsonl.line_of(row).decode()
-    assert line.count("\n") == 1
+    assert line.splitlines(keepends=True) == [line]
     [draft] = jsonl.parsed(line)
     assert draft.key == row["id"]
     assert draft.values.keys() == row.keys() - {"user_id", "version"}

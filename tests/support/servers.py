@@ -288,6 +288,7 @@ def command(url: str, name: str, *arguments: str, **variables: object) -> Outcom
         "DATABASE_LOCATION": env.database_location,
         "DATABASE_LOCATION_DIRECT": env.database_location_direct,
         "DATABASE_OPTIONS": env.database_options,
+        "USER_TASKS_MAX": env.user_tasks_max,
         "TRASH_DAYS": env.trash_days,
         "TOMBSTONE_DAYS": env.tombstone_days,
     }

@@ -13,8 +13,15 @@ _NOT_KEPT = ("user_id", "version")
 """The owner is the one into whose tasks they are imported, and a version tells of a change here."""
 
 
+# Some readers end a line at these, too.
+_LINE_ENDS = [(end.encode(), f"\\u{ord(end):04x}".encode()) for end in "\x85\u2028\u2029"]
+
+
 def line_of(row: TaskRow) -> bytes:
-    return orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    line = orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    for end, escaped in _LINE_ENDS:
+        line = line.replace(end, escaped)
+    return line
 
 
 def parsed(text: str) -> Iterator[Draft]:

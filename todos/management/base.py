@@ -5,17 +5,21 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, override
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.exc import DBAPIError
 
+from persistence import users
 from persistence.development.embedded_postgres import EmbeddedPostgresError
 from persistence.history import MigrationError
 from persistence.postgres.database import Database, open_database
@@ -114,6 +118,34 @@ async def opened_database(dsn: Dsn) -> AsyncIterator[Database]:
     options = replace(settings.DATABASE_OPTIONS, limits=PoolLimits(min_size=1, max_size=2), statement_timeout=TIMEOUT)
     async with open_database(dsn, options) as database:
         yield database
+
+
+async def found_user(database: Database, user: str) -> UUID:
+    """The id of the user that an operator has named by id or address; an id need not be that of a user."""
+    user = user.strip()
+    if "@" not in user:
+        try:
+            return UUID(user)
+        except ValueError as error:
+            raise Error(f"{user!r} is neither an id nor an address.") from error
+    user_id = await users.find(database, user)
+    if user_id is None:
+        raise Error(
+            f"There is no user with the address {user}. A user who signs in at an issuer has none here; name such "
+            "a user by id."
+        )
+    return user_id
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar at a terminal. It hands over a function that sets it to so many of so many."""
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # The standard output may be a file.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def as_command_error(error: BaseException) -> Error:

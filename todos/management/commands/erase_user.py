@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 from persistence import users
 from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, located_database, opened_database, timestamp
+from todos.management.base import Error, found_user, located_database, opened_database, timestamp
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         if not yes and not sys.stdin.isatty():
             raise Error("There is no terminal to ask at; with --yes it erases without a question.")
         with located_database(direct=True) as dsn:
-            user_id, account = asyncio.run(_look_up(dsn, user.strip()))
+            user_id, account = asyncio.run(_look_up(dsn, user))
             if account.is_erased and account.created_at:
                 self.stdout.write(f"User {user_id} was erased already, at {timestamp(account.created_at)}.")
             elif yes or _agrees(f"Erase user {user_id} with {_tasks(account.total)} for good? [y/N] "):
@@ -50,20 +50,8 @@ def _agrees(question: str) -> bool:
 
 async def _look_up(dsn: Dsn, user: str) -> tuple[UUID, users.Account]:
     async with opened_database(dsn) as database:
-        user_id = await users.find(database, user) if "@" in user else _parse(user)
-        if user_id is None:
-            raise Error(
-                f"There is no user with the address {user}. A user who signs in at an issuer has none here; name such "
-                "a user by id."
-            )
+        user_id = await found_user(database, user)
         return user_id, await users.account(database, user_id)
-
-
-def _parse(user: str) -> UUID:
-    try:
-        return UUID(user)
-    except ValueError as error:
-        raise Error(f"{user!r} is neither an id nor an address.") from error
 
 
 async def _erase(dsn: Dsn, user_id: UUID) -> int:

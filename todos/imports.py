@@ -1,0 +1,247 @@
+"""Tasks of a file into those of a user: each line on its own, and once, however often the file is sent (D44)."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import batched
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from persistence import transfers
+from persistence.models import TITLE_MAX_LENGTH
+from persistence.postgres.database import Database
+from persistence.tasks import TaskRow
+from todos.errors import AccountErased, FieldError, InvalidInput, UserNotFound
+from todos.faults import field_error
+from todos.formats import google_tasks, jsonl, todoist, todotxt
+from todos.formats.drafts import Draft, NotThisFormat
+from todos.formats.encoding import decoded
+from todos.schemas import FieldErrorOut, TaskReplacement
+from todos.types import DueDate, Id
+
+TASKS_MAX = 10_000
+"""Tasks of one request."""
+LINES_SHOWN = 500
+"""Lines that an answer has at most, so that it stays far smaller than the file."""
+BATCH = 200
+"""Tasks that one statement inserts. Between two of them other requests have their turn."""
+
+type ImportFormat = Annotated[
+    Literal["jsonl", "todoist-csv", "google-tasks", "todotxt"], Field(description="A form of a file to import.")
+]
+type LineStatus = Annotated[
+    Literal["imported", "known", "deleted", "refused"], Field(description="What became of a task of a file.")
+]
+
+PARSERS: dict[ImportFormat, Callable[[str], Iterator[Draft]]] = {
+    "jsonl": jsonl.parsed,
+    "todoist-csv": todoist.parsed,
+    "google-tasks": google_tasks.parsed,
+    "todotxt": todotxt.parsed,
+}
+
+
+class ImportedTask(TaskReplacement):
+    """A task with times that no client could choose, and whose due date may have passed."""
+
+    id: Id | None = None
+    created_at: DueDate | None = None
+    updated_at: DueDate | None = None
+    completed_at: DueDate | None = None
+    deleted_at: DueDate | None = None
+
+    @model_validator(mode="after")
+    def _is_completed(self) -> Self:
+        if self.completed_at and self.values()["status"] != "completed":
+            raise PydanticCustomError("completed_at_pending", "A pending task has no `completed_at`")
+        return self
+
+    def row(self, task_id: UUID, now: datetime) -> TaskRow:
+        """The columns to insert; `now` stands for times that are not known."""
+        row: TaskRow = {"id": task_id, **self.values()}
+        row["created_at"] = self.created_at or now
+        row["updated_at"] = self.updated_at or now
+        is_completed = row["status"] == "completed"
+        row["completed_at"] = (self.completed_at or self.updated_at or now) if is_completed else None
+        row["deleted_at"] = self.deleted_at
+        return row
+
+
+class ImportLine(BaseModel):
+    """One task of a file."""
+
+    line: Annotated[int, Field(description="Where it begins; in JSON that is not in lines, its number.")]
+    status: LineStatus
+    id: Annotated[UUID | None, Field(description="The id of the task; null if it was refused.")]
+    title: str | None
+    errors: Annotated[list[FieldErrorOut], Field(description="Why it was refused.")]
+    notes: Annotated[list[str], Field(description="What was not taken over as it was.")]
+
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class ImportResult(BaseModel):
+    """What became of the tasks of a file. With `dry_run`, what would."""
+
+    imported: Annotated[_Count, Field(description="Tasks that were not there.")]
+    known: Annotated[_Count, Field(description="Tasks that were there already, and stay as they are.")]
+    deleted: Annotated[_Count, Field(description="Tasks that were there, and have been deleted, and stay so.")]
+    refused: Annotated[_Count, Field(description="Tasks that were not imported.")]
+    dry_run: bool
+    lines_shown: _Count
+    lines: Annotated[
+        list[ImportLine],
+        Field(
+            description=f"At most {LINES_SHOWN}: those that were refused first, then those that were deleted, or have "
+            "notes."
+        ),
+    ]
+
+
+@dataclass
+class _Line:
+    draft: Draft
+    id: UUID
+    row: TaskRow | None = None
+    errors: list[FieldError] = field(default_factory=list)
+    status: LineStatus = "refused"
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        title = self.row["title"] if self.row else self.draft.title[:TITLE_MAX_LENGTH]
+        return {
+            "line": self.draft.line,
+            "status": self.status,
+            "id": None if self.errors else self.id,
+            "title": title or None,
+            "errors": self.errors,
+            "notes": [] if self.errors else self.draft.notes,
+        }
+
+    def refuse(self, detail: str) -> None:
+        self.errors.append({"field": "line", "detail": detail})
+
+
+async def import_file(
+    database: Database,
+    user_id: UUID,
+    form: ImportFormat,
+    content: bytes,
+    *,
+    dry_run: bool,
+    makes_owner: bool = False,
+    user_tasks_max: int = 0,
+    tasks_max: int | None = TASKS_MAX,
+    counted: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Imports what can be, in batches, and returns an `ImportResult`. What is there already stays as it is.
+
+    Raises `InvalidInput` for a file that is not of this form or has more than `tasks_max` tasks, `UserNotFound`, unless
+    `makes_owner`, and `AccountErased`. A failure half-way leaves whole batches; the same file again does the rest.
+    `counted` gets the number of tasks that are done, and that of all.
+    """
+    drafts = await _drafts(form, content, tasks_max)
+    owner = await transfers.owner_and_number(database, user_id, user_tasks_max)
+    if owner is None and not makes_owner:
+        raise UserNotFound
+    if owner and owner[0]:
+        raise AccountErased
+    room = user_tasks_max - (owner[1] if owner else 0) if user_tasks_max else len(drafts)
+    lines = list[_Line]()
+    first_of = dict[UUID, int]()
+    # The order of creation is that of the file, where it says nothing else.
+    now = datetime.now(UTC) - timedelta(microseconds=len(drafts))
+    for batch in batched(drafts, BATCH, strict=False):
+        found = [
+            _check(draft, user_id, form, now + timedelta(microseconds=len(lines) + n)) for n, draft in enumerate(batch)
+        ]
+        lines += found
+        for line in found:
+            if not line.errors and first_of.setdefault(line.id, line.draft.line) != line.draft.line:
+                line.refuse(f"It has the same id as line {first_of[line.id]}")
+        new = await _new(database, user_id, [line for line in found if not line.errors])
+        for line in new:
+            if line.row and not line.row["deleted_at"]:
+                room -= 1
+                if room < 0:
+                    line.refuse(f"A user may have {user_tasks_max:,} tasks")
+                    line.status = "refused"
+        rows = [line.row for line in new if line.row and not line.errors]
+        if rows and not dry_run:
+            inserted = await transfers.insert_tasks(database, user_id, rows, makes_owner=owner is None)
+            owner = owner or (False, 0)
+            # Another request was faster, or has erased the account.
+            late = [line for line in new if not line.errors and line.id not in inserted]
+            if await _new(database, user_id, late):
+                raise AccountErased
+        counted(len(lines), len(drafts))
+    return _result(lines, dry_run=dry_run)
+
+
+async def _drafts(form: ImportFormat, content: bytes, tasks_max: int | None) -> list[Draft]:
+    drafts = list[Draft]()
+    try:
+        for draft in PARSERS[form](decoded(content)):
+            drafts.append(draft)
+            if len(drafts) % BATCH == 0:
+                # Other requests go on meanwhile.
+                await asyncio.sleep(0)
+            if tasks_max is not None and len(drafts) > tasks_max:
+                raise _refused(f"It has more than {tasks_max:,} tasks. Send it in parts.")
+    except NotThisFormat as error:
+        raise _refused(str(error)) from None
+    return drafts
+
+
+def _refused(detail: str) -> InvalidInput:
+    return InvalidInput.of({"field": "body", "detail": detail})
+
+
+def _check(draft: Draft, user_id: UUID, form: ImportFormat, now: datetime) -> _Line:
+    """The line with a row to insert, or with the reasons why there is none."""
+    # No Idempotency-Key has a space, from which ids are made, too.
+    task_id = draft.key if isinstance(draft.key, UUID) else uuid5(user_id, f"import {form} {draft.key}")
+    line = _Line(draft, task_id, errors=list(draft.errors))
+    if not line.errors:
+        try:
+            line.row = ImportedTask.model_validate(draft.values).row(task_id, now)
+        except ValidationError as error:
+            line.errors = [field_error(fault["loc"], fault) for fault in error.errors(include_url=False)]
+    return line
+
+
+async def _new(database: Database, user_id: UUID, lines: Sequence[_Line]) -> list[_Line]:
+    """Those of which there is no task yet; sets the status of all."""
+    known = await transfers.known(database, user_id, [line.id for line in lines]) if lines else {}
+    for line in lines:
+        there = known.get(line.id)
+        if there is None:
+            line.status = "imported"
+        elif there.is_erased or (there.deleted_at and line.row and not line.row["deleted_at"]):
+            line.status = "deleted"
+        else:
+            line.status = "known"
+    return [line for line in lines if line.id not in known]
+
+
+_FIRST = ("refused", "deleted")
+
+
+def _result(lines: Sequence[_Line], *, dry_run: bool) -> dict[str, Any]:
+    statuses = [line.status for line in lines]
+
+    def rank(line: _Line) -> int:
+        return _FIRST.index(line.status) if line.status in _FIRST else 2 + (not line.draft.notes)
+
+    shown = sorted(lines, key=rank)[:LINES_SHOWN]
+    return {
+        **{status: statuses.count(status) for status in ("imported", "known", "deleted", "refused")},
+        "dry_run": dry_run,
+        "lines_shown": len(shown),
+        "lines": [line.shown for line in shown],
+    }
