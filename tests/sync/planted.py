@@ -29,7 +29,7 @@ BUGS: Mapping[str, Bug] = {
         (
             """
             CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql
-            AS 'BEGIN PERFORM pg_sleep(random() * 0.02); RETURN NULL; END'
+            AS 'BEGIN IF random() < 0.1 THEN PERFORM pg_sleep(0.2); END IF; RETURN NULL; END'
             """,
             "CREATE TRIGGER pause BEFORE UPDATE ON users FOR EACH STATEMENT EXECUTE FUNCTION pause()",
         ),

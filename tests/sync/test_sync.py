@@ -5,14 +5,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
+from persistence import purge
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.options import DatabaseOptions, PoolLimits
+from tests.database.helpers import statement
 from tests.faults.proxy import Proxy
 from tests.support.databases import SERVER, as_owner, new_user
 from tests.support.servers import PostgresServer, WebServer
@@ -24,6 +28,7 @@ from tests.sync.planted import BUGS, Bug, planted
 from tests.sync.verdict import Fault, Findings
 
 WRITES = 250
+REMOVE_TOMBSTONES = statement("DELETE FROM tasks WHERE is_erased RETURNING version AS value")
 ROUNDS = 20
 """Times so many writes in which a planted bug must be found."""
 
@@ -64,8 +69,31 @@ async def run(stage: Stage, commits: Commits, writes: int = WRITES) -> tuple[Cro
         return found, await asyncio.to_thread(found.check, commits, stage.conninfo)
 
 
+@asynccontextmanager
+async def purging(stage: Stage, *, raises_horizon: bool = True) -> AsyncIterator[None]:
+    """Erases all that is in the trash and removes all tombstones, again and again until the end of the block."""
+
+    async def purge_all() -> None:
+        async with open_database(as_owner(stage.dsn), DatabaseOptions(PoolLimits(1, 2))) as database:
+            while True:
+                before = await purge.days_ago(database, 0)
+                for kind in (purge.TRASH, purge.TOMBSTONES)[: 1 + raises_horizon]:
+                    async for _ in purge.purge(database, kind, before):
+                        pass
+                if not raises_horizon:
+                    await database.rows(REMOVE_TOMBSTONES, {})
+                await asyncio.sleep(0.1)
+
+    purging = asyncio.create_task(purge_all())
+    yield
+    purging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await purging
+
+
 async def test_each_copy_is_the_state_of_the_database(stage: Stage, commits: Commits) -> None:
-    found, findings = await run(stage, commits)
+    async with purging(stage):
+        found, findings = await run(stage, commits)
 
     assert findings.faults == []
     assert findings.writes >= WRITES
@@ -90,13 +118,5 @@ async def test_a_planted_bug_is_found(stage: Stage, commits: Commits, bug: Bug) 
 
 @pytest.mark.slow
 async def test_a_purge_that_does_not_raise_the_horizon_is_found(stage: Stage, commits: Commits) -> None:
-    async def purge() -> None:
-        async with await psycopg.AsyncConnection.connect(stage.conninfo, autocommit=True) as connection:
-            while True:
-                await connection.execute("DELETE FROM tasks WHERE is_erased")
-                await asyncio.sleep(0.01)
-
-    purging = asyncio.create_task(purge())
-    await assert_found(stage, commits, "missed")
-    purging.cancel()
-    await asyncio.gather(purging, return_exceptions=True)
+    async with purging(stage, raises_horizon=False):
+        await assert_found(stage, commits, "missed")
