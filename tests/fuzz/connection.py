@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_over, self.is_reset = True, exc is not None
+        self._reader.is_over = exc is None
         self._wake()
 
     def _wake(self) -> None:

@@ -12,7 +12,8 @@ _SEEDS = UUID("5f2c0b1e-6d0a-4c51-9a5e-27b4e5f0c9d3")
 _ACTORS = 3
 _BYSTANDERS = 2
 TASKS = 8
-"""The number of ids of tasks of each user; half of them exist at first."""
+"""The number of ids of tasks of each user; half of them are live at first, and one each in the trash and erased."""
+LIVE = TASKS // 2
 
 _MARK = re.compile(rb"zqx-[0-9a-f]{6}")
 _NAMED = re.compile(rb"/api/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
@@ -54,12 +55,18 @@ class Fixtures:
         connection.execute("DELETE FROM users WHERE id = ANY(%s)", [users])
         for user in users:
             connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", [user, f"{user}@example.com"])
-            for number, task in enumerate(task_ids(user)[: TASKS // 2], 1):
+            ids = task_ids(user)
+            for number, task in enumerate(ids[: LIVE + 1], 1):
                 connection.execute(
-                    "INSERT INTO tasks (id, user_id, title, description, tags, priority, version)"
-                    " VALUES (%s, %s, %s, %s, %s, 'high', %s)",
-                    [task, user, f"{mark(user)} title", f"a {mark(user)}", [mark(user)], number],
+                    "INSERT INTO tasks (id, user_id, title, description, tags, priority, version, deleted_at)"
+                    " VALUES (%s, %s, %s, %s, %s, 'high', %s, CASE WHEN %s THEN now() END)",
+                    [task, user, f"{mark(user)} title", f"a {mark(user)}", [mark(user)], number, number > LIVE],
                 )
+            connection.execute(
+                "INSERT INTO tasks (id, user_id, title, version, deleted_at, is_erased)"
+                " VALUES (%s, %s, '(erased)', %s, now(), true)",
+                [ids[LIVE + 1], user, LIVE + 2],
+            )
         connection.commit()
 
     def belongings(self, connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 from uuid import UUID
 
-from tests.fuzz.fixtures import TASKS, Fixtures, task_ids
+from persistence.changes import Place
+from tests.fuzz.fixtures import LIVE, Fixtures, task_ids
 from tests.fuzz.messages import Message, encoded, to_json
 from tests.fuzz.samples import IDS, Samples
 from tests.support.contract import OPERATIONS, SCHEMAS, Operation
-from todos.cursors import ListCursors
+from todos.cursors import ChangeCursors, ListCursors
 
 _OTHER_TARGETS = (
     "/", "/api", "/api/", "/api/docs", "/api/openapi.json", "/api/v1", "/api/v1/live/", "/api//v1/live", "/api/v2/live",
@@ -21,11 +23,22 @@ _METHODS = (
 )  # fmt: skip
 _KEYS = ("order-66", "a", "k" * 255, "~!*'()")
 _CONDITIONS = ('"1"', '"2"', '"3"', "*", 'W/"4"', '"1", "2", "3", "4"', '""', '"\xe9"', '"5"')
+_LATER = datetime(2999, 1, 1, tzinfo=UTC)
 _TYPES = (b"application/json", b"application/merge-patch+json", b"application/json; charset=utf-8")
 
 ALL = list(OPERATIONS.values())
-# Operations without a user have little to get wrong, and what is deleted cannot be found.
-_WEIGHTS = [(4 if each.method == "DELETE" else 8) if each.is_of_a_user else 1 for each in ALL]
+
+
+def _weight(operation: Operation) -> int:
+    """Operations without a user have little to get wrong, and what is deleted or erased cannot be found."""
+    if not operation.is_of_a_user:
+        return 1
+    if operation.method != "DELETE":
+        return 8
+    return 2 if operation.is_of_the_trash else 4
+
+
+_WEIGHTS = [_weight(each) for each in ALL]
 _READING = [each for each in ALL if each.method == "GET" and each.is_of_a_user]
 
 
@@ -43,7 +56,7 @@ class Grammar:
     def quiet(self, random: Random) -> Message:
         """A bystander reads, and finds."""
         user = random.choice(self._users.bystanders)
-        return self._message(random.choice(_READING), user, task_ids(user)[random.randrange(TASKS // 2)], random)
+        return self._message(random.choice(_READING), user, task_ids(user)[random.randrange(LIVE)], random)
 
     def any(self, random: Random) -> Message:
         if random.random() < 0.05:
@@ -73,20 +86,19 @@ class Grammar:
         message = Message(label(operation), operation.method.encode(), path, headers=[(b"Host", b"test")])
         for parameter in operation.parameters.values():
             if parameter["in"] != "path" and random.random() < (0.2 if parameter["in"] == "query" else 0.4):
-                self._add(message, parameter, user, random)
+                self._add(message, operation, parameter, user, random)
         if random.random() < 0.1:
             message.headers.append((b"X-Request-ID", b"%032x" % random.getrandbits(128)))
         if body := operation.described.get("requestBody"):
             self._add_body(message, body["content"]["application/json"]["schema"], user, random)
         return message
 
-    def _add(self, message: Message, parameter: Mapping[str, Any], user: UUID, random: Random) -> None:
+    def _add(
+        self, message: Message, operation: Operation, parameter: Mapping[str, Any], user: UUID, random: Random
+    ) -> None:
         match parameter["name"]:
             case "cursor":
-                # Only a list without anything else has this one.
-                position = "2026-11-24T08:00:00", random.choice(task_ids(user))
-                value: Any = ListCursors(user, {}, "title", descending=False).encode(position)
-                message.query = [(b"sort", b"title")]
+                value: Any = self._cursor(message, operation, user, random)
             case "If-Match" | "If-None-Match":
                 value = random.choice(_CONDITIONS)
             case "Idempotency-Key":
@@ -100,12 +112,27 @@ class Grammar:
             else:
                 message.headers.append((parameter["name"].encode(), text.encode("latin-1")))
 
+    def _cursor(self, message: Message, operation: Operation, user: UUID, random: Random) -> str:
+        task = random.choice(task_ids(user))
+        if operation.path.endswith("/changes"):
+            since = random.choice((0, 3, 2**50, 2**63 - 1))
+            return ChangeCursors(user).encode(Place(random.choice((0, 2, since)), task, since))
+        if operation.is_of_the_trash:
+            return ListCursors(user, {}, "deleted_at", descending=True).encode((_LATER, task))
+        # Only a list without anything else has this one.
+        message.query = [(b"sort", b"title")]
+        return ListCursors(user, {}, "title", descending=False).encode(("2026-11-24T08:00:00", task))
+
     def _add_body(self, message: Message, schema: Mapping[str, Any], user: UUID, random: Random) -> None:
         message.document = self._samples.valid(schema, random)
-        if "id" in message.document:
-            message.document["id"] = str(self._task(user, random))
-        if random.random() < 0.7 and "status" in message.document:
-            # Both may be sent only if they agree.
-            message.document.pop("completed", None)
+        for part in (message.document, *message.document.get("items", ())):
+            if "id" in part:
+                part["id"] = str(self._task(user, random))
+            if random.random() < 0.7 and "status" in part:
+                # Both may be sent only if they agree.
+                part.pop("completed", None)
+            if random.random() < 0.7:
+                # No task has a version that is drawn from all that there may be.
+                part.pop("if_version", None)
         message.body = to_json(message.document)
         message.headers.append((b"Content-Type", random.choice(_TYPES) if message.method == b"PATCH" else _TYPES[0]))

@@ -6,10 +6,10 @@ from random import Random
 from tests.fuzz.headers import HEADERS
 from tests.fuzz.messages import Message, encoded, to_json, token
 from tests.fuzz.samples import IDS, NOT_TIMESTAMPS, TEXTS, TIMESTAMPS, TOKENS
-from tests.support.contract import FIELDS, OPERATIONS, READ_ONLY
+from tests.support.contract import FIELDS, OPERATIONS, READ_ONLY, SCHEMAS
 
-_PARAMETERS = (*(name.encode() for name in OPERATIONS["list_tasks"].parameters), b"x", b"")
-_FIELDS = (*FIELDS, *READ_ONLY, "x", "")
+_PARAMETERS = (*{name.encode(): None for each in OPERATIONS.values() for name in each.parameters}, b"x", b"")
+_FIELDS = (*FIELDS, *READ_ONLY, *SCHEMAS["BatchPatch"]["properties"], "items", "x", "")
 _ENDS = (b"%ff", b"%C0%AF", b"%00", b"%", b"%ED%A0%80", b";a=b", b"+")
 _ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-7", "cp037", "utf-8-sig")
 
@@ -77,6 +77,9 @@ def _bend_document(message: Message, random: Random) -> None:
     document = message.document
     if not isinstance(document, dict):
         return
+    items = document.get("items")
+    if isinstance(items, list) and items and isinstance(items[-1], dict) and random.random() < 0.7:
+        document = items[-1]
     name = random.choice((*document, *_FIELDS))
     match random.randrange(7):
         case 0:
@@ -93,7 +96,7 @@ def _bend_document(message: Message, random: Random) -> None:
             document[name] = random.choice(TEXTS)
         case _:
             document[name] = token(random.choice(TOKENS))
-    message.body = to_json(document)
+    message.body = to_json(message.document)
 
 
 _VALUES: tuple[Callable[[Message, Random], None], ...] = (

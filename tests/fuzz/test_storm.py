@@ -122,7 +122,7 @@ def test_a_storm_notices_each_fault(
 def test_a_storm_notices_that_the_tasks_of_others_change(dsn: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     async def change(self: object, numbers: object) -> None:
         with psycopg.connect(as_owner(dsn).conninfo) as connection:
-            connection.execute("UPDATE tasks SET title = 'Mine now' WHERE user_id = %s", [USERS.bystanders[0]])
+            connection.execute("UPDATE tasks SET version = version + 1 WHERE user_id = %s", [USERS.bystanders[0]])
 
     monkeypatch.setattr(storms._Storm, "run", change)
 
