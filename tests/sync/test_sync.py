@@ -27,7 +27,8 @@ from tests.sync.cuts import Cuts
 from tests.sync.planted import BUGS, Bug, planted
 from tests.sync.verdict import Fault, Findings
 
-WRITES = 250
+WRITES, CUT = 200, 0.1
+"""Writes in all, and the share of the requests that are cut."""
 REMOVE_TOMBSTONES = statement("DELETE FROM tasks WHERE is_erased RETURNING version AS value")
 ROUNDS = 20
 """Times so many writes in which a planted bug must be found."""
@@ -64,7 +65,7 @@ async def run(stage: Stage, commits: Commits, writes: int = WRITES) -> tuple[Cro
     """Writers and readers of new users, until so many writes were acknowledged."""
     users = [new_user(stage.dsn) for _ in range(OWNERS)]
     with Proxy(stage.web.port) as front:
-        async with crowd(front.port, users, Cuts(front)) as found:
+        async with crowd(front.port, users, Cuts(front, share=CUT)) as found:
             await found.pass_on(writes)
         return found, await asyncio.to_thread(found.check, commits, stage.conninfo)
 
