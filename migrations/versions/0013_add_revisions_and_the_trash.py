@@ -20,12 +20,10 @@ def upgrade() -> None:
     op.execute("ALTER TABLE tasks ADD deleted_at timestamptz")
     op.execute("ALTER TABLE tasks ADD is_erased boolean NOT NULL DEFAULT false")
     op.execute("ALTER TABLE tasks ADD applied_keys bigint[]")
-    op.execute("""
-        ALTER TABLE tasks ADD CONSTRAINT ck_tasks_erased_has_no_data CHECK (
-            NOT is_erased OR deleted_at IS NOT NULL AND title = '(erased)' AND tags = '{}' AND status = 'pending'
-            AND priority = 'medium' AND num_nonnulls(description, due_date, applied_keys) = 0
-        ) NOT VALID
-    """)
+    op.execute(
+        "ALTER TABLE tasks ADD CONSTRAINT ck_tasks_erased_is_deleted"
+        " CHECK (NOT is_erased OR deleted_at IS NOT NULL) NOT VALID"
+    )
     # No version of a task is greater than what all users begin with.
     for column in ("revision", "horizon"):
         op.execute(
