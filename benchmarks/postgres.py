@@ -40,8 +40,11 @@ def address(port: int) -> str:
 
 
 @contextmanager
-def temporary(*settings: str) -> Iterator[Postgres]:
-    """Runs a server with the project's schema and no rows; `settings` are `name=value` and add to `SETTINGS`."""
+def temporary(*settings: str, is_empty: bool = False) -> Iterator[Postgres]:
+    """Runs a server with the project's schema and no rows; `settings` are `name=value` and add to `SETTINGS`.
+
+    With `is_empty` it has no schema.
+    """
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-") as folder:
         port = free_port()
         server = TcpServer(Path(folder).resolve() / "postgres", port, (*SETTINGS, *settings))
@@ -50,7 +53,8 @@ def temporary(*settings: str) -> Iterator[Postgres]:
         try:
             process_id = int((server.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
             postgres = Postgres(port, process_id, server)
-            migrator.migrate(postgres.dsn)
+            if not is_empty:
+                migrator.migrate(postgres.dsn)
             yield postgres
         finally:
             server.stop()
