@@ -32,7 +32,9 @@ type Send = Callable[[Workload], Future[Answers]]
 
 def run(options: Options) -> dict[str, Any]:
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    rounds: dict[str, dict[str, list[dict[str, float]]]] = {name: {"alone": [], "beside": []} for name in (WITH, WITHOUT)}
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = {
+        name: {"alone": [], "beside": []} for name in (WITH, WITHOUT)
+    }
     # Here writes wait for the disk, as they do in production: that is what holds the lock of the user's row.
     with postgres.temporary("synchronous_commit=on") as database, clients.in_another_process() as send:
         data.fill(database.dsn, USERS + 1, TASKS)
@@ -86,9 +88,7 @@ def _servers(port: int) -> Iterator[dict[str, Server]]:
 
 
 def _measure(server: Server, send: Send, seconds: float, *, is_busy: bool) -> dict[str, float]:
-    others = [
-        request for seed in range(500) for each in _PATTERN for request in each.requests(1, seed)
-    ]
+    others = [request for seed in range(500) for each in _PATTERN for request in each.requests(1, seed)]
     load = Workload(server.port, this_project.encoded(server, others), OTHERS, seconds, pause=PAUSE)
     if not is_busy:
         return _describe(clients.run(load)) | {"writes": 0.0, "refused": 0.0}

@@ -57,12 +57,14 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     probe: str = f"/api/{data.user_id(1)}/tasks?limit=1"
     """The path that is answered with 200 when the server is up."""
+    folder: Path = ROOT
+    """Where its files are."""
 
     def server(self, database_port: int, folder: Path) -> Server:
         """Returns a server, not yet started, of one process; its database listens on a port of 127.0.0.1."""
         port = free_port()
         environment = {**self.environment, "DATABASE_URL": address(database_port), "PORT": str(port)}
-        return Server(self.command(port), environment, port, folder / f"{self.name}.log")
+        return Server(self.command(port), environment, port, folder / f"{self.name}.log", self.folder)
 
 
 THIS_PROJECT = Contender(

@@ -8,12 +8,14 @@ import psycopg
 from benchmarks import state
 from persistence.postgres.dsn import Dsn
 
+DELETED_EVERY = 10
+"""Tasks that live for each one in the trash and for each tombstone."""
 MANY = 100_000
 """Rows from which on it is faster to build the indexes afterwards."""
 
 _USERS = """
-INSERT INTO users (id, email)
-SELECT md5('user ' || number)::uuid, 'user-' || number || '@example.com'
+INSERT INTO users (id, email, horizon)
+SELECT md5('user ' || number)::uuid, 'user-' || number || '@example.com', 1
 FROM generate_series(%(first)s::bigint, %(first)s + %(users)s - 1) AS number
 """
 
@@ -42,7 +44,7 @@ SELECT
     created_at,
     CASE WHEN choice3 < 50 THEN created_at ELSE created_at + interval '1 hour' END,
     CASE WHEN choice3 < 50 THEN NULL ELSE created_at + interval '1 hour' END,
-    extract(epoch FROM created_at)::bigint * 1000000
+    extract(epoch FROM CASE WHEN choice3 < 50 THEN created_at ELSE created_at + interval '1 hour' END)::bigint * 1000000
 FROM (
     SELECT row, now() - interval '1 day' - interval '365 days' * (1 - row::float8 / (%(users)s * %(tasks)s))
                AS created_at,
@@ -50,6 +52,18 @@ FROM (
     FROM generate_series(0::bigint, %(users)s::bigint * %(tasks)s - 1) AS row
 ) AS rows
 """.replace("{choices}", _CHOICES)
+
+# A trashed task and a tombstone for every so many that live, in the order in which they would have been deleted.
+_TRASH = """
+INSERT INTO tasks (id, user_id, title, created_at, updated_at, deleted_at, version, is_erased)
+SELECT
+    md5('deleted task ' || number || ' ' || row)::uuid, md5('user ' || number)::uuid,
+    CASE WHEN row % 2 = 0 THEN 'Return the books' ELSE '(erased)' END,
+    at - interval '1 day', at, at, (extract(epoch FROM at) * 1000000)::bigint, row % 2 = 1
+FROM generate_series(1, 2 * (%(tasks)s / {every})) AS row,
+    generate_series(%(first)s::bigint, %(first)s + %(users)s - 1) AS number,
+    LATERAL (SELECT now() - interval '1 day' * (1 + row + number::float8 / (%(first)s + %(users)s)) AS at) AS times
+""".replace("{every}", str(DELETED_EVERY)).replace("row % 2", "row %% 2")
 
 
 def user_id(number: int) -> UUID:
@@ -62,11 +76,11 @@ def task_id(user: int, number: int) -> UUID:
     return _id(f"task {user} {number}")
 
 
-def fill(dsn: Dsn, users: int, tasks: int, first_user: int = 1) -> None:
+def fill(dsn: Dsn, users: int, tasks: int, first_user: int = 1, *, has_trash: bool = False) -> None:
     """Inserts users, numbered from `first_user`, with this number of tasks each into a migrated database.
 
-    A second call can insert further users. The table's statistics are up to date afterwards, and all rows are on disk.
-    A million tasks take a quarter of a minute.
+    With `has_trash` there are a tenth as many in the trash on top, and as many tombstones. A second call can insert further users. The
+    table's statistics are up to date afterwards, and all rows are on disk. A million tasks take a quarter of a minute.
     """
     values = {"users": users, "tasks": tasks, "first": first_user}
     with psycopg.connect(dsn.conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
@@ -78,6 +92,8 @@ def fill(dsn: Dsn, users: int, tasks: int, first_user: int = 1) -> None:
             connection.execute("ALTER TABLE tasks DISABLE TRIGGER ALL")
             indexes = _drop_indexes(connection) if users * tasks >= MANY else []
             connection.execute(_TASKS, values)
+            if has_trash:
+                connection.execute(_TRASH, values)
             for definition in indexes:
                 connection.execute(definition)
             connection.execute("ALTER TABLE tasks ENABLE TRIGGER ALL")

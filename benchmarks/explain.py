@@ -33,6 +33,7 @@ class Explainer:
 
     def run(self, statement: Statement, values: Mapping[str, Any]) -> Run:
         """Takes arrays in PostgreSQL's notation: `{one,two}`."""
+        values = statement.bind(values)
         name = self._names.get(statement.text) or self._prepare(statement)
         places = ", ".join(["%s"] * len(statement.parameters))
         row = self.connection.execute(

@@ -5,18 +5,19 @@ measured runs, so that the pages that it needs are in memory, as they are for ac
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from statistics import median
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from benchmarks import data, index_cost, large_user, postgres
 from benchmarks.explain import Explainer, explainer
 from benchmarks.options import Options
 from benchmarks.samples import FILTERS, LIMIT, a_list, a_new_task
 from benchmarks.tables import Goal, markdown
-from persistence import task_lists, tasks
+from persistence import batches, changes, task_lists, tasks, trash
 from persistence.postgres.statement import Statement
 
 TASKS = 100
@@ -33,6 +34,10 @@ SAMPLE, AT_ONCE, REPEATS = 300, 20, 3
 MEMORY = "shared_buffers=4GB"
 """Enough for all pages of the sample; reads from the system's cache would be measured otherwise."""
 FLAT, DEARER = 1.3, 1.6
+
+BATCH = 20
+"""Items of a batch."""
+LAST_ID = UUID(int=(1 << 128) - 1)
 
 LISTS = {
     "list 100": a_list(),
@@ -57,7 +62,7 @@ def run(options: Options) -> dict[str, Any]:
     with ExitStack() as stack:
         servers = {size: stack.enter_context(postgres.temporary(MEMORY)) for size in sizes}
         for size, server in servers.items():
-            data.fill(server.dsn, size // TASKS, TASKS)
+            data.fill(server.dsn, size // TASKS, TASKS, has_trash=True)
         growth = _medians({size: stack.enter_context(explainer(server.dsn)) for size, server in servers.items()})
     with postgres.temporary(MEMORY) as server:
         data.fill(server.dsn, FEW, TASKS)
@@ -90,15 +95,35 @@ def _medians(runners: Mapping[int, Explainer]) -> dict[str, dict[str, float]]:
 
 
 def _all(runner: Explainer, rng: random.Random, number: int, task: int) -> dict[str, float]:
-    return {name: runner.run(statement, values).microseconds for name, statement, values in _work(rng, number, task)}
+    taken: dict[str, float] = {}
+    user_id, made = data.user_id(number), [uuid4() for _ in range(1 + BATCH // 4)]
+    revision = _revision(runner, user_id)
+    for name, statement, values in chain(_work(rng, number, task, revision, made[0]), _batch(rng, number, made[1:])):
+        taken[name] = taken.get(name, 0.0) + runner.run(statement, values).microseconds
+    # Another run for the same user finds as many tasks.
+    runner.connection.execute("DELETE FROM tasks WHERE user_id = %s AND id = ANY(%s)", [user_id, made])
+    return taken
 
 
-def _work(rng: random.Random, number: int, task: int) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
-    user_id, task_id, new_id = data.user_id(number), data.task_id(number, task), uuid4()
+def _revision(runner: Explainer, user_id: UUID) -> int:
+    [revision] = runner.connection.execute("SELECT revision FROM users WHERE id = %s", [user_id]).fetchone() or [0]
+    return int(revision)
+
+
+def _work(
+    rng: random.Random, number: int, task: int, revision: int, new_id: UUID
+) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
+    user_id, task_id = data.user_id(number), data.task_id(number, task)
     new = a_new_task(rng, user_id)
     this = {"user_id": user_id, "task_id": task_id, "versions": None}
     values = {f"new_{name}": value for name, value in new.items()} | this
     nothing = dict.fromkeys(values) | this | {"sends_description": False, "sends_due_date": False}
+    middle = int(FILTERS["updated_after"].timestamp() * 1_000_000)
+    feed = {"user_id": user_id, "limit": LIMIT, "id": LAST_ID}
+    yield "feed, idle poll", changes.CHANGES, feed | dict.fromkeys(("version", "since", "seen"), revision)
+    yield "feed, first page", changes.CHANGES, feed | {"version": 0, "since": None, "seen": 0}
+    yield "feed, next page", changes.CHANGES, feed | {"version": middle, "since": revision, "seen": revision}
+    yield "trash", trash.PAGE, {"user_id": user_id, "limit": LIMIT}
     yield "get", tasks.GET, this
     listed = {"user_id": user_id, "after": FILTERS["created_before"], "after_id": task_id, **FILTERS}
     for name, statement in LISTS.items():
@@ -107,6 +132,27 @@ def _work(rng: random.Random, number: int, task: int) -> Iterator[tuple[str, Sta
     yield "patch", tasks.PATCH, nothing | {"new_title": new["title"]}
     yield "replace", tasks.REPLACE, values
     yield "delete", tasks.DELETE, this | {"task_id": new_id}
+    yield "restore", tasks.RESTORE, this | {"task_id": new_id, "others_max": None}
+    yield "delete again", tasks.DELETE, this | {"task_id": new_id}
+    yield "erase", trash.ERASE, this | {"task_id": new_id}
+
+
+def _batch(rng: random.Random, number: int, made: Sequence[UUID]) -> Iterator[tuple[str, Statement, Mapping[str, Any]]]:
+    """Yields the statements of one batch: a quarter creates what another quarter deletes, the rest patches titles."""
+    name, user_id = f"batch of {BATCH}", data.user_id(number)
+    this = {"user_id": user_id, "versions": None}
+    nothing = dict.fromkeys((f"new_{each}" for each in tasks.VALUES), None)
+    nothing |= {f"sends_{each}": False for each in tasks.NULLABLE}
+    patched = [data.task_id(number, each) for each in rng.sample(range(1, TASKS + 1), BATCH - 2 * len(made))]
+    yield name, batches.LOCK_OWNER, this
+    for task_id in made:
+        yield name, tasks.CREATE, a_new_task(rng, user_id, task_id)
+    for task_id in patched:
+        yield name, tasks.PATCH, nothing | this | {"task_id": task_id, "new_title": f"Title {rng.randrange(1000)}"}
+    for task_id in made:
+        yield name, tasks.DELETE, this | {"task_id": task_id}
+    asked = f"{{{','.join(map(str, patched))}}}"
+    yield name, tasks.STATES, {"user_id": user_id, "ids": asked, "keys": f"{{{','.join(['NULL'] * len(patched))}}}"}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -20,8 +20,11 @@ STOP_TIMEOUT = 20.0
 class Server:
     """A web server on a port of 127.0.0.1. `start` returns at once, `wait` when the server answers a GET with 200."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, folder: Path = ROOT
+    ) -> None:
         self.port = port
+        self._folder = folder
         self._command = command
         self._environment = environment
         self._log = log
@@ -29,7 +32,11 @@ class Server:
     def start(self) -> Self:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(  # noqa: S603 - the commands are our own
-                self._command, cwd=ROOT, env={**clean_environment(), **self._environment}, stdout=log, stderr=log
+                self._command,
+                cwd=self._folder,
+                env={**clean_environment(), **self._environment},
+                stdout=log,
+                stderr=log,
             )
         return self
 

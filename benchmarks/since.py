@@ -7,17 +7,21 @@ little.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 from uuid import UUID, uuid4
 
-from benchmarks import data, earlier, postgres
+from benchmarks import data, earlier, environment, postgres
+from benchmarks.contenders import THIS_PROJECT
+from benchmarks.operations import CREATE, DELETE, GET, LIST, PATCH
 from benchmarks.options import Options
+from benchmarks.postgres import Postgres
 from benchmarks.samples import a_list, a_new_task
-from benchmarks.tables import Goal, markdown
+from benchmarks.tables import Goal, geometric_mean, markdown
 from persistence import tasks
 from persistence.postgres.connection import Connection
 from persistence.postgres.dsn import Dsn
@@ -28,8 +32,10 @@ AT_ONCE = 20
 """Runs of one statement in a row, on one of the two servers."""
 WARM_UP = 40
 """Batches that do not count; the rows of users move to pages that have room."""
-LIMITS = {"get": 1.0, "list": 1.0, "create": 1.3, "patch of a title": 1.7, "patch of a status": 1.4, "delete": None}
-NOISE = 0.03
+LIMITS = {"get": 1.0, "list": 1.0, "create": 1.3, "patch of a title": 1.7, "patch of a status": 1.4}
+SERVED = (GET, LIST, CREATE, PATCH, DELETE)
+SERVER_WARM_UP = 0.5
+SERVER_LIMIT = 1.03
 
 EARLIER, NOW = "earlier", "now"
 
@@ -63,14 +69,35 @@ class Side:
 
 
 def run(options: Options) -> dict[str, Any]:
-    batches = 60 if options.quick else 400
+    # Pages that are written for the first time after a checkpoint would count for the statement that meets them.
+    settings = ("full_page_writes=off",)
     with earlier.checked_out() as folder, ExitStack() as stack:
-        # Pages that are written for the first time after a checkpoint would count for whom they meet.
-        settings = ("full_page_writes=off",)
         before = stack.enter_context(earlier.database(folder, USERS, TASKS, *settings))
         now = stack.enter_context(postgres.temporary(*settings))
         data.fill(now.dsn, USERS, TASKS)
-        return asyncio.run(_measure({EARLIER: before.dsn, NOW: now.dsn}, earlier.statements(folder), batches))
+        dsns, batches = {EARLIER: before.dsn, NOW: now.dsn}, 60 if options.quick else 400
+        statements = asyncio.run(_measure(dsns, earlier.statements(folder), batches))
+        return {"statements": statements, "server": _serve(options, {EARLIER: before, NOW: now}, folder)}
+
+
+def _serve(options: Options, databases: Mapping[str, Postgres], folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Returns the milliseconds of server CPU of a request in each round, by operation and side."""
+    chosen = {EARLIER: replace(THIS_PROJECT, name=EARLIER, folder=folder), NOW: replace(THIS_PROJECT, name=NOW)}
+    taken: dict[str, dict[str, list[float]]] = {each.name: {EARLIER: [], NOW: []} for each in SERVED}
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(
+                environment.running(databases[name], databases[name].port, options.clients, SERVER_WARM_UP, [each])
+            )
+            for name, each in chosen.items()
+        }
+        # The difference is so small that many short rounds tell it better than a few long ones.
+        for number in range(4 * options.rounds):
+            for operation in SERVED:
+                for name in (EARLIER, NOW)[:: 1 if number % 2 else -1]:
+                    measured = running[name].measure(name, operation, options.seconds / 4, seed=2 * number)
+                    taken[operation.name][name].append(measured.server_cpu)
+    return taken
 
 
 async def _measure(dsns: Mapping[str, Dsn], old: Mapping[str, Statement], batches: int) -> dict[str, Any]:
@@ -121,8 +148,7 @@ def _list(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
 def _create(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
     user, task_id = rng.randint(1, USERS), uuid4()
     side.spare.append((user, task_id))
-    values = a_new_task(rng, data.user_id(user), task_id)
-    return side.statements["create"], values | {"tags": values["tags"].strip("{}").split(",") if values["tags"] != "{}" else []}
+    return side.statements["create"], a_new_task(rng, data.user_id(user), task_id) | {"tags": ["home", "urgent"]}
 
 
 def _patch_title(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
@@ -156,24 +182,57 @@ def _some_task(rng: random.Random) -> dict[str, Any]:
 def _patching(rng: random.Random, **changes: Any) -> dict[str, Any]:
     nothing: dict[str, Any] = {f"new_{name}": None for name in tasks.VALUES}
     sends = {f"sends_{name}": False for name in tasks.NULLABLE}
-    return _some_task(rng) | {"versions": None} | nothing | sends | {f"new_{name}": each for name, each in changes.items()}
+    new = {f"new_{name}": each for name, each in changes.items()}
+    return _some_task(rng) | {"versions": None} | nothing | sends | new
 
 
 def table(result: dict[str, Any]) -> str:
-    rows = [
+    statements = [
         [
             name,
             *(f"{each[side][figure]:.0f}" for figure in ("microseconds", "bytes") for side in (EARLIER, NOW)),
             f"{each['ratio']:.2f}",
         ]
-        for name, each in result.items()
+        for name, each in result["statements"].items()
     ]
-    return markdown(["PostgreSQL's CPU of a statement", "µs earlier", "now", "bytes of WAL earlier", "now", "ratio of CPU"], rows)
+    served = [
+        [each.title, *(f"{median(result['server'][each.name][side]):.3f}" for side in (EARLIER, NOW)), f"{ratio:.3f}"]
+        for each, ratio in zip(SERVED, _server_ratios(result), strict=True)
+    ]
+    served.append(["**geometric mean**", "", "", f"**{geometric_mean(_server_ratios(result)):.3f}**"])
+    return "\n\n".join(
+        (
+            markdown(
+                [
+                    "A statement, µs of PostgreSQL's CPU",
+                    "earlier",
+                    "now",
+                    "bytes of WAL earlier",
+                    "now",
+                    "ratio of CPU",
+                ],
+                statements,
+            ),
+            markdown(["A request, ms of server CPU", "earlier", "now", "ratio"], served),
+        )
+    )
 
 
 def goals(result: dict[str, Any]) -> list[Goal]:
-    return [
-        Goal(f"PostgreSQL's CPU of {name} over that of {earlier.COMMIT}: {limit} at most", f"{result[name]['ratio']:.2f}", result[name]["ratio"] <= limit + NOISE)
+    found = [
+        Goal(
+            f"PostgreSQL's CPU over that of `{earlier.COMMIT}`, {name}: {limit} at most",
+            f"{result['statements'][name]['ratio']:.2f}",
+            round(result["statements"][name]["ratio"], 2) <= limit,
+        )
         for name, limit in LIMITS.items()
-        if limit
     ]
+    mean = geometric_mean(_server_ratios(result))
+    text = f"server CPU over that of `{earlier.COMMIT}`, geometric mean: {SERVER_LIMIT} at most"
+    return [*found, Goal(text, f"{mean:.3f}", mean <= SERVER_LIMIT)]
+
+
+def _server_ratios(result: dict[str, Any]) -> list[float]:
+    """Returns the median of the rounds' ratios of each operation."""
+    rounds = (result["server"][each.name] for each in SERVED)
+    return [median(now / before for now, before in zip(each[NOW], each[EARLIER], strict=True)) for each in rounds]

@@ -142,6 +142,12 @@ def test_every_measurement_finds_the_same_rows_and_indexes(monkeypatch: pytest.M
         filtered = "SELECT id FROM tasks WHERE user_id = %s AND status = 'pending' AND 'work' = ANY(tags)"
         assert len(rows(filtered, data.user_id(2))) > 40, "a user with 1,000 tasks fills a page of 100"
 
+        data.fill(server.dsn, users=1, tasks=20, first_user=3, has_trash=True)
+        feed = "SELECT count(*), count(deleted_at), count(*) FILTER (WHERE is_erased) FROM tasks WHERE user_id = %s"
+        assert rows(feed, data.user_id(3)) == [(24, 4, 2)]
+        assert rows("SELECT count(*) FROM tasks JOIN users ON users.id = user_id WHERE version > revision") == [(0,)]
+        connection.execute("DELETE FROM tasks WHERE user_id = %s", [data.user_id(3)])
+
         for spares in (7, 4, 0):
             state.prepare(connection, spares, users=2)
             assert rows("SELECT count(*) FROM tasks") == [(800 + spares,)]
