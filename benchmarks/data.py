@@ -79,8 +79,9 @@ def task_id(user: int, number: int) -> UUID:
 def fill(dsn: Dsn, users: int, tasks: int, first_user: int = 1, *, has_trash: bool = False) -> None:
     """Inserts users, numbered from `first_user`, with this number of tasks each into a migrated database.
 
-    With `has_trash` there are a tenth as many in the trash on top, and as many tombstones. A second call can insert further users. The
-    table's statistics are up to date afterwards, and all rows are on disk. A million tasks take a quarter of a minute.
+    With `has_trash` there are a tenth as many in the trash on top, and as many tombstones. A second call can insert
+    further users. The table's statistics are up to date afterwards, and all rows are on disk. A million tasks take a
+    quarter of a minute.
     """
     values = {"users": users, "tasks": tasks, "first": first_user}
     with psycopg.connect(dsn.conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
