@@ -30,6 +30,8 @@ from todos.types import Id, IdempotencyKey, is_id
 
 ITEMS_MAX = 100
 
+_OP = Field(description="Which change it is.")
+
 
 class _Item(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -71,31 +73,31 @@ class _Conditional(_Item):
 class BatchCreate(TaskReplacement, _Item):
     """Creates a task. Its due date may be in the past, as it may have been decided about long before it is sent."""
 
-    op: Literal["create"]
+    op: Annotated[Literal["create"], _OP]
 
 
 class BatchReplace(TaskReplacement, _Conditional):
     """Replaces all values of a task; what is left out goes to its default."""
 
-    op: Literal["replace"]
+    op: Annotated[Literal["replace"], _OP]
 
 
 class BatchPatch(TaskChanges, _Conditional):
     """Changes what is sent of a task and leaves the rest. null clears what can be null."""
 
-    op: Literal["patch"]
+    op: Annotated[Literal["patch"], _OP]
 
 
 class BatchDelete(_Conditional):
     """Puts a task into the trash."""
 
-    op: Literal["delete"]
+    op: Annotated[Literal["delete"], _OP]
 
 
 class BatchRestore(_Conditional):
     """Takes a task out of the trash."""
 
-    op: Literal["restore"]
+    op: Annotated[Literal["restore"], _OP]
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def _complete_schemas(schemas: Mapping[str, Any], enums: Mapping[tuple[Any, ...]
     for name, schema in complete.items():
         _insist_on_description(f"the schema {name}", schema)
         for field, value in schema.get("properties", {}).items():
-            if name in ("Task", "NewTask", "TaskReplacement", "TaskChanges"):
+            if name.startswith("Batch") or name in ("Task", "NewTask", "TaskReplacement", "TaskChanges"):
                 _insist_on_description(f"the field {field} of {name}", value)
             # Generators take a member with a default for one that is always there.
             if isinstance(default := value.pop("default", None), str):

@@ -15,8 +15,24 @@ from todo_client.api.tasks import (
     get_task_summary,
     list_tasks,
     replace_task,
+    write_batch,
 )
-from todo_client.models import NewTask, Problem, Task, TaskChanges, TaskPage, TaskReplacement, TaskSummary
+from todo_client.models import (
+    Batch,
+    BatchDelete,
+    BatchPatch,
+    BatchRestore,
+    BatchResult,
+    BatchResults,
+    NewTask,
+    Problem,
+    Task,
+    TaskChanges,
+    TaskPage,
+    TaskReplacement,
+    TaskSummary,
+    TrashedTask,
+)
 from todo_client.types import UNSET, Unset
 
 if len(sys.argv) != 3:
@@ -56,6 +72,11 @@ def change(task: Task, decide: Callable[[Task], TaskChanges]) -> Task:
         return unwrap(Task, answer.parsed)
     print("  Somebody was faster; merging")
     return change(unwrap(Task, get_task.sync(user, task.id, client=client)), decide)
+
+
+def together(*items: BatchPatch | BatchDelete | BatchRestore) -> list[BatchResult]:
+    """Makes changes in one transaction. One that is refused leaves the others alone."""
+    return unwrap(BatchResults, write_batch.sync(user, client=client, body=Batch([*items]))).results
 
 
 print("Create a task, and again with the same key, as if the first answer was lost")
@@ -107,10 +128,18 @@ assert problem.type_ == "urn:problem:todo:invalid-input"
 for error in problem.errors or []:
     print(f"  {error.field}: {error.detail}")
 
+print("Delete a task, and undo that together with another change")
+trashed = unwrap(TrashedTask, delete_task.sync(user, hotel.id, client=client))
+undo = BatchRestore(hotel.id, op="restore", if_version=trashed.version)
+tick = BatchPatch(flight.id, op="patch", if_version=flight.version - 1, key=str(uuid4()), completed=True)
+[restored, refused] = together(undo, tick)
+assert (restored.status, refused.status) == (200, 412)
+assert isinstance(refused.task, TrashedTask)
+assert refused.task.version == flight.version
+
 print("Delete all of it")
 for page in pages(limit=100):
-    for task in page:
-        unwrap(Task, delete_task.sync(user, task.id, client=client))
+    assert {result.status for result in together(*(BatchDelete(task.id, op="delete") for task in page))} == {200}
 gone = get_task.sync(user, flight.id, client=client)
 assert isinstance(gone, Problem)
 assert gone.type_ == "urn:problem:todo:task-not-found"

@@ -9,6 +9,7 @@ type Task = components["schemas"]["Task"];
 type TaskPage = components["schemas"]["TaskPage"];
 type NewTask = components["schemas"]["NewTask"];
 type TaskChanges = components["schemas"]["TaskChanges"];
+type Batch = components["schemas"]["Batch"];
 type Problem = components["schemas"]["Problem"];
 
 const [baseUrl = "", user_id = ""] = process.argv.slice(2);
@@ -57,6 +58,10 @@ async function change(task: Task, decide: (task: Task) => TaskChanges): Promise<
   console.log("  Somebody was faster; merging");
   return change(unwrap(await get(task.id)), decide);
 }
+
+/** Makes changes in one transaction. One that is refused leaves the others alone. */
+const together = async (items: Batch["items"]) =>
+  unwrap(await api.POST("/api/{user_id}/tasks/batch", { params: { path: { user_id } }, body: { items } })).results;
 
 console.log("Create a task, and again with the same key, as if the first answer was lost");
 const key = randomUUID();
@@ -115,10 +120,18 @@ const { error: problem } = await add({ title: "Pack", priority: "urgent" });
 assert.equal(problem?.type, "urn:problem:todo:invalid-input");
 for (const { field, detail } of problem.errors ?? []) console.log(`  ${field}: ${detail}`);
 
+console.log("Delete a task, and undo that together with another change");
+const trashed = unwrap(await api.DELETE(TASK, { params: { path: { user_id, task_id: hotel.id } } }));
+const [restored, refused] = await together([
+  { op: "restore", id: hotel.id, if_version: trashed.version },
+  { op: "patch", id: booked.id, if_version: booked.version - 1, key: randomUUID(), completed: true },
+]);
+assert.deepEqual([restored?.status, refused?.status], [200, 412]);
+assert.equal(refused?.task?.version, booked.version);
+
 console.log("Delete all of it");
 for await (const page of pages(100)) {
-  for (const { id } of page) {
-    unwrap(await api.DELETE(TASK, { params: { path: { user_id, task_id: id } } }));
-  }
+  const results = await together(page.map(({ id }) => ({ op: "delete", id })));
+  assert(results.every(({ status }) => status === 200));
 }
 assert.equal((await get(flight.id)).error?.type, "urn:problem:todo:task-not-found");
