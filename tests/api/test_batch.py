@@ -15,7 +15,7 @@ from persistence.postgres.options import DatabaseOptions
 from tests.api.test_bodies import VALUES
 from tests.api.test_limits import Clock, clock, three_a_minute
 from tests.conftest import client_of
-from tests.database.helpers import new_user, statement
+from tests.database.helpers import new_user, value_of
 from tests.support.contract import FIELDS
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import (
@@ -35,7 +35,10 @@ from todos.batch import ITEMS_MAX
 
 __all__ = ["clock", "three_a_minute"]
 
-ERASE = statement("UPDATE tasks SET is_erased = true, title = '(erased)' WHERE user_id = :user_id AND id = :id")
+RAISE = "UPDATE users SET revision = revision + 1 WHERE id = %(alice)s"
+WAITING = (
+    "SELECT count(*) AS value FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 OPS = ("create", "replace", "patch", "delete", "restore")
 CHANGES = OPS[1:]
 
@@ -226,9 +229,9 @@ async def test_an_item_for_another_version_gets_the_task_as_it_is_now(client: Cl
     assert statuses(await batch(client, alice, *now)) == [200] * 4
 
 
-async def test_a_create_under_a_deleted_id_brings_nothing_back(client: Client, owner: Database, alice: UUID) -> None:
+async def test_a_create_under_a_deleted_id_brings_nothing_back(client: Client, alice: UUID) -> None:
     trashed, erased = [(await client.delete(address(await make_task(client, alice)))).json() for _ in range(2)]
-    await owner.rows(ERASE, {"user_id": alice, "id": UUID(erased["id"])})
+    await client.delete(f"{alice}/trash/{erased['id']}")
     results = await batch(client, alice, item("create", trashed), item("create", erased))
 
     assert [kind(result) for result in results] == ["task-deleted"] * 2
@@ -399,8 +402,33 @@ async def test_of_a_batch_and_a_single_request_for_one_version_one_wins(
             assert result["task"] == single.json() | {"deleted_at": None}
 
 
+@pytest.mark.parametrize(("is_older", "expected"), [(False, [200, 200]), (True, [409, 200])])
+async def test_an_item_is_not_told_that_a_task_is_missing_which_has_just_come_back(
+    client: Client, database: Database, alice: UUID, *, is_older: bool, expected: list[int]
+) -> None:
+    tasks = await tasks_of_each_op(client, alice)
+    # A server of before the revisions raises none, and what it has locked is found later.
+    locks = ["UPDATE tasks SET priority = 'low' WHERE id = %(patch)s"] if is_older else [RAISE]
+    ids = {"alice": alice, **{op: task["id"] for op, task in tasks.items()}}
+    async with database.connection() as other:
+        for query in (*locks, "UPDATE tasks SET deleted_at = NULL WHERE id = %(restore)s"):
+            await other.execute(query.encode(), ids)
+        items = item("patch", tasks["restore"], key="k"), item("patch", tasks["patch"])
+        sent = asyncio.ensure_future(batch(client, alice, *items))
+        while not await value_of(database, WAITING):
+            pass
+
+    results = await sent
+    assert statuses(results) == expected
+    if is_older:
+        assert kind(results[0]) == "conflict"
+        assert results[0]["task"] == await get_task(client, tasks["restore"]) | {"deleted_at": None}
+        assert statuses(await batch(client, alice, items[0])) == [200]
+
+
 async def test_nobody_sees_a_part_of_a_batch(client: Client, elsewhere: Client, alice: UUID) -> None:
     results = await batch(client, alice, *(item("create", title="-1") for _ in range(ITEMS_MAX)))
+    feed: Json = {"limit": 500}
     seen = set[str]()
 
     async def write() -> None:
@@ -410,9 +438,13 @@ async def test_nobody_sees_a_part_of_a_batch(client: Client, elsewhere: Client, 
 
     writing = asyncio.ensure_future(write())
     while not writing.done():
-        titles = {task["title"] for task in (await elsewhere.get(f"{alice}/tasks")).json()["items"]}
-        assert len(titles) == 1
-        seen |= titles
+        listed = (await elsewhere.get(f"{alice}/tasks")).json()["items"]
+        page = (await elsewhere.get(f"{alice}/tasks/changes", params=feed)).json()
+        feed["cursor"] = page["next_cursor"]
+        for tasks in (listed, page["items"]):
+            titles = {task["title"] for task in tasks}
+            assert (len(tasks), len(titles)) in ((0, 0), (ITEMS_MAX, 1))
+            seen |= titles
     await writing
     assert len(seen) > 2
 

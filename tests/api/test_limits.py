@@ -99,13 +99,20 @@ async def test_what_is_of_no_user_is_not_counted(client: Client, three_a_minute:
 
 def test_of_batches_at_once_one_leaves_a_debt_of_at_most_a_minute(clock: Clock) -> None:
     rate = UserRate(3)
-    # Both have passed before either is counted by its items.
-    assert [rate.seconds_to_wait("alice") for _ in range(2)] == [0, 0]
-    assert [rate.count_more("alice", 99) for _ in range(2)] == [0, 60]
-    for pause, wait in ((0, 80), (80, 0), (0, 20)):
-        clock.now += pause * SECOND
+    # Whenever the generations change.
+    for pause in range(0, 120, 17):
+        user = f"user {pause}"
+        clock.now += 300 * SECOND
         rate.seconds_to_wait("other")
-        assert rate.seconds_to_wait("alice") == wait
+        clock.now += pause * SECOND
+        # Both have passed before either is counted by its items.
+        assert [rate.seconds_to_wait(user) for _ in range(2)] == [0, 0]
+        assert [rate.count_more(user, 99) for _ in range(2)] == [0, 60]
+        for second in range(80):
+            assert rate.seconds_to_wait(user) == 80 - second
+            clock.now += SECOND
+            rate.seconds_to_wait("other")
+        assert [rate.seconds_to_wait(user) for _ in range(2)] == [0, 20]
 
 
 async def test_any_number_of_users_takes_no_more_memory_than_a_few(

@@ -220,6 +220,13 @@ async def test_a_batch_is_one_round_trip_whatever_is_in_it(
             assert set(statuses) == {200, 400, 404, 412}
     assert round_trips == [1] * RUNS * 2
 
+    # What it has written is not read again, to find out why it was not written.
+    tasks = [await make_task(client, alice) for _ in range(3)]
+    wire.reset()
+    known = [{"op": "delete", "id": task["id"], "if_version": task["version"], "key": "k"} for task in tasks]
+    await watched_client.post(f"{alice}/tasks/batch", json={"items": known})
+    assert wire.received.count("D") == 1 + len(tasks)
+
 
 async def test_signed_in_an_operation_is_one_round_trip_and_the_first_task_of_a_user_two(
     dsn: Dsn, wire: Wire, monkeypatch: pytest.MonkeyPatch
