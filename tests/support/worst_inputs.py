@@ -4,6 +4,8 @@
 """
 
 from server.limits import CHUNKS_MAX, HEADER_MAX, HEADERS_MAX, LINE_MAX
+from todos.batch import ITEMS_MAX
+from web.body_limits import BATCH
 from web.strict_json import MARKS_MAX, MEMBERS_MAX
 
 PLAIN = (
@@ -122,6 +124,34 @@ def bodies(size: int) -> dict[str, bytes]:
         ),
         "the body of a GET": _request(b"GET TASKS?limit=1", _JSON, _fill(b"a", room)),
     }  # fmt: skip
+
+
+def batches() -> dict[str, bytes]:
+    """Batches as large as may be, with as many items."""
+    size, room = BATCH.size - 200, BATCH.size // ITEMS_MAX - 200
+    emoji = "\U0001f600".encode()
+    tags = b",".join(b'"%02d%s"' % (number, emoji * 8) for number in range(20))
+    largest = b'"title": "%s", "description": "%s", "tags": [%s]' % (emoji * 200, emoji * 1_000, tags)
+    items = {
+        "the largest tasks": b'"op": "create", "id": "00000000-0000-4000-8000-0000000000NN", ' + largest,
+        "restored": b'"op": "restore", "id": "00000000-0000-4000-8000-0000000001NN"',
+        "empty tags": b'"op": "patch", "tags": [%s]' % b",".join([b'""'] * 100),
+        "unknown names": b'"op": "delete", %s' % b",".join(b'"%x": 1' % number for number in range(MEMBERS_MAX - 1)),
+        "an unknown kind": b'"op": "%s"' % _fill(b"a", room),
+        "titles that grow": b'"op": "create", "title": "%s"' % _fill("\u0130".encode(), room),
+        "combining marks": b'"op": "create", "title": "a%s"' % _fill("\u0315\u0300".encode(), room),
+        "a long name": b'"%s": 1' % _fill(b"a", room),
+    }
+    values = {
+        **{name: b",".join(b"{%s}" % item.replace(b"NN", b"%02d" % number) for number in range(ITEMS_MAX))
+           for name, item in items.items()},
+        "many objects": b",".join([b"{}"] * (BATCH.marks // 2 - 10)),
+        "many numbers": b",".join([b"1"] * (BATCH.marks - 10)),
+        "space": _fill(b" ", size),
+        "one text": b'"%s"' % _fill(b"a", size),
+        "surrogates": b'{"op": "create", "title": "%s"}' % _fill(b"\\ud83d\\ude00", size),
+    }  # fmt: skip
+    return {name: _request(b"POST TASKS/batch", _JSON, b'{"items": [%s]}' % sent) for name, sent in values.items()}
 
 
 def _fill(unit: bytes, size: int, joint: bytes = b"") -> bytes:
