@@ -69,12 +69,12 @@ def due(condition: sa.ColumnElement[bool]) -> sa.CTE:
 
 
 def as_it_was(due: sa.CTE) -> sa.ColumnElement[bool]:
-    """Holds for a task that has not changed while the statement waited for the owner.
+    """Holds for a task that has not changed while the statement waited for the owner, as it has no other version.
 
-    Each change gives it another version. Nothing else is asked again, so that tasks are looked up by their key:
-    PostgreSQL could take any other condition for one that few tasks meet, and read all that do for each.
+    Arrays, because PostgreSQL looks up what is in them by a key; in a join it may read all tasks of the owner.
     """
-    return sa.and_(MINE, TABLE.c.id == due.c.id, TABLE.c.version == due.c.version)
+    ids, versions = (sa.func.array(sa.select(column).scalar_subquery()) for column in (due.c.id, due.c.version))
+    return sa.and_(MINE, TABLE.c.id == sa.any_(ids), TABLE.c.version == sa.any_(versions))
 
 
 def _erase_some() -> Statement:

@@ -315,21 +315,22 @@ async def test_emptying_that_takes_too_long_says_that_there_is_more_and_can_be_r
         assert await listed(client, alice) == []
 
 
-async def test_what_is_restored_while_emptying_waits_for_the_user_stays(
-    client: Client, owner: Database, alice: UUID
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_what_is_restored_while_erasing_waits_for_the_user_stays(
+    client: Client, owner: Database, alice: UUID, all_of_it: bool
 ) -> None:
     tasks = [await make_task(client, alice) for _ in range(3)]
     for task in tasks:
         await delete(client, task)
     async with owner.connection() as connection:
         await connection.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (alice,))
-        emptying = asyncio.create_task(client.delete(f"{alice}/trash"))
+        erasing = asyncio.create_task(client.delete(f"{alice}/trash" if all_of_it else in_trash(tasks[1])))
         await connection.execute(UNTIL_ANOTHER_WAITS)
         query = "UPDATE tasks SET deleted_at = NULL, version = version + 1 WHERE user_id = %s AND id = %s"
         await connection.execute(query, (alice, tasks[1]["id"]))
 
-    assert (await emptying).status_code == 204
-    assert await listed(client, alice) == []
+    assert (await erasing).status_code == (204 if all_of_it else 404)
+    assert len(await listed(client, alice)) == (0 if all_of_it else 2)
     assert [task["id"] for task in (await client.get(f"{alice}/tasks")).json()["items"]] == [tasks[1]["id"]]
 
 

@@ -282,6 +282,6 @@ def test_a_purge_reads_the_trash_and_the_tombstones_only_to_find_owners_and_of_a
             found = explain(connection, kind.owners, plan, first=UUID(int=0), before=NOW, limit=1000)
             assert (found.indexes, found.returned, found.read) == ({"ix_tasks_trash"}, 1, 100), found.text
             found = explain(connection, kind.batch, plan, before=NOW, limit=10)
-            assert found.indexes >= {"ix_tasks_trash", "ix_tasks_changes"}, found.text
+            assert "ix_tasks_trash" in found.indexes, found.text
             # Each is found, looked up and changed.
             assert (found.read <= 3 * 10, found.removed) == (True, 0), found.text
