@@ -185,8 +185,8 @@ ALTER TABLE tasks ALTER status TYPE task_status USING status::text::task_status,
 ALTER TABLE tasks ALTER status SET DEFAULT 'pending', ALTER priority SET DEFAULT 'medium',
                   ADD CONSTRAINT ck_tasks_completed_at_says_when
                       CHECK ((status = 'completed') = (completed_at IS NOT NULL));
-CREATE INDEX ix_tasks_status ON tasks (user_id, status, created_at DESC, id DESC);
-CREATE INDEX ix_tasks_priority ON tasks (user_id, priority, created_at DESC, id DESC);
+CREATE INDEX ix_tasks_status ON tasks (user_id, status, created_at DESC, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX ix_tasks_priority ON tasks (user_id, priority, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 DROP TYPE old_status, old_priority;
 """
 
