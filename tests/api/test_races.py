@@ -109,6 +109,25 @@ async def test_any_number_of_repeats_create_one_task_of_each_user(
         assert await count(crowd, alice) == await count(crowd, bob) == round_number + 1
 
 
+async def test_a_keyed_change_that_comes_many_times_at_once_is_made_once_and_undoes_nothing(
+    crowd: Client, alice: UUID
+) -> None:
+    task = await make_task(crowd, alice)
+    for number in range(8):
+        mine = {"title": f"Mine {number}"}
+        changes = [
+            crowd.patch(address(task), json=mine, headers={"Idempotency-Key": f"key-{number}"}) for _ in range(8)
+        ] + [crowd.patch(address(task), json={"title": f"Theirs {number}"}) for _ in range(2)]
+        answers = await asyncio.gather(*random.sample(changes, len(changes)))
+
+        assert {answer.status_code for answer in answers} == {200}
+        keyed = [answer for answer in answers if answer.request.headers.get("Idempotency-Key")]
+        assert [answer.headers.get("Idempotency-Replayed") for answer in keyed].count(None) == 1
+        versions = {answer.json()["version"] for answer in answers}
+        # One change by the key, and two without one.
+        assert len(versions) == 3
+
+
 @pytest.mark.parametrize("sort", ["-created_at", "updated_at", "due_date", "-priority", "title"])
 async def test_nothing_is_skipped_or_shown_twice_while_others_write_around_it(
     crowd: Client, owner: Database, alice: UUID, sort: str
