@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
+from time import monotonic
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID, uuid5
 
@@ -27,7 +28,9 @@ TASKS_MAX = 10_000
 """Tasks of one request."""
 LINES_SHOWN = 500
 """Lines that an answer has at most, so that it stays far smaller than the file."""
-BATCH = 200
+SLICE = 0.005
+"""Seconds of parsing after which other requests have their turn."""
+BATCH = 100
 """Tasks that one statement inserts. Between two of them other requests have their turn."""
 
 type ImportFormat = Annotated[
@@ -184,13 +187,14 @@ async def import_file(
 
 
 async def _drafts(form: ImportFormat, content: bytes, tasks_max: int | None) -> list[Draft]:
-    drafts = list[Draft]()
+    drafts, began = list[Draft](), monotonic()
     try:
         for draft in PARSERS[form](decoded(content)):
             drafts.append(draft)
-            if len(drafts) % BATCH == 0:
+            if monotonic() - began > SLICE:
                 # Other requests go on meanwhile.
                 await asyncio.sleep(0)
+                began = monotonic()
             if tasks_max is not None and len(drafts) > tasks_max:
                 raise _refused(f"It has more than {tasks_max:,} tasks. Send it in parts.")
     except NotThisFormat as error:

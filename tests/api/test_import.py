@@ -156,6 +156,8 @@ async def test_imported_tasks_have_the_next_revision_of_their_owner(client: Clie
     versions = {(await get_task(client, {"user_id": alice, "id": line["id"]}))["version"] for line in result["lines"]}
     assert len(versions) == 1
     assert versions.pop() > before["version"]
+    feed = (await client.get(f"{alice}/tasks/changes")).json()
+    assert {task["title"] for task in feed["items"]} == {before["title"], "A", "B"}
     changed = await client.patch(address(before), json={"title": "Later"})
     assert changed.json()["version"] > before["version"]
 

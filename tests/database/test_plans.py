@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import batches, purge, task_lists, tasks
+from persistence import batches, purge, task_lists, tasks, transfers
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
 from persistence.task_lists import SortKey, Start
@@ -201,6 +201,42 @@ def test_the_summary_reads_each_of_the_users_tasks_once(connection: psycopg.Conn
     found = explain(connection, task_lists.SUMMARY, plan)
     assert found.read == OWN, found.text
     assert found.indexes, found.text
+
+
+@each_plan
+def test_an_export_begins_at_once_and_reads_the_owners_tasks_in_their_order(
+    connection: psycopg.Connection, stranger: UUID, plan: str
+) -> None:
+    for user, number in ((OWNER, OWN), (stranger, 2 * OWN // USERS)):
+        for statement in (transfers.EXPORT, transfers.EXPORT_LIVE):
+            found = explain(connection, statement, plan, user_id=user)
+            assert found.read - found.removed == found.returned, found.text
+            assert found.read <= found.returned + number, found.text
+            assert found.indexes, found.text
+        assert explain(connection, transfers.NUMBER, plan, user_id=user, with_trash=True).indexes, found.text
+
+
+@each_plan
+def test_an_import_looks_for_its_ids_and_counts_no_more_than_there_may_be(
+    connection: psycopg.Connection, plan: str
+) -> None:
+    ids = [uuid4() for _ in range(100)]
+    found = explain(connection, transfers.KNOWN, plan, ids=ids)
+    assert found.indexes == {"pk_tasks"}, found.text
+    assert (found.read, found.returned) == (0, 0), found.text
+    found = explain(connection, transfers.OWNER_AND_NUMBER, plan, most=10)
+    assert found.indexes - OF_THE_OWNER, found.text
+    assert found.read <= 10, found.text
+    new = {name: [None] * len(ids) for name in transfers.IMPORTED} | {
+        "id": ids, "title": ["x"] * len(ids), "status": ["pending"] * len(ids), "priority": ["low"] * len(ids),
+        "tags": [""] * len(ids), "created_at": [NOW] * len(ids), "updated_at": [NOW] * len(ids),
+    }  # fmt: skip
+    found = explain(connection, transfers.IMPORT, plan, **new)
+    assert found.indexes <= OF_THE_OWNER, found.text
+    assert found.read == found.returned == 100, found.text
+    assert found.kinds == {"ModifyTable", "CTE Scan", "Nested Loop", "Function Scan", "Index Scan", "Result"}, (
+        found.text
+    )
 
 
 OF_THE_OWNER = {"pk_users", "uq_users_id_is_erased"}

@@ -76,7 +76,7 @@ def test_a_bad_row_of_todoist_does_not_stop_the_others() -> None:
 
 
 def test_a_quote_that_does_not_end_does_not_stop_the_others() -> None:
-    drafts = todoist_rows('task,"' + "endless " * 20_000 + "\ntask,Fine,,,,,")
+    drafts = todoist_rows('task,"' + "endless\n" * 20_000 + "\ntask,Fine,,,,,")
     assert [draft.title for draft in drafts if not draft.errors] == ["Fine"]
 
 
@@ -91,6 +91,18 @@ def test_equal_rows_of_todoist_have_keys_of_their_own_and_the_same_ones_again() 
 def test_it_refuses_csv_that_is_not_todoists(text: str) -> None:
     with pytest.raises(NotThisFormat, match="CONTENT"):
         list(todoist.parsed(text))
+
+
+def test_it_refuses_a_table_that_takes_long_to_read() -> None:
+    with pytest.raises(NotThisFormat, match="more than 400,000 cells"):
+        list(todoist.parsed("TYPE,CONTENT\n" + "," * 400_000))
+
+
+def test_a_task_with_too_many_tags_is_refused_and_repeated_ones_do_not_count() -> None:
+    words = " ".join(f"+t{n}" for n in range(101))
+    many, repeated = todotxt.parsed(f"Many {words}\nRepeated {'+a ' * 1000}")
+    assert many.errors == [{"field": "tags", "detail": "It has more than 100 tags"}]
+    assert (repeated.errors, repeated.values["tags"]) == ([], ["a"])
 
 
 def test_it_reads_googles_tasks() -> None:
@@ -153,12 +165,20 @@ def test_bad_lines_do_not_stop_the_others() -> None:
     assert len({drafts[0].key, drafts[-1].key}) == 2
 
 
+@pytest.mark.parametrize("parser", [jsonl, todotxt])
+def test_a_line_that_is_too_long_for_a_task_does_not_stop_the_others(parser: Any) -> None:
+    long, fine = parser.parsed("a " * 10_001 + '\n{"title":"Fine"}')
+    assert long.errors[0]["detail"] == "It has more than 20,000 characters"
+    assert fine.errors == []
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("\ufeffTask".encode("utf-16-le") + b"x", "byte"),
         ("Task".encode("utf-16-le"), "NUL"),
-        (b"\n" * 200_001, "lines"),
+        (b"\n" * 100_001, "lines"),
+        (b"a " * 2_000_001, "words"),
     ],
 )
 def test_it_refuses_files_that_are_not_text(content: bytes, reason: str) -> None:

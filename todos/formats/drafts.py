@@ -18,11 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from persistence.models import TAGS_MAX_COUNT, TITLE_MAX_LENGTH
 from todos.errors import FieldError
 from todos.text import trimmed
-from todos.types import Tag
+from todos.types import TAGS_SENT_MAX, Tag
 
 _TAG = TypeAdapter[str](Tag)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATE_AND_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+LINE_MAX = 20_000
+"""Characters of a line of one task: enough for the longest texts, if each character is written as two `\\u1234`."""
+LINE_TOO_LONG = f"It has more than {LINE_MAX:,} characters"
 
 
 class NotThisFormat(Exception):
@@ -60,6 +65,7 @@ class ForeignTask:
         self.draft = Draft(line)
         self._title = trimmed(title)
         self._tags: list[str] = []
+        self._seen = set[str]()
         self._paragraphs = [description] if description else []
 
     def set(self, **values: Any) -> None:
@@ -75,6 +81,12 @@ class ForeignTask:
 
     def tag(self, name: str, value: str) -> None:
         """Adds a tag, or describes what cannot be one."""
+        if value in self._seen or len(self._seen) > TAGS_SENT_MAX:
+            return
+        self._seen.add(value)
+        if len(self._seen) > TAGS_SENT_MAX:
+            self.draft.errors.append({"field": "tags", "detail": f"It has more than {TAGS_SENT_MAX} tags"})
+            return
         try:
             tag = _TAG.validate_python(value)
         except ValidationError:
@@ -150,7 +162,10 @@ def _zone(name: str) -> Any:
 
 
 def lines_of(text: str) -> Iterable[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; only what ends a line in a file ends one here."""
+    """The lines that are not blank, with their numbers; only what ends a line in a file ends one here.
+
+    A line that is too long for any task comes cut, so that it does not take long to refuse.
+    """
     for number, line in enumerate(text.split("\n"), 1):
         if stripped := line.removesuffix("\r").strip(" \t"):
-            yield number, stripped
+            yield number, stripped[: LINE_MAX + 1]

@@ -11,7 +11,7 @@ import orjson
 from todos.formats.drafts import Draft, ForeignTask, NotThisFormat, refused
 from todos.formats.encoding import is_text
 
-MARKS_MAX = 1_000_000
+MARKS_MAX = 400_000
 """Commas and opening brackets of one file, as in `web/strict_json.py`: each stands for a value, which takes memory."""
 
 _STATUSES = {"needsAction": "pending", "completed": "completed"}

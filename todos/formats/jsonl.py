@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from persistence.tasks import TaskRow
-from todos.formats.drafts import Draft, Repeats, lines_of, refused
+from todos.formats.drafts import LINE_MAX, LINE_TOO_LONG, Draft, Repeats, lines_of, refused
 from todos.formats.encoding import is_text
 
 _NOT_KEPT = ("user_id", "version")
@@ -27,6 +27,9 @@ def line_of(row: TaskRow) -> bytes:
 def parsed(text: str) -> Iterator[Draft]:
     repeats = Repeats()
     for number, line in lines_of(text):
+        if len(line) > LINE_MAX:
+            yield refused(number, LINE_TOO_LONG)
+            continue
         try:
             values = orjson.loads(line)
         except orjson.JSONDecodeError as error:

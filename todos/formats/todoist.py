@@ -12,6 +12,8 @@ from todos.formats.encoding import is_text
 
 _DELIMITERS = ",;\t"
 """Spreadsheets write what the language of their user asks for."""
+CELLS_MAX = 400_000
+"""A body of nothing but commas would take long to read."""
 _PRIORITIES = {"1": "high", "2": "medium", "3": "medium", "4": "low"}
 _DESCRIBED = {"RESPONSIBLE": "Responsible", "DURATION": "Duration"}
 _IGNORED = ("", "meta")
@@ -20,7 +22,10 @@ _IGNORED = ("", "meta")
 
 def parsed(text: str) -> Iterator[Draft]:
     """Raises `NotThisFormat` if there are no columns TYPE and CONTENT."""
-    reader = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text))
+    delimiter = _delimiter(text)
+    if text.count(delimiter) > CELLS_MAX:
+        raise NotThisFormat(f"It has more than {CELLS_MAX:,} cells. Send it in parts.")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
     columns = [name.strip().upper() for name in next(reader, [])]
     if missing := {"TYPE", "CONTENT"} - set(columns):
         raise NotThisFormat(
@@ -43,6 +48,10 @@ def parsed(text: str) -> Iterator[Draft]:
         else:
             yield from project.read(line, cells)
     yield from project.end()
+
+
+def _is_label(word: str) -> bool:
+    return len(word) > 1 and word.startswith("@")
 
 
 def _delimiter(text: str) -> str:
@@ -82,8 +91,8 @@ class _Project:
 
     def _begin(self, line: int, cells: dict[str, str]) -> None:
         words = cells.get("CONTENT", "").split(" ")
-        labels = [word for word in words if len(word) > 1 and word.startswith("@")]
-        title = " ".join(word for word in words if word not in labels)
+        labels = [word for word in words if _is_label(word)]
+        title = " ".join(word for word in words if not _is_label(word))
         task = self._task = ForeignTask(line, title, cells.get("DESCRIPTION"))
         indent = cells.get("INDENT", "")
         del self._parents[int(indent) - 1 if indent.isdecimal() and int(indent) else 0 :]

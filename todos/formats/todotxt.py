@@ -12,7 +12,17 @@ from urllib.parse import quote, unquote
 from uuid import UUID
 
 from persistence.tasks import TaskRow
-from todos.formats.drafts import Draft, ForeignTask, Repeats, lines_of, moment_of, refused, timestamp
+from todos.formats.drafts import (
+    LINE_MAX,
+    LINE_TOO_LONG,
+    Draft,
+    ForeignTask,
+    Repeats,
+    lines_of,
+    moment_of,
+    refused,
+    timestamp,
+)
 from todos.formats.encoding import is_text
 from todos.types import is_id
 
@@ -50,7 +60,9 @@ def line_of(row: TaskRow) -> bytes:
 def parsed(text: str) -> Iterator[Draft]:
     repeats = Repeats()
     for number, line in lines_of(text):
-        if is_text(line):
+        if len(line) > LINE_MAX:
+            yield refused(number, LINE_TOO_LONG)
+        elif is_text(line):
             yield _parsed_line(number, line, repeats)
         else:
             yield refused(number, "It is not UTF-8")
