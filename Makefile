@@ -15,6 +15,9 @@ FASTIFY = benchmarks/peers/fastify
 # The linters of the contract, in npm's packages.
 CONTRACT = scripts/contract
 
+# A client that works offline, and its packages.
+OFFLINE = examples/offline
+
 # The sign-in of development, and its packages.
 AUTH = examples/better-auth
 
@@ -24,7 +27,7 @@ COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-ur
 	--custom-compile-command 'make lock' $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run auth test test-slow image-test fuzz chaos chaos-quick alarms bench bench-quick bench-test bench-setup coverage lint types format
+.PHONY: help setup run auth offline test test-slow image-test fuzz chaos chaos-quick alarms bench bench-quick bench-test bench-setup coverage lint types format
 .PHONY: rehearse check lock clean lint-contract licences audit audit-setup sbom
 
 help: ## Show this list
@@ -45,6 +48,13 @@ auth: setup .env $(AUTH)/node_modules ## Serve a sign-in on localhost:3000, besi
 $(AUTH)/node_modules: $(AUTH)/package-lock.json
 	@cd $(AUTH) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules
 
+offline: setup $(OFFLINE)/build ## Change tasks offline on two devices with RxDB, 10,000 times, and count what is lost (needs Node.js and npm)
+	@STORM=10000 .venv/bin/pytest -n 0 -q -s -k storm $(ARGS) tests/docs/test_offline_client.py
+
+$(OFFLINE)/build: $(OFFLINE)/package-lock.json $(OFFLINE)/tsconfig.json $(wildcard $(OFFLINE)/*.ts $(OFFLINE)/test/*.ts)
+	@! command -v npm >/dev/null || { cd $(OFFLINE) && \
+		npm ci --no-audit --no-fund --loglevel=error && npm run --silent build && touch build; }
+
 test: setup ## Run the tests (ARGS="-k name" for a part of them)
 	@.venv/bin/pytest $(ARGS)
 
@@ -60,6 +70,7 @@ fuzz: setup ## Send 20,000 requests that the contract allows or forbids, and 80,
 chaos: setup ## Break everything it depends on, an hour, and count what is lost (ARGS="deadlock" for one scenario)
 	@.venv/bin/pytest -q tests/faults
 	@.venv/bin/python -m tests.faults $(ARGS)
+	@$(MAKE) --no-print-directory offline ARGS=
 
 chaos-quick: setup ## The same in about five minutes, with fewer rounds
 	@.venv/bin/pytest -q tests/faults
@@ -153,5 +164,5 @@ clean: ## Remove .venv and its like, .uv and all caches, but never the database 
 	@rm -rf .coverage .coverage.* coverage.xml htmlcov sbom.json .hypothesis
 	@rm -rf examples/typescript/node_modules examples/typescript/build examples/typescript/schema.ts
 	@rm -rf examples/python/todo_client $(FASTIFY)/node_modules $(FASTIFY)/build
-	@rm -rf $(CONTRACT)/node_modules $(AUTH)/node_modules
+	@rm -rf $(CONTRACT)/node_modules $(AUTH)/node_modules $(OFFLINE)/node_modules $(OFFLINE)/build
 	@find . -name '.postgres*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

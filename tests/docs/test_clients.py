@@ -85,7 +85,8 @@ def test_a_python_client_is_generated_without_a_warning(examples: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["benchmarks/peers/fastify", "examples/better-auth", "examples/typescript", "scripts/contract"]
+    "folder",
+    ["benchmarks/peers/fastify", "examples/better-auth", "examples/offline", "examples/typescript", "scripts/contract"],
 )
 def test_a_lock_file_names_packages_versions_and_hashes_and_no_address(folder: str) -> None:
     lock = (ROOT / folder / "package-lock.json").read_text()
