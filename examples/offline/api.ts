@@ -7,13 +7,18 @@ export interface Api {
   token?: (renew: boolean) => Promise<string>;
 }
 
+/** What the API has against a request, or against an item of a batch. */
+export interface Problem {
+  type: string;
+  status: number;
+  detail: string;
+  errors?: { field: string; detail: string }[];
+}
+
 /** An answer of the API that is not what was asked for. */
 export class Refusal extends Error {
-  constructor(
-    readonly status: number,
-    message: string,
-  ) {
-    super(message);
+  constructor(readonly problem: Problem) {
+    super(problem.detail);
   }
 }
 
@@ -38,7 +43,7 @@ export async function call<Answer>(api: Api, stop: AbortSignal, path: string, bo
       await sleep(seconds * 1000 * (1 + Math.random() / 4), stop);
       renew = false;
     } else {
-      throw new Refusal(response.status, answer.detail);
+      throw new Refusal(answer);
     }
   }
 }

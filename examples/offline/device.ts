@@ -1,10 +1,10 @@
 // A device: a database with the user's tasks, and with the changes that the API did not take.
 
-import { addRxPlugin, createRxDatabase, type RxJsonSchema } from "rxdb";
+import { addRxPlugin, createRxDatabase, type RxCollection, type RxJsonSchema } from "rxdb";
 import { RxDBLocalDocumentsPlugin } from "rxdb/plugins/local-documents";
 import { getRxStorageMemory } from "rxdb/plugins/storage-memory";
 import { wrappedValidateAjvStorage } from "rxdb/plugins/validate-ajv";
-import type { Api } from "./api.js";
+import type { Api, Problem } from "./api.js";
 import { conflictHandler, replicateTasks, type Options } from "./replication.js";
 import { schema, type Task } from "./task.js";
 
@@ -14,7 +14,7 @@ addRxPlugin(RxDBLocalDocumentsPlugin);
 export interface Refused {
   id: string;
   task: Task;
-  problem: string;
+  problem: Problem;
 }
 
 const refusedSchema: RxJsonSchema<Refused> = {
@@ -24,7 +24,7 @@ const refusedSchema: RxJsonSchema<Refused> = {
   properties: {
     id: { type: "string", maxLength: 36 },
     task: { type: "object", additionalProperties: true },
-    problem: { type: "string" },
+    problem: { type: "object", additionalProperties: true },
   },
   required: ["id", "task", "problem"],
 };
@@ -32,11 +32,16 @@ const refusedSchema: RxJsonSchema<Refused> = {
 export async function openDevice(name: string, api: Api, times: Pick<Options, "pollSeconds" | "retrySeconds"> = {}) {
   // The memory storage keeps the data of a closed database while the program runs; `storage-dexie` keeps it on disk.
   const storage = wrappedValidateAjvStorage({ storage: getRxStorageMemory() });
-  const database = await createRxDatabase({ name, storage, multiInstance: false });
-  const { tasks, refused } = await database.addCollections({
+  const database = await createRxDatabase<{ tasks: RxCollection<Task>; refused: RxCollection<Refused> }>({
+    name,
+    storage,
+    multiInstance: false,
+  });
+  await database.addCollections({
     tasks: { schema, conflictHandler, localDocuments: true },
     refused: { schema: refusedSchema },
   });
+  const { tasks, refused } = database.collections;
   const replication = await replicateTasks({
     api,
     collection: tasks,

@@ -4,12 +4,15 @@
 import { replicateRxCollection, type RxReplicationState } from "rxdb/plugins/replication";
 import type { RxCollection, RxConflictHandler, RxReplicationWriteToMasterRow } from "rxdb";
 import { interval, map } from "rxjs";
-import { call, Refusal, type Api } from "./api.js";
+import { call, Refusal, type Api, type Problem } from "./api.js";
 import { fromServer, VALUES, type ServerTask, type Task, type TaskState } from "./task.js";
 
 type Row = RxReplicationWriteToMasterRow<Task>;
 type Page = { items: ServerTask[]; next_cursor: string; more: boolean };
-type Result = { id: string; status: number; task?: ServerTask; problem?: { detail: string } };
+type Item = { op: string; id: string; key: string };
+/** Changes by the id of their task, as they were sent. */
+type Sent = Record<string, { row: Row; item: Item }>;
+type Result = { id: string; status: number; task?: ServerTask; problem?: Problem };
 /** Stands beside the server's state of a task when RxDB is wrong about the state that local changes began with. */
 const BASE = Symbol("base");
 type Theirs = TaskState & { [BASE]?: TaskState };
@@ -35,7 +38,7 @@ export interface Options {
   api: Api;
   collection: RxCollection<Task>;
   /** Gets a local change that the API will never take; afterwards the task is again as the server has it. */
-  refused: (task: Task, problem: string) => Promise<unknown>;
+  refused: (task: Task, problem: Problem) => Promise<unknown>;
   pollSeconds?: number;
   retrySeconds?: number;
 }
@@ -44,10 +47,13 @@ export async function replicateTasks(options: Options): Promise<RxReplicationSta
   const { api, collection, refused, pollSeconds = 30, retrySeconds = 5 } = options;
   const stop = new AbortController();
   // (3) What was sent since the last pull, by id: a restart must not forget it, as the answer may have been lost.
-  let sent: Record<string, Row> = (await collection.getLocal<{ rows: Record<string, Row> }>("sent"))?.get("rows") ?? {};
-  const remember = (rows: Record<string, Row>) => collection.upsertLocal("sent", { rows: (sent = rows) });
-  const unsettled = (id: string, base?: TaskState) => (sent[id] && equal(sent[id].assumedMasterState, base) ? sent[id] : undefined);
-  // Else RxDB would not push a change that was sent and then taken back.
+  let sent: Sent = (await collection.getLocal<{ sent: Sent }>("sent"))?.get("sent") ?? {};
+  const remember = (changes: Sent) => collection.upsertLocal("sent", { sent: (sent = changes) });
+  /** What was sent of a task, as long as RxDB does not know that the server has it. */
+  const unsettled = (id: string, base?: TaskState) => {
+    return sent[id] && equal(sent[id].row.assumedMasterState, base) ? sent[id] : undefined;
+  };
+  // Else RxDB would not push a task that was changed, sent and changed back.
   collection.conflictHandler = {
     ...conflictHandler,
     isEqual: (a, b, context) =>
@@ -72,7 +78,7 @@ export async function replicateTasks(options: Options): Promise<RxReplicationSta
       if (Object.keys(sent).length) await remember({});
       // (2) One's own changes are in the feed, too: that is how a device learns their versions.
       const page = await changes(cursor).catch((error) => {
-        if (error.status !== 410) throw error;
+        if (!(error instanceof Refusal) || error.problem.status !== 410) throw error;
       });
       if (!page) return anew();
       return { documents: page.items.map(fromServer), checkpoint: { cursor: page.next_cursor } };
@@ -94,34 +100,41 @@ export async function replicateTasks(options: Options): Promise<RxReplicationSta
   }
 
   async function push(rows: Row[]): Promise<TaskState[]> {
-    // (3) What was sent without an answer, and changed again, is first sent as it was, so that its fate is known.
-    const sending = rows.map((row) => unsettled(row.newDocumentState.id, row.assumedMasterState) ?? row);
-    const items = await Promise.all(sending.map(item));
-    const asked = sending.filter((_, i) => items[i]);
-    await remember({ ...sent, ...Object.fromEntries(asked.map((row) => [row.newDocumentState.id, row])) });
-    const results = new Map((await batch(items.filter((item) => item !== undefined))).map((each) => [each.id, each]));
+    const changes = await Promise.all(
+      rows.map(async (row) => {
+        // (3) What was sent without an answer is sent again as it was, even if the task has changed since then.
+        const { id } = row.newDocumentState;
+        return unsettled(id, row.assumedMasterState) ?? { row, item: await item(row) };
+      }),
+    );
+    const sending = changes.filter((change): change is Sent[string] => change.item !== undefined);
+    if (!sending.length) return [];
+    await remember({ ...sent, ...Object.fromEntries(sending.map((change) => [change.item.id, change])) });
+    const items = sending.map((change) => change.item);
+    const answer = await call<{ results: Result[] }>(api, stop.signal, "tasks/batch", { items });
+    const results = new Map(answer.results.map((result) => [result.id, result]));
 
     const conflicts: Theirs[] = [];
-    for (const [i, { newDocumentState: mine, assumedMasterState: base }] of rows.entries()) {
+    for (const { newDocumentState: mine, assumedMasterState: base } of rows) {
       const { id } = mine;
       const result = results.get(id);
       if (!result) continue; // There was nothing to change.
       const gone: TaskState = { ...mine, _deleted: true };
       const theirs = result.task ? fromServer(result.task) : gone;
-      const op = items[i]!.op;
+      const { row, item } = sent[id];
       if (result.status <= 201) {
         // (3) A repeat gets here, too: "exists already" and "applied already" are done.
         if (alike(theirs, mine)) versions.set(id, theirs);
-        else conflicts.push({ ...theirs, [BASE]: op === "restore" ? base : sending[i].newDocumentState });
-      } else if (result.status === 404 && op !== "create") {
+        else conflicts.push({ ...theirs, [BASE]: item.op === "restore" ? base : row.newDocumentState });
+      } else if (result.status === 404 && item.op !== "create") {
         if (!mine._deleted) conflicts.push({ ...gone, [BASE]: mine });
       } else if (result.status === 409 || result.status === 412) {
         conflicts.push(theirs);
       } else {
         // (6) The API refuses an item, not the batch: the others must not wait for it.
         delete sent[id];
-        if (sending[i] !== rows[i]) return push(rows);
-        await refused(mine, result.problem?.detail ?? "");
+        if (!equal(row.newDocumentState, mine)) return push(rows);
+        await refused(mine, result.problem!);
         conflicts.push({ ...(base ?? gone), [BASE]: mine });
       }
     }
@@ -129,7 +142,7 @@ export async function replicateTasks(options: Options): Promise<RxReplicationSta
   }
 
   /** The change as the API takes it; nothing if there is none. */
-  async function item({ assumedMasterState: base, newDocumentState: mine }: Row) {
+  async function item({ assumedMasterState: base, newDocumentState: mine }: Row): Promise<Item | undefined> {
     if (base && alike(base, mine)) return;
     // (4) What was created and deleted before it was sent is deleted all the same: an earlier attempt may have made it.
     const isNew = !base || (base._deleted && !base.version);
@@ -146,17 +159,6 @@ export async function replicateTasks(options: Options): Promise<RxReplicationSta
     };
     // The same change has the same key, so that the API knows it again.
     return { ...change, key: await collection.database.hashFunction(JSON.stringify(change)) };
-  }
-
-  async function batch(items: object[]): Promise<Result[]> {
-    if (!items.length) return [];
-    try {
-      return (await call<{ results: Result[] }>(api, stop.signal, "tasks/batch", { items })).results;
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.status !== 413 || items.length === 1) throw error;
-      const half = items.length >> 1;
-      return [...(await batch(items.slice(0, half))), ...(await batch(items.slice(half)))];
-    }
   }
 
   const replication = replicateRxCollection<Task, { cursor: string }>({

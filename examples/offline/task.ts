@@ -31,7 +31,8 @@ export const schema: RxJsonSchema<Task> = {
     status: { type: "string", enum: ["pending", "completed"] },
     priority: { type: "string", enum: ["low", "medium", "high"] },
     due_date: { type: ["string", "null"] },
-    tags: { type: "array", maxItems: 20, items: { type: "string" } },
+    // No limit: the tags of two devices may be more than 20 together. The API refuses them then.
+    tags: { type: "array", items: { type: "string" } },
     version: { type: "number", minimum: 0 },
   },
   required: ["id", ...VALUES, "version"],

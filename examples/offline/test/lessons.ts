@@ -236,7 +236,7 @@ test("(6) a change that the API will not take holds up no other, is told, and ca
   assert.equal(await phone.get(bad.id), undefined);
   const refused = new Map((await phone.device.refused.find().exec()).map((each) => [each.id, each.toMutableJSON()]));
   assert.deepEqual([...refused.keys()].sort(), [id, bad.id].sort());
-  assert.match(refused.get(bad.id)!.problem, /comma/);
+  assert.equal(refused.get(bad.id)!.problem.errors?.[0].field, "tags.0");
 
   const { title: _, ...mended } = refused.get(id)!.task;
   await phone.change(id, { description: mended.description });
@@ -281,16 +281,4 @@ test("a device asks for a new token when the API refuses the last, and comes bac
   assert(await server.get(task.id));
   assert.equal(asked.filter((renew) => renew).length, 1);
   assert(Date.now() - begun >= 1000);
-});
-
-test("changes that are too much for one request are sent in several", async () => {
-  const phone = await device();
-  phone.faults.isOffline = true;
-  const tasks = Array.from({ length: 90 }, (_, i) => newTask({ title: `Task ${i}`, description: "x".repeat(1000) }));
-  await phone.tasks.bulkInsert(tasks);
-  phone.faults.isOffline = false;
-
-  await assertEqualCopies(phone);
-  const all = await server.all();
-  assert.deepEqual(tasks.filter((task) => !all.has(task.id)), []);
 });

@@ -61,7 +61,7 @@ function local(test: TestDevice, field: Writer["field"], letter: string): Writer
     create: (task) => test.tasks.insert(task),
     async change(id, decide) {
       const task = await found(id);
-      await task?.incrementalModify((data: Task) => ({ ...data, ...decide(data) }));
+      await task?.incrementalModify((data) => ({ ...data, ...decide(data) }));
       return !!task;
     },
     async delete(id) {
