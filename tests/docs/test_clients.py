@@ -29,7 +29,7 @@ def examples(tmp_path: Path) -> Path:
 
 def commands(heading: str) -> str:
     """The commands that the README has below this heading."""
-    _, _, section = (EXAMPLES / "README.md").read_text().partition(f"\n### {heading}\n")
+    _, _, section = (EXAMPLES / "README.md").read_text().partition(f"# {heading}\n")
     block = re.search(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     assert block
     return block[1]
@@ -69,6 +69,18 @@ def test_a_typescript_client_compiles_and_does_a_days_work_with_a_token(
         output = run(commands("TypeScript"), examples, **variables)
 
     assert output.endswith("Delete all of it\n")
+
+
+@pytest.mark.slow
+def test_a_phone_and_a_laptop_that_were_offline_plan_the_same_trip(
+    examples: Path, dsn: Dsn, alice: UUID, tmp_path: Path
+) -> None:
+    skip_without("node", "npm")
+    with production(dsn, tmp_path) as web:
+        output = run(commands("Offline with RxDB"), examples, TODO_URL=web.url, TODO_USER=str(alice))
+
+    assert "  Find the passport: tags.0: " in output
+    assert output.endswith("Delete it on the phone; the laptop sees that\n")
 
 
 def skip_without(*programs: str) -> None:
