@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { afterEach, test } from "node:test";
+import { afterEach, test as run } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { newTask, schema, type ServerTask, type Task } from "../task.js";
 import type { Answer } from "./faults.js";
 import { apiFromArguments, copy, copyOf, Server, TestDevice } from "./world.js";
@@ -18,6 +19,11 @@ async function device(more: Partial<typeof api> = {}): Promise<TestDevice> {
   devices.push(made);
   await made.sync();
   return made;
+}
+
+/** A device that never comes to an end fails, too. */
+function test(name: string, body: () => Promise<void>): void {
+  run(name, { timeout: 60_000 }, body);
 }
 
 /** A device with a task that the server has, too. */
@@ -98,12 +104,41 @@ test("(2) a change that was made between a push and its answer is not taken for 
       const answer = await forward();
       await server.change(id, () => ({ title: "Book a train" }));
       phone.device.replication.reSync();
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await sleep(200);
       return answer;
     },
   ]);
 
   await phone.change(id, { priority: "high" });
+
+  await assertEqualCopies(phone);
+  assert.equal((await phone.get(id))?.title, "Book a train");
+});
+
+test("(2) nor is one that was made while the device was asking for changes and pushed meanwhile", async () => {
+  const [phone, id] = await deviceWithTask();
+  phone.faults.orders.push(
+    [
+      "/changes",
+      async (forward) => {
+        await phone.change(id, { priority: "high" });
+        await sleep(100);
+        await server.change(id, () => ({ title: "Book a train" }));
+        return forward();
+      },
+    ],
+    [
+      "/batch",
+      async (forward) => {
+        const answer = await forward();
+        await sleep(300);
+        return answer;
+      },
+    ],
+  );
+
+  phone.device.replication.reSync();
+  await sleep(50);
 
   await assertEqualCopies(phone);
   assert.equal((await phone.get(id))?.title, "Book a train");
@@ -154,6 +189,7 @@ test("(3) a repeat of a new task does not bring it back from the trash", async (
   await assertEqualCopies(phone);
   assert.equal(await server.get(task.id), undefined);
   assert.equal(await phone.get(task.id), undefined);
+  assert.deepEqual(await phone.device.refused.find().exec(), []);
 });
 
 /** Makes a change of which the server knows and the device does not, and goes on after `meanwhile`. */
@@ -166,11 +202,11 @@ async function loseAnswers(
   const before = pushes(device).length;
   device.faults.after = 1;
   await change();
-  while (pushes(device).length === before) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (pushes(device).length === before) await sleep(5);
   device.faults.isOffline = true;
   if (stop === "paused") {
     await device.device.replication.pause();
-    await new Promise((resolve) => setTimeout(resolve, 50)); // RxDB must notice before it repeats.
+    await sleep(50); // RxDB must notice before it repeats.
     await meanwhile();
     device.faults.isOffline = false;
     device.faults.after = 0;
@@ -198,6 +234,24 @@ test("(4) a task that was created and deleted offline is deleted, whether or not
   const trash = answer.items.map((task: ServerTask) => task.id);
   assert(trash.includes(sent.id));
   assert(!trash.includes(unsent.id));
+  const items = pushes(phone).flatMap(([, body]) => JSON.parse(body).items);
+  assert(items.some(({ op, id }) => op === "delete" && id === unsent.id));
+});
+
+test("a task that is changed at the moment when its deletion arrives is deleted", async () => {
+  const [phone, id] = await deviceWithTask();
+  await server.delete(id);
+  phone.faults.orders.push([
+    "/changes",
+    async (forward) => {
+      const page = await forward();
+      await phone.change(id, { title: "Book a train" });
+      return page;
+    },
+  ]);
+
+  await assertEqualCopies(phone);
+  assert.equal(await phone.get(id), undefined);
 });
 
 test("(5) what is deleted, and what is erased, is in the feed with all fields that the schema requires", async () => {
