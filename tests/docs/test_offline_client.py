@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +25,8 @@ OPERATIONS = os.environ.get("STORM", "200")
 def _missing() -> str:
     if missing := [program for program in ("node", "npm") if not shutil.which(program)]:
         return f"not installed: {', '.join(missing)}"
-    return "" if (OFFLINE / "node_modules").exists() else "`make examples/offline/build` installs RxDB, from npm's registry"
+    is_there = (OFFLINE / "node_modules").exists()
+    return "" if is_there else "`make examples/offline/build` installs RxDB, from npm's registry"
 
 
 pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing())
@@ -52,8 +52,8 @@ def run(dsn: Dsn, web: WebServer, *command: str) -> str:
     variables = {"TODO_URL": web.url, "TODO_USER": str(new_user(dsn))}
     done = subprocess.run(
         ["node", *command],
-        cwd=BUILD / "test", env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False, timeout=LONG + int(OPERATIONS),
+        cwd=BUILD / "test", env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, check=False, timeout=LONG + int(OPERATIONS),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout
