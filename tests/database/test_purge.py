@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from persistence import purge, tasks, users
+from persistence import changes, purge, tasks, trash, users
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import TASK, Admin, eventually, new_user, options
@@ -98,6 +98,28 @@ async def test_old_tombstones_are_removed_and_the_horizon_of_their_owner_reaches
     assert dict(admin.execute("SELECT id, horizon FROM users")) == horizons | {alice: versions[2]}
     assert dict(admin.execute("SELECT id, revision FROM users")) == revisions
     assert await run(single, purge.TOMBSTONES, 90) == []
+
+
+async def test_a_client_that_stopped_within_what_was_erased_at_once_starts_anew_and_one_that_read_all_goes_on(
+    single: Database, admin: Admin
+) -> None:
+    user = await new_user(single)
+    made = [await tasks.create(single, user, TASK) for _ in range(3)]
+    _, whole, _ = await changes.page(single, user, 100, changes.BEGINNING)
+    for task in made:
+        assert task
+        await tasks.remove(single, user, task["id"])
+    await trash.erase_all(single, user)
+    _, within, more = await changes.page(single, user, 1, whole)
+    assert more
+    _, end, _ = await changes.page(single, user, 100, within)
+    admin.execute("UPDATE tasks SET deleted_at = now() - interval '100 days', updated_at = now() - interval '91 days'")
+    assert await run(single, purge.TOMBSTONES, 90) == [3]
+
+    assert (await changes.page(single, user, 100, end))[0] == []
+    for place in (within, whole):
+        with pytest.raises(changes.Gone):
+            await changes.page(single, user, 100, place)
 
 
 async def test_what_is_done_when_it_is_stopped_is_done_and_the_rest_comes_next_time(
