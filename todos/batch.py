@@ -17,6 +17,7 @@ from todos.errors import (
     Conflict,
     FieldError,
     InvalidInput,
+    NotInTrash,
     PreconditionFailed,
     Problem,
     TaskDeleted,
@@ -224,4 +225,6 @@ def _problem(write: Write, outcome: Outcome, tasks_max: int) -> Problem | None:
             return Conflict("Another write of the task came in between, so nothing was done. Send the item again.")
     if outcome.task:
         return None
-    return UserNotFound() if write.op == "create" else TaskNotFound()
+    if write.op == "create":
+        return UserNotFound()
+    return NotInTrash() if write.op == "restore" else TaskNotFound()
