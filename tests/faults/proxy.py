@@ -25,6 +25,8 @@ CHUNK = 65536
 LONGEST_PATTERN = 1000
 ASK_FOR_TLS = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """The first message of a PostgreSQL client that wants TLS."""
+SYNC = b"S\0\0\0\x04"
+"""A client's last message of a statement, or of several that are one transaction."""
 READY = b"Z\0\0\0\x05I"
 """The server's last message of an answer, outside a transaction."""
 
@@ -35,6 +37,8 @@ class Cut:
 
     pattern: bytes
     before: bool
+    end: bytes = b""
+    """The end of what the server gets before the connection is cut."""
     instead: bytes = b""
     """The message that the client gets instead of the answer, on a connection that goes on."""
     is_done: bool = False
@@ -138,13 +142,14 @@ class Proxy:
             self._reset(link)
 
     @_control
-    def cut_when(self, pattern: bytes, *, before: bool) -> Cut:
+    def cut_when(self, pattern: bytes, *, before: bool, end: bytes = b"") -> Cut:
         """Resets the first connection on which a client sends the pattern.
 
         With `before` the server gets neither the end of the pattern nor the data that came with it. Otherwise it gets
-        all that data and the time to answer, and the client gets nothing of the answer.
+        all that data and more until some ends with `end`, and the time to answer, and the client gets nothing of the
+        answer.
         """
-        self._cuts.append(order := Cut(pattern, before))
+        self._cuts.append(order := Cut(pattern, before, end))
         return order
 
     @_control
@@ -221,9 +226,9 @@ class Proxy:
             server.write(data)
             if order:
                 link.cut = order
-                if not order.instead:
-                    _abort(client)
-                    return
+            if link.cut and not link.cut.instead and data.endswith(link.cut.end):
+                _abort(client)
+                return
             data = await self._read(reader, "requests")
         server.close()
 

@@ -169,3 +169,14 @@ async def test_a_connection_is_cut_before_or_after_a_pattern_has_reached_the_ser
     assert bytes(echo.heard) == b"".join(parts[:-1] if before else parts)
     assert (order.is_done, order.is_answered) == (True, not before)
     assert await (await connect()).ask(b"STOP") == b"STOP"
+
+
+async def test_a_connection_is_cut_only_when_the_end_of_the_request_has_reached_the_server(
+    connect: Connect, proxy: Proxy, echo: Echo
+) -> None:
+    proxy.cut_when(b"STOP", before=False, end=b"END")
+    peer = await connect()
+    assert await peer.ask(b"STOP, ") == b"STOP, "
+    assert await peer.ask(b"then END") is None
+    await until(lambda: not proxy.links and echo.ends == 1)
+    assert bytes(echo.heard) == b"STOP, then END"

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from uuid import uuid4
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import SYNC, Proxy
 
 SHARE = 0.03
 """Share of the requests that are cut."""
@@ -17,6 +17,8 @@ class Cuts:
     def __init__(self, front: Proxy | None = None, back: Proxy | None = None, share: float = SHARE) -> None:
         self.made = Counter[str]()
         self._proxies = {name: proxy for name, proxy in (("request", front), ("statement", back)) if proxy}
+        # A batch may be sent in several parts. If only some of them came, PostgreSQL would wait for the others.
+        self._ends = {"request": b"", "statement": SYNC}
         self._share = share
 
     def arm(self, text: str) -> None:
@@ -24,7 +26,7 @@ class Cuts:
         if self._proxies and random.random() < self._share:
             name, proxy = random.choice([*self._proxies.items()])
             before = random.random() < 0.5
-            proxy.cut_when(text.encode(), before=before)
+            proxy.cut_when(text.encode(), before=before, end=self._ends[name])
             self.made[f"{name} cut {'before' if before else 'after'}"] += 1
 
     def arm_read(self) -> dict[str, str] | None:
