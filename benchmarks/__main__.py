@@ -18,7 +18,10 @@ from benchmarks.options import Options
 from benchmarks.processes import ROOT
 
 RESULTS = ROOT / "benchmarks/results"
-STUDIES = ("side_by_side", "delayed", "statements", "pools", "growth", "server", "sign_in", "observability")
+STUDIES = (
+    "side_by_side", "delayed", "statements", "pools", "growth", "server", "busy_user", "sign_in", "observability",
+    "since",
+)  # fmt: skip
 QUICK: dict[str, Any] = {"rounds": 1, "seconds": 0.6, "delays": (20.0,)}
 
 

@@ -75,7 +75,7 @@ def run(options: Options) -> dict[str, Any]:
         before = stack.enter_context(earlier.database(folder, USERS, TASKS, *settings))
         now = stack.enter_context(postgres.temporary(*settings))
         data.fill(now.dsn, USERS, TASKS)
-        dsns, batches = {EARLIER: before.dsn, NOW: now.dsn}, 60 if options.quick else 400
+        dsns, batches = {EARLIER: before.dsn, NOW: now.dsn}, 60 if options.quick else 200
         statements = asyncio.run(_measure(dsns, earlier.statements(folder), batches))
         return {"statements": statements, "server": _serve(options, {EARLIER: before, NOW: now}, folder)}
 
