@@ -1,6 +1,8 @@
 """`python -m tests.faults` runs every scenario even if others fail, and writes the results into a page."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from tests.faults import __main__ as command
 from tests.faults import scenarios
 from tests.faults.matrix import SCENARIOS, Result, Run, Scenario
+from tests.support.processes import clean_environment
+from tests.support.servers import ROOT
 
 type Add = Callable[..., None]
 
@@ -29,6 +33,13 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Add:
         monkeypatch.setitem(SCENARIOS, name, Scenario(name, f"the goal of {name}", body))
 
     return add
+
+
+def test_the_command_lists_all_scenarios_without_settings() -> None:
+    command = [sys.executable, "-m", "tests.faults", "--list"]
+    listed = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert "disk full:" in listed.stderr
 
 
 def status(*arguments: str) -> int:

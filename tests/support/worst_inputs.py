@@ -5,7 +5,6 @@
 
 from server.limits import CHUNKS_MAX, HEADER_MAX, HEADERS_MAX, LINE_MAX
 from todos.batch import ITEMS_MAX
-from web.body_limits import BATCH
 from web.strict_json import MARKS_MAX, MEMBERS_MAX
 
 PLAIN = (
@@ -128,6 +127,9 @@ def bodies(size: int) -> dict[str, bytes]:
 
 def batches() -> dict[str, bytes]:
     """Batches as large as may be, with as many items."""
+    # Only here, as it needs Django's settings, which `python -m tests.faults` has none of.
+    from web.body_limits import BATCH
+
     size, room = BATCH.size - 200, BATCH.size // ITEMS_MAX - 200
     emoji = "\U0001f600".encode()
     tags = b",".join(b'"%02d%s"' % (number, emoji * 8) for number in range(20))
