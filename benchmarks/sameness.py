@@ -63,14 +63,15 @@ def _ask(connection: http.client.HTTPConnection, request: Request) -> Iterator[t
 
 
 def normal(body: Any, now: datetime | None = None) -> Any:
-    """Replaces what may differ: the form of a time, a time of now, the id of a new task, and a cursor."""
+    """Replaces what may differ: the form of a time, a time of now, the id of a new task, a cursor, and the trash."""
     now = now or datetime.now(UTC)
     if not isinstance(body, dict):
         return body
     if "items" in body:
         items = [normal(item, now) for item in body["items"]]
         return body | {"items": items, "next_cursor": body["next_cursor"] is not None}
-    task = dict(body)
+    # Only this project has a trash.
+    task = {name: value for name, value in body.items() if name != "deleted_at"}
     for name in _TIMES:
         if task.get(name) is not None:
             task[name] = _timestamp(task[name], now)

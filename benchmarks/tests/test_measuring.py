@@ -65,6 +65,7 @@ def test_answers_may_differ_in_the_form_of_times_and_in_cursors() -> None:
     written_otherwise = TASK | {"created_at": "2020-01-01T11:00:00.123+01:00"}
 
     assert sameness.normal(a_page(TASK, "a")) == sameness.normal(a_page(written_otherwise, "b"))
+    assert sameness.normal(TASK) == sameness.normal(TASK | {"deleted_at": "2026-07-01T12:00:00Z"})
 
 
 @pytest.mark.parametrize("change", ["created_at", "completed_at", "version", "id", "more"])
