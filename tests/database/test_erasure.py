@@ -129,8 +129,7 @@ async def test_any_number_may_erase_the_same_account_at_once(many: Database, adm
 
 async def test_the_database_refuses_data_of_an_erased_account(single: Database, admin: Admin) -> None:
     await users.erase(single, uuid4())
-    changes = ("email = 'a@b'", "name = 'Alice'", "password_hash = 'x'", "is_active = true", "email_verified = true")
-    for change in changes:
+    for change in ("email = 'a@b'", "name = 'Alice'"):
         with pytest.raises(Exception, match="ck_users_erased_has_no_data"):
             admin.execute(f"UPDATE users SET {change}")
 
