@@ -19,8 +19,8 @@ _KNOWN = frozenset({
 })  # fmt: skip
 """The headers that answers have; any other one came from a request."""
 _MOST_HEAD = 16_384
-_BUSY = b"Too many exports are being made at once"
-"""A storm asks for more exports at once than a server makes, which is no fault of the server."""
+_BUSY = re.compile(rb"Too many (ex|im)ports are being made at once")
+"""A storm asks for more of them at once than a server makes, which is not a fault of the server."""
 _CHUNK = re.compile(rb"([0-9a-f]{1,8})\r\n")
 
 
@@ -53,9 +53,15 @@ class Answer:
         return self.headers.get(b"connection", b"").lower() == b"close"
 
     @property
+    def _says_busy(self) -> bool:
+        """An answer to HEAD has no words."""
+        waits = self.headers.get(b"retry-after") == b"5"
+        return self.status == 503 and waits and (not self.body or bool(_BUSY.search(self.body)))
+
+    @property
     def fault(self) -> str | None:
         """The reason why this server can never give such an answer, whatever the request was."""
-        if self.status >= 500 and not (self.status == 503 and _BUSY in self.body):
+        if self.status >= 500 and not self._says_busy:
             return f"the status is {self.status}"
         if unknown := self.headers.keys() - _KNOWN:
             return f"there are unknown headers: {unknown}"

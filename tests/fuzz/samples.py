@@ -79,7 +79,7 @@ class Samples:
         required = schema.get("required", ())
         return {
             name: self.valid(member, random)
-            for name, member in schema["properties"].items()
+            for name, member in schema.get("properties", {}).items()
             if name in required or random.random() < 0.4
         }
 

@@ -20,6 +20,7 @@ type Case = schemathesis.Case[Any]
 
 _CONDITION = re.compile(r'\*|(W/)?"[!#-~\x80-\xff]*"([ \t]*,[ \t]*(W/)?"[!#-~\x80-\xff]*")*', re.ASCII)
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII)
+_IN_PAGES = ("/tasks", "/trash", "/changes")
 _MOST_WORDS = 10
 _LEAP_YEARS = range(2400, 10_000, 400)
 
@@ -35,42 +36,62 @@ class World:
         self._dsn = dsn
         self._random = Random(seed)  # noqa: S311 - it is to be predictable
         self._tags: dict[str, dict[str, str]] = {}
-        """The entity tag of each task that exists, by user."""
+        """The entity tag of each task that is live, by user."""
+        self._trash: dict[str, dict[str, str]] = {}
+        """The same of those in the trash."""
         self._owners: dict[str, str] = {}
         """The user of each task that ever was."""
-        self._pages: dict[str, tuple[str, Mapping[str, Any]]] = {}
-        """The user and the query that each cursor came from."""
+        self._pages: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+        """The user, the path and the query that each cursor came from."""
         self._users = [self._new_user() for _ in range(3)]
 
     def _new_id(self) -> str:
         return str(UUID(int=self._random.getrandbits(128), version=4))
 
     def _new_user(self) -> str:
-        """A user with three tasks."""
+        """A user with three tasks, and two in the trash."""
         user = self._new_id()
         with psycopg.connect(as_owner(self._dsn).conninfo) as connection:
             connection.execute("INSERT INTO users (id, email) VALUES (%s, %s)", (user, f"{user}@example.com"))
-            rows = connection.execute(
-                "INSERT INTO tasks (id, user_id, title) SELECT gen_random_uuid(), %s, 'Task ' || n"
-                " FROM generate_series(1, 3) AS n RETURNING id::text, version",
-                (user,),
-            )
-            self._tags[user] = {task: f'"{version}"' for task, version in rows}
-        self._owners |= dict.fromkeys(self._tags[user], user)
+        self._tags[user] = self._insert(user, 3)
+        self._trash[user] = self._insert(user, 2, is_trash=True)
         return user
+
+    def _insert(self, user: str, count: int, *, is_trash: bool = False) -> dict[str, str]:
+        with psycopg.connect(as_owner(self._dsn).conninfo) as connection:
+            rows = connection.execute(
+                "INSERT INTO tasks (id, user_id, title, deleted_at) SELECT gen_random_uuid(), %s, 'Task ' || n,"
+                " CASE WHEN %s THEN now() END FROM generate_series(1, %s) AS n RETURNING id::text, version",
+                (user, is_trash, count),
+            ).fetchall()
+        self._owners |= dict.fromkeys((task for task, _ in rows), user)
+        return {task: f'"{version}"' for task, version in rows}
 
     def learn(self, case: Case, response: Response) -> None:
         user, task = case.path_parameters.get("user_id"), case.path_parameters.get("task_id")
         if user not in self._tags or not 200 <= response.status_code < 300:
             return
-        if case.method == "DELETE":
-            self._tags[user].pop(str(task), None)
+        if case.method == "DELETE" and case.path.endswith("/trash"):
+            self._trash[user].clear()
+        elif case.method == "DELETE" and "/trash/" in case.path:
+            self._trash[user].pop(str(task), None)
         elif etag := response.headers.get("etag"):
-            task = response.json()["id"]
-            self._owners[task] = user
-            self._tags[user][task] = etag[0]
-        elif case.method == "GET" and case.path.endswith("/tasks") and (cursor := response.json()["next_cursor"]):
-            self._pages[cursor] = user, {name: value for name, value in case.query.items() if name != "cursor"}
+            self._note(user, response.json(), etag[0])
+        elif case.method == "POST" and case.path.endswith("/batch"):
+            for result in response.json()["results"]:
+                if there := result.get("task"):
+                    self._note(user, there, f'"{there["version"]}"')
+        elif case.method == "GET" and case.path.endswith(_IN_PAGES) and (cursor := response.json()["next_cursor"]):
+            query = {name: value for name, value in case.query.items() if name != "cursor"}
+            self._pages[cursor] = user, case.path, query
+
+    def _note(self, user: str, task: dict[str, Any], etag: str) -> None:
+        self._owners[task["id"]] = user
+        is_live = task.get("deleted_at") is None
+        for tasks, is_there in ((self._tags[user], is_live), (self._trash[user], not is_live)):
+            tasks.pop(task["id"], None)
+            if is_there:
+                tasks[task["id"]] = etag
 
     def fit(self, case: Case) -> Case:
         """The same request about users and tasks that mostly exist, and free of faults that it is not about."""
@@ -91,17 +112,22 @@ class World:
         if number and number % 8 and path["user_id"] not in self._tags:
             path["user_id"] = self._new_user() if _is_story(case) else self._users[number % len(self._users)]
         number = _number(path.get("task_id"))
-        tasks = list(self._tags.get(path.get("user_id", ""), ()))
+        user = path.get("user_id", "")
+        if "/trash/" in case.path and not _is_story(case) and self._trash.get(user) == {}:
+            # Those that empty the trash would leave nothing to the others.
+            self._trash[user] = self._insert(user, 2, is_trash=True)
+        tasks = list((self._trash if "/trash/" in case.path else self._tags).get(user, ()))
         if number and number % 8 and path["task_id"] not in self._owners and tasks:
             path["task_id"] = tasks[number % len(tasks)]
 
     def _fit_headers(self, case: Case, topics: set[str]) -> None:
         """In the coverage phase, Schemathesis knows only letters and digits for headers, and one key for all tasks."""
-        etag = self._tags.get(case.path_parameters.get("user_id", ""), {}).get(case.path_parameters.get("task_id", ""))
+        user, task = (case.path_parameters.get(name, "") for name in ("user_id", "task_id"))
+        etag = (self._tags.get(user, {}) | self._trash.get(user, {})).get(task)
         for name in {"If-Match", "If-None-Match"} & set(case.headers) - topics:
             if not _CONDITION.fullmatch(case.headers[name]):
                 case.headers[name] = "*"
-            elif etag and len(case.headers[name]) % 2:
+            elif etag and len(case.headers[name]) % 8:
                 case.headers[name] = etag
         if case.meta and case.meta.phase.name is TestPhase.COVERAGE and "Idempotency-Key" not in topics:
             case.headers.pop("Idempotency-Key", None)
@@ -111,8 +137,8 @@ class World:
         for name, value in case.query.items():
             case.query[name] = _representable(value)
         cursor, limit = case.query.get("cursor"), case.query.get("limit")
-        user, query = self._pages.get(str(cursor), ("", {}))
-        if user and user == case.path_parameters["user_id"]:
+        user, path, query = self._pages.get(str(cursor), ("", "", {}))
+        if user and user == case.path_parameters["user_id"] and path == case.path:
             case.query = {**query, "cursor": cursor}
         elif "cursor" not in topics or _is_valid(case):
             case.query.pop("cursor", None)
@@ -122,6 +148,10 @@ class World:
     def _fit_body(self, case: Case, body: dict[str, Any]) -> None:
         """A new task is not due in the past, and is told from others either by its id or by a key."""
         is_new = case.operation.method == "post"
+        items = body.get("items")
+        if case.path.endswith("/batch") and isinstance(items, list):
+            self._fit_items(case, items)
+            return
         if "due_date" in body:
             body["due_date"] = _representable(
                 body["due_date"], datetime.now(UTC) + timedelta(days=1) if is_new else None
@@ -132,6 +162,23 @@ class World:
             user = case.path_parameters["user_id"]
             tasks = [task for task, owner in self._owners.items() if owner == user or not _is_story(case)]
             body["id"] = self._new_id() if number % 4 or not tasks else tasks[number % len(tasks)]
+
+    def _fit_items(self, case: Case, items: list[Any]) -> None:
+        """Most ids become those of real tasks, as far as there are any, since each may be there once."""
+        user = case.path_parameters.get("user_id", "")
+        there = [*self._tags.get(user, ()), *self._trash.get(user, ())]
+        taken = set[str]()
+        for item in items:
+            if not isinstance(item, dict) or not (number := _number(item.get("id"))):
+                continue
+            if number % 8 and there and item.get("op") != "create":
+                item["id"] = there[number % len(there)]
+            if item["id"].lower() in taken:
+                item["id"] = self._new_id()
+            taken.add(item["id"].lower())
+            etag = self._tags.get(user, {}).get(item["id"])
+            if number % 3 and etag and "if_version" in item:
+                item["if_version"] = int(etag.strip('"'))
 
 
 def _fit_texts(values: dict[str, Any], *, is_valid: bool) -> None:
