@@ -142,6 +142,8 @@ async def test_a_task_that_was_deleted_stays_so(client: Client, alice: UUID, own
     # The file has it in the trash, too.
     own = {k: v for k, v in trashed.items() if k != "user_id"}
     assert counts(await sent(client, alice, lines(own))) == [0, 1, 0, 0]
+    # What is erased has no content that could be the same.
+    assert counts(await sent(client, alice, lines(own | {"id": erased["id"]}))) == [0, 0, 1, 0]
 
 
 async def test_a_task_that_is_there_stays_as_it_is(client: Client, alice: UUID) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -142,3 +143,18 @@ def test_what_ends_half_way_is_visibly_not_whole(version: str, site: Site) -> No
 def test_200_000_tasks_take_no_memory(site: Site) -> None:
     make_tasks(site, 10 * TASKS)
     test_it_is_whole_and_takes_no_memory(site)
+
+
+@pytest.mark.slow
+def test_a_stop_cuts_it_off(server: Dsn, template: str, tmp_path: Path) -> None:
+    with (
+        temporary_database(server, template) as dsn,
+        running_site(dsn, tmp_path, "--workers", "1", REQUEST_TIMEOUT="1") as site,
+    ):
+        make_tasks(site, TASKS)
+        with begin(site, uuid4().hex) as client:
+            site.web.process.terminate()
+            site.web.process.wait(60)
+            received, reset = until_reset(client)
+    assert not received.endswith(LAST_CHUNK)
+    assert reset
