@@ -311,7 +311,11 @@ IMPORT_TASKS["openapi_extra"]["requestBody"] = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"type": "object", "description": "A line of the form `jsonl`, or the file of Google Takeout."},
+            "schema": {
+                "type": "object",
+                "description": "A line of the form `jsonl`, or the file of Google Takeout.",
+                "properties": {"title": {"type": "string", "description": "And the other fields of a task."}},
+            },
             "example": _example("title", "priority", "tags"),
         },
         "application/octet-stream": {
