@@ -186,7 +186,8 @@ async def test_no_request_needs_a_thread(
         await client.get("http://test/api/static/ninja/swagger-ui.css"),
         await client.options(f"{alice}/tasks", headers=cors),
     ]
-    assert all(answer.is_success for answer in answers)
+    # What is about a deleted task finds none.
+    assert all(answer.is_success or answer.status_code == 404 for answer in answers)
     assert (await client.get(address(task))).status_code == 404
     assert (await client.post(address(task))).status_code == 405
 
