@@ -67,6 +67,14 @@ def if_unchanged(method: str, **options: Any) -> Operation:
     return send
 
 
+def once(method: str, **options: Any) -> Operation:
+    def send(client: httpx.AsyncClient, user: UUID, task: Json) -> Awaitable[httpx.Response]:
+        key = {"Idempotency-Key": str(task["id"])}
+        return client.request(method, f"{user}/tasks/{task['id']}", headers=key, **options)
+
+    return send
+
+
 def create_again(**values: Any) -> Operation:
     body = {"title": "Another"} | values
     return lambda client, user, task: client.post(f"{user}/tasks", json=body | {"id": task["id"]})
@@ -96,6 +104,20 @@ OPERATIONS: dict[str, Operation] = {
     "patch nothing": on_task("PATCH", json={}),
     "delete": on_task("DELETE"),
     "delete if unchanged": if_unchanged("DELETE"),
+    "put once": once("PUT", json={"title": "Replaced"}),
+    "patch once": once("PATCH", json={"title": "Changed"}),
+    "delete once": once("DELETE"),
+    "list changes": lambda client, user, _: client.get(f"{user}/tasks/changes", params={"limit": 2}),
+    "list the trash": lambda client, user, _: client.get(f"{user}/trash", params={"limit": 2}),
+}
+OPERATIONS_ON_THE_TRASH: dict[str, Operation] = {
+    "restore": lambda client, user, task: client.post(f"{user}/trash/{task['id']}/restore"),
+    "restore once if unchanged": lambda client, user, task: client.post(
+        f"{user}/trash/{task['id']}/restore",
+        headers={"If-Match": f'"{task["version"]}"', "Idempotency-Key": task["id"]},
+    ),
+    "erase": lambda client, user, task: client.delete(f"{user}/trash/{task['id']}"),
+    "empty": lambda client, user, _: client.delete(f"{user}/trash"),
 }
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 
@@ -139,6 +161,19 @@ async def test_each_operation_is_one_round_trip_and_builds_no_statement_twice(
         monkeypatch.setattr(SQLCompiler, "__init__", refuse)
     assert_one_round_trip_each(runs)
     assert {run.status for run in runs} in ({200}, {201})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS_ON_THE_TRASH.values(), ids=OPERATIONS_ON_THE_TRASH.keys())
+async def test_each_operation_on_the_trash_is_one_round_trip(
+    operation: Operation, watched_client: httpx.AsyncClient, wire: Wire, client: httpx.AsyncClient, alice: UUID
+) -> None:
+    runs = []
+    for number in range(RUNS):
+        task = await make_task(client, alice, title=f"Task {number}")
+        trashed = (await client.delete(f"{alice}/tasks/{task['id']}")).json()
+        runs.append(await watch(wire, operation(watched_client, alice, trashed)))
+    assert_one_round_trip_each(runs)
+    assert {run.status for run in runs} in ({200}, {204})
 
 
 async def test_a_create_within_a_limit_is_one_round_trip_and_its_refusal_two(

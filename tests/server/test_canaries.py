@@ -129,7 +129,7 @@ def test_no_canary_is_in_the_log_in_metrics_or_in_a_problem(
                 ask("GET", "/me/tasks", token)
             _ask_what_is_refused(ask, bare, task)
             # Errors with the values in their texts, from PostgreSQL, from Python and from a library.
-            ask("PATCH", task, json=TASK)
+            ask("PATCH", task, json=TASK, headers={"Idempotency-Key": CANARIES["key"]})
             ask("PUT", task, json=TASK)
             ask("GET", "/me/tasks/summary")
             with psycopg.connect(as_owner(postgres.dsn).conninfo, autocommit=True) as admin:
@@ -163,6 +163,16 @@ def _ask_what_is_refused(ask: Any, bare: Any, task: str) -> None:
     ask("POST", "/me/tasks", content=CANARIES["body"] * 7000, headers={"Content-Type": "application/json"})
     ask("POST", "/me/tasks", content=CANARIES["body"], headers={"Content-Type": f"text/{CANARIES['kind']}"})
     ask("POST", "/me/tasks", json=TASK, headers={"Idempotency-Key": f"{CANARIES['key']}, two"})
+    canary = {
+        "op": CANARIES["body"],
+        "id": CANARIES["body"],
+        "key": f"{CANARIES['key']}, two",
+        "title": [CANARIES["title"]],
+    }
+    ask("POST", "/me/tasks/batch", json={"items": [canary, canary | {"op": "patch"}, TASK | {"op": "create"}]})
+    ask("POST", "/me/import", content=CANARIES["body"], headers={"Content-Type": "application/json"})
+    ask("GET", f"/me/tasks/changes?cursor={CANARIES['query']}")
+    ask("POST", f"{task.replace('tasks', 'trash')}/restore", headers={"Idempotency-Key": CANARIES["key"]})
     ask("GET", task, headers={"If-None-Match": CANARIES["match"]})
     ask("DELETE", task, headers={"If-Match": CANARIES["match"]})
     ask("DELETE", task, headers={"If-Match": '"1"'})
