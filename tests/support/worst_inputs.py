@@ -1,6 +1,7 @@
 """The requests that cost a server most to read and refuse for their size: within the limits, at one, or beyond.
 
-`TASKS` stands for the path of a user's tasks.
+`TASKS` stands for the path of a user's tasks. An import is not among them: other requests have their turn between its
+lines (`todos/imports.py`).
 """
 
 from server.limits import CHUNKS_MAX, HEADER_MAX, HEADERS_MAX, LINE_MAX
@@ -104,6 +105,19 @@ def bodies(size: int) -> dict[str, bytes]:
         "with long extensions": _fill(b"1" + _fill(b";a=1", _VALUE) + b"\r\n \r\n", 8 * room),
         "with many trailers": b"0\r\n" + (b"x: " + b"a" * _VALUE + b"\r\n") * _MANY,
     }
+    ids = [b"6a1c9fb6-9e1b-4d5b-8d5e-0a7d0b1f6c%02x" % number for number in range(100)]
+    batches = {
+        "empty items": _fill(b"{}", room, b","),
+        "as many empty items as may be": b",".join([b"{}"] * 100),
+        "numbers": _fill(b"1", room, b","),
+        "unknown operations": b",".join([b'{"op":"%b"}' % _fill(b"a", room // 100 - 20)] * 100),
+        "the same id": b",".join([b'{"op":"delete","id":"6a1c9fb6-9e1b-4d5b-8d5e-0a7d0b1f6c11"}'] * 100),
+        "new tasks": b",".join(b'{"op":"create","id":"%b","title":"x"}' % each for each in ids),
+        "tasks that are not there": b",".join(b'{"op":"delete","id":"%b","if_version":1}' % each for each in ids),
+        "long titles": b",".join([b'{"op":"patch","title":"%b"}' % _fill(b"a", room // 100 - 40)] * 100),
+        "many wrong tags": b",".join([b'{"op":"patch","tags":[%b]}' % _fill(b"1", 400, b",")] * 60),
+        "unknown names": b",".join([b'{"op":"patch",%b}' % b",".join(b'"%x":1' % each for each in range(50))] * 40),
+    }  # fmt: skip
     part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
     return {
         **{f"tags: {name}": _post(b'{"title": "x", "tags": [%s]}' % tags) for name, tags in items.items()},
@@ -115,6 +129,8 @@ def bodies(size: int) -> dict[str, bytes]:
         **{f"body: {name}": _post(body) for name, body in odd.items()},
         **{f"chunks {name}": _request(b"POST TASKS", _JSON + b"Transfer-Encoding: chunked\r\n") + sent + b"0\r\n\r\n"
            for name, sent in chunks.items()},
+        **{f"batch of {name}": _request(b"POST TASKS/batch", _JSON, b'{"items":[%b]}' % sent)
+           for name, sent in batches.items()},
         "a form": _request(
             b"POST TASKS", b"Content-Type: application/x-www-form-urlencoded\r\n", _fill(b"a=1", room, b"&")
         ),
