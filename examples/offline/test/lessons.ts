@@ -80,7 +80,7 @@ test("(1) a task that one device deletes and another changes is in the trash, an
   assert.equal((await laptop.get(id))?.title, "Book the flight");
 });
 
-test("(2) a device learns the version of its own change from the feed, and changes the task again at once", async () => {
+test("(2) a device learns the version of its own change, and changes the task again in one request", async () => {
   const [phone, id] = await deviceWithTask();
   await phone.change(id, { title: "Book the flight" });
   await phone.sync();
@@ -167,7 +167,7 @@ for (const stop of ["paused", "restarted"]) {
     assert.deepEqual({ title, priority }, { title: "Book a bus", priority: "high" });
   });
 
-  test(`(3) a new task whose answer was lost is made once when the device is ${stop}, and later changes stay`, async () => {
+  test(`(3) a new task whose answer was lost is made once when the device is ${stop}, and changes stay`, async () => {
     const phone = await device();
     const task = newTask({ title: "Pack" });
     await loseAnswers(phone, () => phone.tasks.insert(task), stop, async () => {

@@ -120,7 +120,8 @@ async function step(writer: Writer): Promise<void> {
     if (removed) task.tags.delete(removed);
   } else if (chance < 0.8) {
     const value = writer.field === "priority" ? pick(["low", "medium", "high"] as const) : `By ${word(writer)}`;
-    if (await writer.change(id, () => ({ [writer.field]: value }))) task.values = { ...task.values, [writer.field]: value };
+    const values = { [writer.field]: value };
+    if (await writer.change(id, () => values)) task.values = { ...task.values, ...values };
   } else if (chance < 0.88) {
     await writer.change(id, ({ status }) => ({ status: status === "pending" ? "completed" : "pending" }));
   } else if (task.kind === "thrown") {
@@ -165,11 +166,11 @@ const truth = copy(server.values());
 for (const device of devices) assert.deepEqual(await copyOf(device), truth, `${device.name} differs (seed ${seed})`);
 for (const [id, task] of expected) {
   const found = server.get(id);
-  assert.equal(!found, task.isDeleted, `${task.kind} ${id} of ${task.owner.letter}: deleted is ${!found} (seed ${seed})`);
+  assert.equal(!found, task.isDeleted, `${id}, which is "${task.kind}", is not as it was left (seed ${seed})`);
   if (task.kind !== "kept" || !found) continue;
   const lost = [...task.tags.keys()].filter((tag) => !found.tags.includes(tag));
   assert.deepEqual(lost, [], `tags of ${id} are lost (seed ${seed})`);
-  assert.equal(found.tags.length, task.tags.size, `${found.tags} of ${id} are not ${[...task.tags.keys()]} (seed ${seed})`);
+  assert.equal(found.tags.length, task.tags.size, `${id} has tags that were removed: ${found.tags} (seed ${seed})`);
   for (const [field, value] of Object.entries(task.values)) {
     assert.equal(found[field as keyof Task], value, `${field} of ${id} (seed ${seed})`);
   }
