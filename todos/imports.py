@@ -20,7 +20,7 @@ from todos.errors import AccountErased, FieldError, InvalidInput, UserNotFound
 from todos.faults import field_error
 from todos.formats import google_tasks, jsonl, todoist, todotxt
 from todos.formats.drafts import Draft, NotThisFormat
-from todos.formats.encoding import decoded
+from todos.formats.encoding import check_size, decoded
 from todos.schemas import FieldErrorOut, TaskReplacement
 from todos.types import DueDate, Id
 
@@ -28,8 +28,10 @@ TASKS_MAX = 10_000
 """Tasks of one request."""
 LINES_SHOWN = 500
 """Lines that an answer has at most, so that it stays far smaller than the file."""
+ERRORS_SHOWN = 10
+"""Faults of one line that an answer has at most."""
 SLICE = 0.005
-"""Seconds of parsing after which other requests have their turn."""
+"""Seconds of work after which other requests have their turn."""
 BATCH = 100
 """Tasks that one statement inserts. Between two of them other requests have their turn."""
 
@@ -40,7 +42,7 @@ type LineStatus = Annotated[
     Literal["imported", "known", "deleted", "refused"], Field(description="What became of a task of a file.")
 ]
 
-PARSERS: dict[ImportFormat, Callable[[str], Iterator[Draft]]] = {
+PARSERS: dict[ImportFormat, Callable[[str], Iterator[Draft | None]]] = {
     "jsonl": jsonl.parsed,
     "todoist-csv": todoist.parsed,
     "google-tasks": google_tasks.parsed,
@@ -81,7 +83,7 @@ class ImportLine(BaseModel):
     status: LineStatus
     id: Annotated[UUID | None, Field(description="The id of the task; null if it was refused.")]
     title: str | None
-    errors: Annotated[list[FieldErrorOut], Field(description="Why it was refused.")]
+    errors: Annotated[list[FieldErrorOut], Field(description=f"Why it was refused, {ERRORS_SHOWN} reasons at most.")]
     notes: Annotated[list[str], Field(description="What was not taken over as it was.")]
 
 
@@ -122,12 +124,24 @@ class _Line:
             "status": self.status,
             "id": None if self.errors else self.id,
             "title": title or None,
-            "errors": self.errors,
+            "errors": self.errors[:ERRORS_SHOWN],
             "notes": [] if self.errors else self.draft.notes,
         }
 
     def refuse(self, detail: str) -> None:
         self.errors.append({"field": "line", "detail": detail})
+
+
+class _Pace:
+    """Lets other requests have their turn while this one works."""
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+
+    async def keep(self) -> None:
+        if monotonic() - self._began > SLICE:
+            await asyncio.sleep(0)
+            self._began = monotonic()
 
 
 async def import_file(
@@ -160,9 +174,10 @@ async def import_file(
     # The order of creation is that of the file, where it says nothing else.
     now = datetime.now(UTC) - timedelta(microseconds=len(drafts))
     for batch in batched(drafts, BATCH, strict=False):
-        found = [
-            _check(draft, user_id, form, now + timedelta(microseconds=len(lines) + n)) for n, draft in enumerate(batch)
-        ]
+        found, pace = list[_Line](), _Pace()
+        for draft in batch:
+            found.append(_check(draft, user_id, form, now + timedelta(microseconds=len(lines) + len(found))))
+            await pace.keep()
         lines += found
         for line in found:
             if not line.errors and first_of.setdefault(line.id, line.draft.line) != line.draft.line:
@@ -187,14 +202,15 @@ async def import_file(
 
 
 async def _drafts(form: ImportFormat, content: bytes, tasks_max: int | None) -> list[Draft]:
-    drafts, began = list[Draft](), monotonic()
+    drafts, pace = list[Draft](), _Pace()
     try:
-        for draft in PARSERS[form](decoded(content)):
-            drafts.append(draft)
-            if monotonic() - began > SLICE:
-                # Other requests go on meanwhile.
-                await asyncio.sleep(0)
-                began = monotonic()
+        text = decoded(content)
+        if tasks_max is not None:
+            check_size(text)
+        for draft in PARSERS[form](text):
+            if draft:
+                drafts.append(draft)
+            await pace.keep()
             if tasks_max is not None and len(drafts) > tasks_max:
                 raise _refused(f"It has more than {tasks_max:,} tasks. Send it in parts.")
     except NotThisFormat as error:

@@ -1,5 +1,6 @@
 """POST /api/{user_id}/import: tasks of a file into those of a user."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.api.test_export import erase, exported, trash
 from tests.formats.rows import rows
 from tests.support.helpers import Client, Json, address, assert_problem, get_task, make_task, signed_in
 from tests.support.issuer import Issuer
+from todos import imports
+from todos.errors import InvalidInput
 from todos.formats import jsonl
 from todos.imports import LINES_SHOWN, TASKS_MAX
 from web import body_limits
@@ -223,6 +226,44 @@ async def test_an_account_that_was_erased_gets_nothing(guarded: Client, issuer: 
     await sent(someone, "me", lines({"title": "A"}))
     assert (await someone.delete("v1/me")).status_code == 204
     assert_problem(await someone.post("me/import", content=lines({"title": "A"})), 403, "account-erased")
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("todoist-csv", "TYPE,CONTENT\n" + "section,A\n" * 300 + "task,A\n"),
+        ("todoist-csv", "TYPE,CONTENT\ntask,A\n" + "note,A\n" * 300),
+        ("google-tasks", '{"kind": "tasks#taskLists", "items": [%s{"items": [1]}]}' % ('{"items": []},' * 300)),
+    ],
+)
+async def test_other_requests_go_on_beside_what_is_no_task(
+    form: imports.ImportFormat, content: str, alice: UUID, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "SLICE", 0)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    # It is refused at its first task, before the database is asked.
+    with pytest.raises(InvalidInput):
+        await imports.import_file(database, alice, form, content.encode(), dry_run=True, tasks_max=0)
+    other.cancel()
+    assert turns >= 300
+
+
+async def test_a_line_shows_few_of_its_faults(client: Client, alice: UUID) -> None:
+    [line] = (await sent(client, alice, lines({"title": "A", "tags": [""] * 100})))["lines"]
+    assert len(line["errors"]) == imports.ERRORS_SHOWN
+
+
+async def test_equal_lines_with_an_id_of_null_are_known_by_their_text(client: Client, alice: UUID) -> None:
+    assert counts(await sent(client, alice, lines({"id": None, "title": "A"}))) == [1, 0, 0, 0]
+    assert counts(await sent(client, alice, lines({"id": None, "title": "B"}))) == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

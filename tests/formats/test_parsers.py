@@ -1,5 +1,7 @@
 """What the parsers make of files of other programs, written after the documentation of their formats."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 
 from todos.formats import google_tasks, jsonl, todoist, todotxt
 from todos.formats.drafts import Draft, NotThisFormat
-from todos.formats.encoding import decoded
+from todos.formats.encoding import check_size, decoded
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -16,16 +18,20 @@ def read(name: str) -> str:
     return decoded((FIXTURES / name).read_bytes())
 
 
+def drafts_of(parsed: Iterator[Draft | None]) -> list[Draft]:
+    return [draft for draft in parsed if draft]
+
+
 def values_of(draft: Draft, *names: str) -> list[Any]:
     return [draft.values.get(name) for name in names]
 
 
 def todoist_rows(*rows: str, header: str = "TYPE,CONTENT,DESCRIPTION,PRIORITY,INDENT,DATE,TIMEZONE") -> list[Draft]:
-    return list(todoist.parsed("\r\n".join((header, *rows))))
+    return drafts_of(todoist.parsed("\r\n".join((header, *rows))))
 
 
 def test_it_reads_a_project_of_todoist() -> None:
-    passport, photos, water, seeds = todoist.parsed(read("todoist.csv"))
+    passport, photos, water, seeds = drafts_of(todoist.parsed(read("todoist.csv")))
 
     assert [passport.line, photos.line, water.line, seeds.line] == [2, 4, 7, 8]
     assert values_of(passport, "title", "priority", "due_date", "tags") == [
@@ -47,7 +53,7 @@ def test_it_reads_a_project_of_todoist() -> None:
 def test_it_reads_what_a_spreadsheet_makes_of_it(delimiter: str) -> None:
     header, row = "TYPE,CONTENT,PRIORITY".replace(",", delimiter), f"task{delimiter}Buy milk{delimiter}1"
     text = decoded(f"\ufeff{header}\r\n{row}\r\n".encode("utf-16-le"))
-    [draft] = todoist.parsed(text)
+    [draft] = drafts_of(todoist.parsed(text))
     assert values_of(draft, "title", "priority") == ["Buy milk", "high"]
 
 
@@ -106,7 +112,7 @@ def test_a_task_with_too_many_tags_is_refused_and_repeated_ones_do_not_count() -
 
 
 def test_it_reads_googles_tasks() -> None:
-    paint, tape, sail, gone, nameless = google_tasks.parsed(read("Tasks.json"))
+    paint, tape, sail, gone, nameless = drafts_of(google_tasks.parsed(read("Tasks.json")))
 
     assert paint.key == "VGFzazE"
     assert values_of(paint, "title", "status", "due_date", "created_at", "updated_at", "tags") == [
@@ -134,8 +140,14 @@ def test_it_refuses_json_that_is_not_googles(text: str) -> None:
 def test_a_bad_task_of_google_does_not_stop_the_others(task: str) -> None:
     fine = '{"id": "b", "title": "Fine", "status": "needsAction", "links": [1], "notes": 5}'
     text = f'{{"kind": "tasks#taskLists", "items": [3, {{"items": 5}}, {{"items": [{task}, {fine}]}}]}}'
-    drafts = list(google_tasks.parsed(text))
+    drafts = drafts_of(google_tasks.parsed(text))
     assert [bool(draft.errors) for draft in drafts] == [True, True, True, False]
+
+
+def test_names_of_a_foreign_file_are_shown_up_to_a_limit() -> None:
+    task = json.dumps({"id": "a", "title": "A", "status": "needsAction", "name" * 10_000: 1})
+    [draft] = drafts_of(google_tasks.parsed(f'{{"kind": "tasks#taskLists", "items": [{{"items": [{task}]}}]}}'))
+    assert draft.notes == [f"Not imported: {'name' * 50}…"]
 
 
 def test_it_reads_todo_txt() -> None:
@@ -165,6 +177,16 @@ def test_bad_lines_do_not_stop_the_others() -> None:
     assert len({drafts[0].key, drafts[-1].key}) == 2
 
 
+def test_an_object_with_many_members_is_refused_without_a_fault_for_each() -> None:
+    [draft] = jsonl.parsed(json.dumps(dict.fromkeys(map(str, range(51)))))
+    assert draft.errors == [{"field": "line", "detail": "It has more than 50 members"}]
+
+
+def test_an_id_of_null_is_none() -> None:
+    first, second = jsonl.parsed('{"id": null, "title": "A"}\n{"id": null, "title": "B"}')
+    assert first.key != second.key
+
+
 @pytest.mark.parametrize("parser", [jsonl, todotxt])
 def test_a_line_that_is_too_long_for_a_task_does_not_stop_the_others(parser: Any) -> None:
     long, fine = parser.parsed("a " * 10_001 + '\n{"title":"Fine"}')
@@ -178,9 +200,10 @@ def test_a_line_that_is_too_long_for_a_task_does_not_stop_the_others(parser: Any
         ("\ufeffTask".encode("utf-16-le") + b"x", "byte"),
         ("Task".encode("utf-16-le"), "NUL"),
         (b"\n" * 100_001, "lines"),
+        (b"\r" * 100_001, "lines"),
         (b"a " * 2_000_001, "words"),
     ],
 )
-def test_it_refuses_files_that_are_not_text(content: bytes, reason: str) -> None:
+def test_it_refuses_files_that_are_not_text_or_take_long(content: bytes, reason: str) -> None:
     with pytest.raises(NotThisFormat, match=reason):
-        decoded(content)
+        check_size(decoded(content))

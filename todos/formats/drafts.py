@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
-from persistence.models import TAGS_MAX_COUNT, TITLE_MAX_LENGTH
+from persistence.models import DESCRIPTION_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
 from todos.errors import FieldError
 from todos.text import trimmed
 from todos.types import TAGS_SENT_MAX, Tag
@@ -76,6 +76,9 @@ class ForeignTask:
 
     def describe(self, name: str, value: str) -> None:
         """Puts a value into the description for which a task here has no field."""
+        if len(self._paragraphs) > DESCRIPTION_MAX_LENGTH:
+            # It is too long already.
+            return
         self._paragraphs.append(f"{name}: {value}")
         self.note(f"{name} is in the description")
 

@@ -14,14 +14,17 @@ from todos.formats.encoding import is_text
 MARKS_MAX = 400_000
 """Commas and opening brackets of one file, as in `web/strict_json.py`: each stands for a value, which takes memory."""
 
+NAMES_SHOWN = 200
+"""Characters of the names of fields that are not known, as there may be many, and long ones."""
+
 _STATUSES = {"needsAction": "pending", "completed": "completed"}
 _READ = ("title", "notes", "status", "due", "completed", "created", "updated", "parent", "deleted", "links")
 _OF_THE_SOURCE = ("kind", "id", "etag", "selfLink", "webViewLink", "position", "hidden", "task_type")
 """What says nothing of the task itself: `hidden` are completed tasks that are no longer shown."""
 
 
-def parsed(text: str) -> Iterator[Draft]:
-    """Numbers the tasks. Raises `NotThisFormat` if there are no lists of tasks."""
+def parsed(text: str) -> Iterator[Draft | None]:
+    """Numbers the tasks. Raises `NotThisFormat` if there are no lists of tasks. None stands for a list, maybe empty."""
     document = _document(text)
     lists = document.get("items") if isinstance(document, dict) else None
     if not isinstance(lists, list) or document.get("kind") != "tasks#taskLists":
@@ -30,6 +33,7 @@ def parsed(text: str) -> Iterator[Draft]:
         )
     number = 0
     for each in lists:
+        yield None
         tasks = each.get("items", []) if isinstance(each, dict) else None
         if not isinstance(tasks, list):
             number += 1
@@ -84,7 +88,8 @@ def _parsed_task(number: int, values: Any, list_title: Any, titles: dict[Any, An
         if name in texts and (name != "completed" or texts["status"] == "completed"):
             task.set(**{field: texts[name]})
     if others := sorted(values.keys() - {*_READ, *_OF_THE_SOURCE}):
-        task.note(f"Not imported: {', '.join(others)}")
+        names = ", ".join(others)
+        task.note(f"Not imported: {names if len(names) <= NAMES_SHOWN else f'{names[:NAMES_SHOWN]}…'}")
     return task.finished()
 
 

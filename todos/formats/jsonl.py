@@ -9,6 +9,8 @@ from persistence.tasks import TaskRow
 from todos.formats.drafts import LINE_MAX, LINE_TOO_LONG, Draft, Repeats, lines_of, refused
 from todos.formats.encoding import is_text
 
+MEMBERS_MAX = 50
+"""Members of one object, as in `web/strict_json.py`: each that is unknown becomes a fault."""
 _NOT_KEPT = ("user_id", "version")
 """The owner is the one into whose tasks they are imported, and a version tells of a change here."""
 
@@ -39,9 +41,12 @@ def parsed(text: str) -> Iterator[Draft]:
         if not isinstance(values, dict):
             yield refused(number, "A JSON object is expected")
             continue
+        if len(values) > MEMBERS_MAX:
+            yield refused(number, f"It has more than {MEMBERS_MAX} members")
+            continue
         for name in _NOT_KEPT:
             values.pop(name, None)
-        yield Draft(number, _id(values) if "id" in values else repeats.key(line), values)
+        yield Draft(number, _id(values) if values.get("id") is not None else repeats.key(line), values)
 
 
 def _id(values: dict[str, object]) -> UUID | str:

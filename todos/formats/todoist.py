@@ -20,8 +20,8 @@ _IGNORED = ("", "meta")
 """Types of rows that say nothing of a task: blank ones, and how the project is shown."""
 
 
-def parsed(text: str) -> Iterator[Draft]:
-    """Raises `NotThisFormat` if there are no columns TYPE and CONTENT."""
+def parsed(text: str) -> Iterator[Draft | None]:
+    """Raises `NotThisFormat` if there are no columns TYPE and CONTENT. None stands for a row, which may be no task."""
     delimiter = _delimiter(text)
     if text.count(delimiter) > CELLS_MAX:
         raise NotThisFormat(f"It has more than {CELLS_MAX:,} cells. Send it in parts.")
@@ -47,6 +47,7 @@ def parsed(text: str) -> Iterator[Draft]:
             yield refused(line, "It is not UTF-8", cells.get("CONTENT", ""))
         else:
             yield from project.read(line, cells)
+        yield None
     yield from project.end()
 
 
