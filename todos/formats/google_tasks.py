@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from persistence.models import DESCRIPTION_MAX_LENGTH
 from todos.formats.drafts import Draft, ForeignTask, NotThisFormat, refused
 from todos.formats.encoding import is_text
 
@@ -94,7 +95,8 @@ def _parsed_task(number: int, values: Any, list_title: Any, titles: dict[Any, An
 
 
 def _links(links: Any) -> Iterator[str]:
-    for link in links if isinstance(links, list) else ():
+    # Each takes a character of a description, at least.
+    for link in links[: DESCRIPTION_MAX_LENGTH + 1] if isinstance(links, list) else ():
         if isinstance(link, dict) and isinstance(address := link.get("link"), str):
             description = link.get("description")
             yield f"{description} {address}" if isinstance(description, str) and description else address
