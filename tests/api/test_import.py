@@ -310,3 +310,13 @@ async def test_a_second_import_of_a_user_is_refused_before_it_is_read(client: Cl
     assert_problem(response, 503, "service-unavailable")
     assert response.headers["Retry-After"] == "5"
     assert counts(await sent(client, alice, lines({"title": "A"}))) == [1, 0, 0, 0]
+
+
+async def test_a_user_has_one_place_however_it_is_spelt(client: Client, guarded: Client, issuer: Issuer) -> None:
+    assert PLACES
+    user = uuid4()
+    someone = signed_in(guarded, issuer.token(user))
+    with PLACES.place(str(user)):
+        for sender, spelt in ((client, str(user).upper()), (someone, "no-id"), (someone, str(user).upper())):
+            response = await sender.post(f"{spelt}/import", content=lines({"title": "A"}))
+            assert_problem(response, 503, "service-unavailable")
