@@ -19,6 +19,7 @@ from persistence.tasks import (
     MINE,
     OWNERS,
     TABLE,
+    TRASHED,
     USER_ID,
     VALUES,
     TaskRow,
@@ -82,13 +83,17 @@ _IDS = sa.cast(sa.bindparam("ids"), ARRAY(sa.Uuid()))
 KNOWN = Statement(
     "known", sa.select(TABLE.c.id, TABLE.c.deleted_at, TABLE.c.is_erased).where(MINE, TABLE.c.id == sa.any_(_IDS))
 )
-_LIVE_TASKS: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(TABLE).where(MINE, LIVE)
-_NUMBER = sa.select(sa.func.count()).select_from(
-    _LIVE_TASKS.limit(sa.bindparam("most", type_=sa.Integer())).subquery("live")
-)
-OWNER_AND_NUMBER = Statement(
-    "owner_and_number",
-    sa.select(OWNERS.c.is_erased, _NUMBER.scalar_subquery().label("tasks")).where(OWNERS.c.id == USER_ID),
+
+
+def _number(name: str, condition: sa.ColumnElement[bool]) -> sa.Label[Any]:
+    tasks: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(TABLE).where(MINE, condition)
+    some = tasks.limit(sa.bindparam("most", type_=sa.Integer())).subquery(f"{name}_tasks")
+    return sa.select(sa.func.count()).select_from(some).scalar_subquery().label(name)
+
+
+OWNER_AND_NUMBERS = Statement(
+    "owner_and_numbers",
+    sa.select(OWNERS.c.is_erased, _number("live", LIVE), _number("trashed", TRASHED)).where(OWNERS.c.id == USER_ID),
 )
 
 
@@ -100,13 +105,22 @@ class Known:
     is_erased: bool
 
 
-async def owner_and_number(database: Database, user_id: UUID, most: int) -> tuple[bool, int] | None:
-    """Tells if the account is erased, and how many live tasks it has, `most` at most; None if there is no such user."""
+@dataclass(frozen=True)
+class Owner:
+    """Whose tasks they become: how many there are already, live and in the trash, as far as they were counted."""
+
+    is_erased: bool = False
+    live: int = 0
+    trashed: int = 0
+
+
+async def owner_and_numbers(database: Database, user_id: UUID, most: int) -> Owner | None:
+    """The owner, with its tasks counted up to `most` of each kind; None if there is no such user."""
     values = {"user_id": user_id, "most": most}
     # Counting takes as long as there are tasks.
-    rows = database.long_rows(OWNER_AND_NUMBER, values, user_id) if most else database.rows(OWNER_AND_NUMBER, values)
+    rows = database.long_rows(OWNER_AND_NUMBERS, values, user_id) if most else database.rows(OWNER_AND_NUMBERS, values)
     found = await rows
-    return (found[0]["is_erased"], found[0]["tasks"]) if found else None
+    return Owner(**found[0]) if found else None
 
 
 async def known(database: Database, user_id: UUID, ids: list[UUID]) -> dict[UUID, Known]:

@@ -16,6 +16,7 @@ from persistence import transfers
 from persistence.models import TITLE_MAX_LENGTH
 from persistence.postgres.database import Database
 from persistence.tasks import TaskRow
+from persistence.transfers import Owner
 from todos.errors import AccountErased, FieldError, InvalidInput, UserNotFound
 from todos.faults import field_error
 from todos.formats import google_tasks, jsonl, todoist, todotxt
@@ -144,6 +145,24 @@ class _Pace:
             self._began = monotonic()
 
 
+class _Room:
+    """How many more tasks there may be: live ones, and as many in the trash, or a file could have any number there."""
+
+    def __init__(self, owner: Owner, most: int) -> None:
+        self._most = most
+        self._live, self._trashed = most - owner.live, most - owner.trashed
+
+    def refusal(self, row: TaskRow) -> str:
+        """Takes the place of one more, or tells why it is refused."""
+        if not self._most:
+            return ""
+        if row["deleted_at"]:
+            self._trashed -= 1
+            return f"A file may fill the trash with {self._most:,} tasks" if self._trashed < 0 else ""
+        self._live -= 1
+        return f"A user may have {self._most:,} tasks" if self._live < 0 else ""
+
+
 async def import_file(
     database: Database,
     user_id: UUID,
@@ -163,17 +182,20 @@ async def import_file(
     `counted` gets the number of tasks that are done, and that of all.
     """
     drafts = await _drafts(form, content, tasks_max)
-    owner = await transfers.owner_and_number(database, user_id, user_tasks_max)
+    owner = await transfers.owner_and_numbers(database, user_id, user_tasks_max)
     if owner is None and not makes_owner:
         raise UserNotFound
-    if owner and owner[0]:
+    if owner and owner.is_erased:
         raise AccountErased
-    room = user_tasks_max - (owner[1] if owner else 0) if user_tasks_max else len(drafts)
+    room = _Room(owner or Owner(), user_tasks_max)
     lines = list[_Line]()
     first_of = dict[UUID, int]()
     # The order of creation is that of the file, where it says nothing else.
     now = datetime.now(UTC) - timedelta(microseconds=len(drafts))
     for batch in batched(drafts, BATCH, strict=False):
+        if user_tasks_max and lines and owner and not dry_run:
+            # Other requests may have made tasks meanwhile.
+            room = _Room(await transfers.owner_and_numbers(database, user_id, user_tasks_max) or owner, user_tasks_max)
         found, pace = list[_Line](), _Pace()
         for draft in batch:
             found.append(_check(draft, user_id, form, now + timedelta(microseconds=len(lines) + len(found))))
@@ -184,15 +206,13 @@ async def import_file(
                 line.refuse(f"It has the same id as line {first_of[line.id]}")
         new = await _new(database, user_id, [line for line in found if not line.errors])
         for line in new:
-            if line.row and not line.row["deleted_at"]:
-                room -= 1
-                if room < 0:
-                    line.refuse(f"A user may have {user_tasks_max:,} tasks")
-                    line.status = "refused"
+            if line.row and (detail := room.refusal(line.row)):
+                line.refuse(detail)
+                line.status = "refused"
         rows = [line.row for line in new if line.row and not line.errors]
         if rows and not dry_run:
             inserted = await transfers.insert_tasks(database, user_id, rows, makes_owner=owner is None)
-            owner = owner or (False, 0)
+            owner = owner or Owner()
             # Another request was faster, or has erased the account.
             late = [line for line in new if not line.errors and line.id not in inserted]
             if await _new(database, user_id, late):

@@ -210,6 +210,34 @@ async def test_a_user_has_no_more_tasks_than_it_may_have(
 
 
 @pytest.mark.parametrize("dry_run", ["true", "false"])
+async def test_a_trash_is_filled_with_no_more_tasks_than_a_user_may_have(
+    dry_run: str, client: Client, alice: UUID, settings: Any
+) -> None:
+    settings.USER_TASKS_MAX = 3
+    await trash(client, await make_task(client, alice))
+    gone = [{"title": f"Gone {n}", "deleted_at": "2001-01-01T00:00:00Z"} for n in range(3)]
+    result = await sent(client, alice, lines(*gone, {"title": "A"}), dry_run=dry_run)
+    assert counts(result) == [3, 0, 0, 1]
+    assert result["lines"][0]["errors"] == [{"field": "line", "detail": "A file may fill the trash with 3 tasks"}]
+
+
+async def test_an_import_sees_what_others_create_meanwhile(
+    client: Client, alice: UUID, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USER_TASKS_MAX = 3
+    monkeypatch.setattr(imports, "BATCH", 1)
+    content = lines({"title": "A"}, {"title": "B"}, {"title": "C"})
+    inserted = imports.transfers.insert_tasks
+
+    async def beside(*args: Any, **options: Any) -> Any:
+        await make_task(client, alice)
+        return await inserted(*args, **options)
+
+    monkeypatch.setattr(imports.transfers, "insert_tasks", beside)
+    assert counts(await sent(client, alice, content)) == [2, 0, 0, 1]
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
 async def test_an_unknown_user_is_404_unless_it_has_signed_in(
     dry_run: str, client: Client, guarded: Client, issuer: Issuer
 ) -> None:
