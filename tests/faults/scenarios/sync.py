@@ -23,7 +23,7 @@ from tests.sync.cuts import Cuts
 
 GOAL = "each copy is the state of the database: 0 missed, 0 lost, 0 doubled, 0 resurrected in 100,000 writes"
 WRITES = 100_000
-BETWEEN, FEW_BETWEEN = 2_000, 200
+BETWEEN, FEW_BETWEEN = 2_000, 150
 """Most writes between two faults, and in the short form, which makes each fault once."""
 PURGE_EVERY = 4.0
 """Seconds between two purges, about."""
@@ -76,7 +76,7 @@ async def _check(
                 await asyncio.gather(purging, return_exceptions=True)
             findings = await asyncio.to_thread(found.check, commits, env.conninfo)
         found.report(findings, result)
-    result.goal(any(reader.gone for reader in found.readers), "no reader had a cursor from before the horizon")
+    result.goal(run.quick or any(reader.gone for reader in found.readers), "no reader had a cursor from before the horizon")
 
 
 async def _kill_worker(env: Environment) -> None:
