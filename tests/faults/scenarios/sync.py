@@ -76,7 +76,9 @@ async def _check(
                 await asyncio.gather(purging, return_exceptions=True)
             findings = await asyncio.to_thread(found.check, commits, env.conninfo)
         found.report(findings, result)
-    result.goal(run.quick or any(reader.gone for reader in found.readers), "no reader had a cursor from before the horizon")
+    result.goal(
+        run.quick or any(reader.gone for reader in found.readers), "no reader had a cursor from before the horizon"
+    )
 
 
 async def _kill_worker(env: Environment) -> None:
