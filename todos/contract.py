@@ -316,7 +316,7 @@ IMPORT_TASKS["openapi_extra"]["requestBody"] = {
                 "description": "A line of the form `jsonl`, or the file of Google Takeout.",
                 "properties": {"title": {"type": "string", "description": "And the other fields of a task."}},
             },
-            "example": _example("title", "priority", "tags"),
+            "example": _example("title"),
         },
         "application/octet-stream": {
             "schema": {
