@@ -130,7 +130,7 @@ async def _call_view(request: Request) -> HttpResponseBase:
         if limits.places is None:
             response = await _view(request, match, limits)
         else:
-            # Before the body is read, as it takes memory. A path may spell the user in many ways, or have anything else.
+            # Before the body is read, as it takes memory. A path may spell the user in many ways, or have any text.
             with limits.places.place(request.signed_in or match.kwargs["user_id"].lower()):
                 response = await _view(request, match, limits)
     except ClientGone:
