@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 
+from persistence import transfers
 from persistence.postgres.database import Database
 from tests.api.test_export import erase, exported, trash
 from tests.formats.rows import rows
@@ -227,13 +228,13 @@ async def test_an_import_sees_what_others_create_meanwhile(
     settings.USER_TASKS_MAX = 3
     monkeypatch.setattr(imports, "BATCH", 1)
     content = lines({"title": "A"}, {"title": "B"}, {"title": "C"})
-    inserted = imports.transfers.insert_tasks
+    inserted = transfers.insert_tasks
 
     async def beside(*args: Any, **options: Any) -> Any:
         await make_task(client, alice)
         return await inserted(*args, **options)
 
-    monkeypatch.setattr(imports.transfers, "insert_tasks", beside)
+    monkeypatch.setattr(transfers, "insert_tasks", beside)
     assert counts(await sent(client, alice, content)) == [2, 0, 0, 1]
 
 
