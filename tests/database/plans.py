@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.statement import Statement
@@ -109,7 +110,7 @@ def nodes_of(node: Json) -> Iterator[Json]:
 
 
 def explain(connection: psycopg.Connection, statement: Statement, plan: str, **values: Any) -> Plan:
-    """Runs a statement, and takes back what it wrote."""
+    """Runs a statement, and takes back what it wrote. Within a transaction the caller has to `clean` after it."""
     bound = dict.fromkeys(statement.parameters) | VALUES | statement.constants | values
     places = ", ".join(["%s"] * len(statement.parameters))
     query = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE statement ({places})"
@@ -121,4 +122,11 @@ def explain(connection: psycopg.Connection, statement: Statement, plan: str, **v
         finally:
             connection.execute("DEALLOCATE statement")
     assert row
+    if not statement.reads and connection.info.transaction_status == TransactionStatus.IDLE:
+        clean(connection)
     return Plan(row[0][0]["Plan"])
+
+
+def clean(connection: psycopg.Connection) -> None:
+    """Removes what writes that were taken back have left in the indexes, where other statements would read it."""
+    connection.execute("VACUUM (INDEX_CLEANUP on) tasks")

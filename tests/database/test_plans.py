@@ -222,8 +222,10 @@ def test_an_import_looks_for_its_ids_and_counts_no_more_than_there_may_be(
 ) -> None:
     ids = [uuid4() for _ in range(100)]
     found = explain(connection, transfers.KNOWN, plan, ids=ids)
-    assert found.indexes == {"pk_tasks"}, found.text
+    # PostgreSQL 18 can also skip from version to version of an owner's tasks, which takes a page for many of them.
+    assert found.indexes < {"pk_tasks", "ix_tasks_changes"}, found.text
     assert (found.read, found.returned) == (0, 0), found.text
+    assert found.pages <= 4 * len(ids), found.text
     found = explain(connection, transfers.OWNER_AND_NUMBERS, plan, most=10)
     assert found.indexes - OF_THE_OWNER, found.text
     assert found.read <= 20, found.text
@@ -321,3 +323,4 @@ def test_a_purge_reads_the_trash_and_the_tombstones_only_to_find_owners_and_of_a
             assert "ix_tasks_trash" in found.indexes, found.text
             # Each is found, looked up and changed.
             assert (found.read <= 3 * 10, found.removed) == (True, 0), found.text
+    plans.clean(connection)

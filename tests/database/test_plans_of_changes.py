@@ -43,8 +43,6 @@ def connection(server: Dsn, template: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def revision(connection: psycopg.Connection) -> int:
-    # Writes that other tests took back have left entries at the end of the index.
-    connection.execute("VACUUM (INDEX_CLEANUP on) tasks")
     row = connection.execute("SELECT revision FROM users WHERE id = %s", [OWNER]).fetchone()
     assert row
     assert row[0] == 1000 + OWN + 2 * DELETED
