@@ -47,9 +47,10 @@ def test_it_purges_what_is_as_old_as_the_settings_say_and_has_a_bar_on_a_termina
 
     outcome = command(url_of(migrated_dsn), "purge", trash_days=3, tombstone_days=1)
 
-    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.status == 0
     for line in ("Tasks erased after 3 days in the trash: 2\n", "Tombstones removed after 1 day: 1\n"):
         assert line in outcome.out
-    assert [bar in outcome.out for bar in ("2/2", "1/1")] == [is_terminal] * 2
+    assert [bar in outcome.err for bar in ("2/2", "1/1")] == [is_terminal] * 2
+    assert is_terminal or not outcome.err
     with psycopg.connect(as_owner(migrated_dsn).conninfo) as connection:
         assert connection.execute("SELECT is_erased FROM tasks ORDER BY 1").fetchall() == [(False,), *[(True,)] * 3]

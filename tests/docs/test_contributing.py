@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 MOST_FILES = 6
 """Files that a recipe may ask an author to edit by hand."""
-GENERATED = {"docs/openapi.json", "docs/api.md", "README.md"}
+PAGES_WITH_TASKS = ("README.md", "docs/api.md", "docs/sync.md", "docs/export-import.md")
+GENERATED = {"docs/openapi.json", *PAGES_WITH_TASKS}
 MYPY_CACHE = ".mypy_cache"
 
 
@@ -79,7 +80,7 @@ class Copy:
     def generate(self) -> None:
         self.run("python", "manage.py", "export_openapi")
         # The other pages show no task; `make record-docs` takes minutes for all of them.
-        self.run("python", "-m", "tests.support.record_docs", "README.md", "docs/api.md")
+        self.run("python", "-m", "tests.support.record_docs", *PAGES_WITH_TASKS)
 
     def check(self, *tests: str) -> None:
         self.run("ruff", "check")

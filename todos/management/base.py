@@ -141,7 +141,7 @@ async def found_user(database: Database, user: str) -> UUID:
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar at a terminal. It hands over a function that sets it to so many of so many."""
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # The standard output may be a file.
+    # The standard output may be a file, to which rich would print the bar once, at the end.
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=None)

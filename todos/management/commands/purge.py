@@ -2,14 +2,12 @@ import asyncio
 from typing import Any, override
 
 from django.conf import settings
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from persistence import purge, users
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from todos.management.base import Command as BaseCommand
-from todos.management.base import located_database, opened_database
+from todos.management.base import located_database, opened_database, progress
 
 MARGIN = 300
 """Seconds on top of the life of a token: the leeway in reading its times, and clocks that differ."""
@@ -40,15 +38,12 @@ class Command(BaseCommand):
 
 
 async def _purge_tasks(database: Database, kind: purge.Kind, days: int, label: str) -> int:
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console, purged = Console(), 0
-    before = await purge.days_ago(database, days)
-    # To a file rich would print the bar once, at the end.
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=await purge.number(database, kind, before))
+    before, purged = await purge.days_ago(database, days), 0
+    total = await purge.number(database, kind, before)
+    with progress(label) as show:
         async for number in purge.purge(database, kind, before):
             purged += number
-            progress.advance(bar, number)
+            show(purged, total)
     return purged
 
 

@@ -3,14 +3,13 @@ from typing import Any, override
 
 from django.conf import settings
 from django.core.management.base import CommandParser
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from persistence.development import bulk
 from persistence.postgres.database import Database
 from persistence.postgres.dsn import Dsn
 from todos import seed
 from todos.management.base import Command as BaseCommand
-from todos.management.base import Error, located_database, opened_database
+from todos.management.base import Error, located_database, opened_database, progress
 
 
 class Command(BaseCommand):
@@ -48,11 +47,9 @@ class Command(BaseCommand):
                 await self._fill(database, users, tasks)
 
     async def _fill(self, database: Database, users: int, tasks: int) -> None:
-        columns = (TextColumn("Load data"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         made = 0
-        with Progress(*columns) as progress:
-            bar = progress.add_task("", total=tasks)
+        with progress("Load data") as show:
             async for count in bulk.fill(database, users, tasks):
                 made += count
-                progress.advance(bar, count)
+                show(made, tasks)
         self.stdout.write(f"{made} tasks made; {users} users have {tasks} in all.")
