@@ -6,68 +6,27 @@ from uuid import UUID, uuid5
 import orjson
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
-from ninja import Header, Query, Router
+from ninja import Query, Router
 
 from persistence import batches, task_lists, tasks
-from persistence.tasks import KEYS_KEPT, AlreadyDeleted, OwnerErased, TaskRow, TooMany
+from persistence.tasks import AlreadyDeleted, OwnerErased, TaskRow, TooMany
 from todos import contract, cursors
 from todos.batch import Batch, BatchResults, Faulty, result
 from todos.errors import AccountErased, InvalidInput, TaskDeleted, TaskNotFound, TooManyTasks, UserNotFound
-from todos.etags import IfMatch, IfNoneMatch, etag, expected, is_fresh
-from todos.queries import TaskQuery, next_link
+from todos.etags import etag, expected, is_fresh
+from todos.headers import ChangeKeyHeader, IdempotencyKeyHeader, IfMatchHeader, IfNoneMatchHeader
+from todos.queries import TaskQuery
 from todos.requests import Request
-from todos.responses import json_response
+from todos.responses import change_response, json_response, page_response, task_response
 from todos.schemas import NewTask, TaskChanges, TaskOut, TaskPage, TaskReplacement, TaskSummary, TrashedTask
 from todos.strictness import strict
-from todos.types import IDEMPOTENCY_KEY_MAX_LENGTH, Id, IdempotencyKey, UserId
+from todos.types import Id, UserId
 
 router = Router(tags=["tasks"])
 router.add_decorator(strict, mode="view")
 
 _TASKS = "/{segment:user_id}/tasks"
 _TASK = "/{segment:user_id}/tasks/{str:task_id}"
-
-IfMatchHeader = Annotated[
-    IfMatch | None,
-    Header(
-        None,
-        alias="If-Match",
-        description="The entity tag of the task as you know it, as it came in `ETag`, or several with commas between. "
-        "If the task has another version now, nothing is done, and the answer is 412. `*` is any version. Without this "
-        "header the last write wins.",
-    ),
-]
-IfNoneMatchHeader = Annotated[
-    IfNoneMatch | None,
-    Header(
-        None,
-        alias="If-None-Match",
-        description="The entity tag of the task as you know it. If it is still current, the answer is 304 without a "
-        "body.",
-    ),
-]
-IdempotencyKeyHeader = Annotated[
-    IdempotencyKey | None,
-    Header(
-        None,
-        alias="Idempotency-Key",
-        description="Any text of your own that is new for each new task, such as a UUID: 1 to "
-        f"{IDEMPOTENCY_KEY_MAX_LENGTH} visible ASCII characters, without space and comma. Send the same one when you "
-        "send the same request again: the task is created once, and as long as it is there, the answer to every repeat "
-        "is 200 with the task as it is then, whatever the body. Cannot be combined with `id` in the body.",
-    ),
-]
-ChangeKeyHeader = Annotated[
-    IdempotencyKey | None,
-    Header(
-        None,
-        alias="Idempotency-Key",
-        description="Any text of your own that is new for each change, such as a UUID: 1 to "
-        f"{IDEMPOTENCY_KEY_MAX_LENGTH} visible ASCII characters, without space and comma. Send the same one when you "
-        "send the same request again: the change is made once, and the answer to every repeat is 200 with the task as "
-        f"it is then, whatever If-Match says. A task remembers the last {KEYS_KEPT} keys of its changes.",
-    ),
-]
 
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
@@ -79,19 +38,10 @@ async def list_tasks(request: Request, user_id: UserId, query: Annotated[TaskQue
     filters = query.filters()
     this_list = cursors.ListCursors(user_id, filters, query.sort_key, descending=query.descending)
     after = None if query.cursor is None else this_list.decode(query.cursor)
-    # One more than asked for tells whether there is a next page.
     rows = await task_lists.page(
         request.database, user_id, query.limit + 1, filters, query.sort_key, descending=query.descending, after=after
     )
-    items = rows[: query.limit]
-    cursor = None
-    if len(rows) > query.limit:
-        last = items[-1]
-        cursor = this_list.encode((last[query.sort_key], last["id"]))
-    response = json_response({"items": items, "next_cursor": cursor})
-    if cursor is not None:
-        response["Link"] = next_link(_tasks_path(user_id), request, cursor)
-    return response
+    return page_response(request, _tasks_path(user_id), this_list, rows, query.limit)
 
 
 @router.post(_TASKS, response={201: TaskOut, 200: TaskOut}, **contract.CREATE_TASK)
@@ -180,7 +130,7 @@ async def replace_task(
 ) -> HttpResponse:
     """Replaces every value of the task; what is left out goes to its default."""
     versions = expected(if_match)
-    return written(
+    return change_response(
         await tasks.replace(request.database, user_id, task_id, task.values(), versions, key=idempotency_key)
     )
 
@@ -197,7 +147,9 @@ async def change_task(
 ) -> HttpResponse:
     """Changes what is sent and leaves the rest."""
     versions = expected(if_match)
-    return written(await tasks.patch(request.database, user_id, task_id, task.values(), versions, key=idempotency_key))
+    return change_response(
+        await tasks.patch(request.database, user_id, task_id, task.values(), versions, key=idempotency_key)
+    )
 
 
 @router.delete(_TASK, response={200: TrashedTask}, **contract.DELETE_TASK)
@@ -205,7 +157,9 @@ async def delete_task(
     request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader, idempotency_key: ChangeKeyHeader
 ) -> HttpResponse:
     """Puts the task into the trash and answers with it, so that a client can offer undo."""
-    return written(await tasks.remove(request.database, user_id, task_id, expected(if_match), key=idempotency_key))
+    return change_response(
+        await tasks.remove(request.database, user_id, task_id, expected(if_match), key=idempotency_key)
+    )
 
 
 def _tasks_path(user_id: UUID) -> str:
@@ -223,21 +177,6 @@ def _chosen_id(user_id: UUID, task: NewTask, idempotency_key: str | None) -> UUI
 
 
 def _created(row: TaskRow, *, replayed: bool) -> HttpResponse:
-    response = _answer(row, replayed=replayed, status=200 if replayed else 201)
+    response = task_response(row, replayed=replayed, status=200 if replayed else 201)
     response["Location"] = f"{_tasks_path(row['user_id'])}/{row['id']}"
-    return response
-
-
-def written(row: TaskRow | None) -> HttpResponse:
-    """The answer to a change, or to its repeat by the same key; None is a task that does not exist."""
-    if row is None:
-        raise TaskNotFound
-    return _answer(row, replayed=row.pop("replayed", False))
-
-
-def _answer(row: TaskRow, *, replayed: bool, status: int = 200) -> HttpResponse:
-    response = json_response(row, status)
-    response["ETag"] = etag(row["version"])
-    if replayed:
-        response["Idempotency-Replayed"] = "true"
     return response

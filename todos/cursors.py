@@ -20,6 +20,7 @@ import orjson
 from persistence.changes import Place
 from persistence.models import TITLE_MAX_LENGTH, Priority, values_of
 from persistence.task_lists import SortKey
+from persistence.tasks import TaskRow
 from todos.errors import InvalidInput
 
 PATTERN = "^[A-Za-z0-9_-]+$"
@@ -83,6 +84,10 @@ class ListCursors(_Cursors[Position]):
     ) -> None:
         super().__init__(user_id, sort, descending, filters)
         self._sort = sort
+
+    def after(self, row: TaskRow) -> str:
+        """The cursor of the page that follows the one that ends with this task."""
+        return self.encode((row[self._sort], row["id"]))
 
     @override
     def _to_bytes(self, position: Position) -> bytes:

@@ -1,9 +1,7 @@
 """The query of a list, read as strictly as a body."""
 
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import urlencode
 
-from django.http import HttpRequest
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from persistence.models import Priority, Status
@@ -123,9 +121,3 @@ class TaskQuery(PageQuery):
         if self.has_due_date is not None:
             filters["with_due_date" if self.has_due_date else "without_due_date"] = None
         return filters
-
-
-def next_link(path: str, request: HttpRequest, cursor: str) -> str:
-    """The value of a Link header (RFC 8288): the same request for the next page."""
-    query = [(name, value) for name, values in request.GET.lists() if name != "cursor" for value in values]
-    return f'<{path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'

@@ -8,13 +8,13 @@ from ninja import Query, Router
 
 from persistence import tasks, trash
 from todos import contract
-from todos.api import ChangeKeyHeader, IfMatchHeader, written
 from todos.cursors import ListCursors
 from todos.errors import NotInTrash, TooManyTasks
 from todos.etags import expected
-from todos.queries import PageQuery, next_link
+from todos.headers import ChangeKeyHeader, IfMatchHeader
+from todos.queries import PageQuery
 from todos.requests import Request
-from todos.responses import json_response
+from todos.responses import change_response, page_response
 from todos.schemas import TaskOut, TrashPage
 from todos.strictness import strict
 from todos.types import Id, UserId
@@ -34,15 +34,8 @@ async def list_trash(request: Request, user_id: UserId, query: Annotated[PageQue
     """
     cursors = ListCursors(user_id, {}, "deleted_at", descending=True)
     after = None if query.cursor is None else cursors.decode(query.cursor)
-    # One more than asked for tells whether there is a next page.
     rows = await trash.page(request.database, user_id, query.limit + 1, after)
-    items = rows[: query.limit]
-    if len(rows) == len(items):
-        return json_response({"items": items, "next_cursor": None})
-    cursor = cursors.encode((items[-1]["deleted_at"], items[-1]["id"]))
-    response = json_response({"items": items, "next_cursor": cursor})
-    response["Link"] = next_link(f"/api/{user_id}/trash", request, cursor)
-    return response
+    return page_response(request, f"/api/{user_id}/trash", cursors, rows, query.limit)
 
 
 @router.delete(_TRASH, response={204: None}, **contract.EMPTY_TRASH)
@@ -77,4 +70,4 @@ async def restore_task(
         raise TooManyTasks(settings.USER_TASKS_MAX) from None
     if row is None:
         raise NotInTrash
-    return written(row)
+    return change_response(row)

@@ -169,7 +169,7 @@ def _complete(document: OpenAPISchema) -> OpenAPISchema:
             for parameter in operation["parameters"]:
                 _complete_parameter(parameter)
                 place = f"the parameter {parameter['name']} of {method.upper()} {path}"
-                _insist_on_description(place, parameter, "todos/queries.py or todos/api.py")
+                _insist_on_description(place, parameter, "todos/queries.py or todos/headers.py")
             for content in (bodies := operation.get("requestBody", {}).get("content", {})).values():
                 content.setdefault("schema", bodies["application/json"]["schema"])
             needs_token = path.lstrip("/") not in access.PUBLIC
