@@ -26,7 +26,7 @@ router = Router(tags=["tasks"])
 router.add_decorator(strict, mode="view")
 
 _TASKS = "/{segment:user_id}/tasks"
-_TASK = "/{segment:user_id}/tasks/{str:task_id}"
+_TASK = "/{segment:user_id}/tasks/{task:task_id}"
 
 
 @router.get(_TASKS, response={200: TaskPage}, **contract.LIST_TASKS)
@@ -77,27 +77,6 @@ async def create_task(
     if row is None:
         raise UserNotFound
     return _created(row, replayed=row.pop("replayed"))
-
-
-@router.post(_TASKS + "/batch", response={200: BatchResults}, **contract.WRITE_BATCH)
-async def write_batch(request: Request, user_id: UserId, batch: Batch) -> HttpResponse:
-    """Makes up to 100 changes together, and tells what has become of each."""
-    items, limit = batch.checked(), settings.USER_TASKS_MAX
-    if request.count_more:
-        request.count_more(len(items) - 1)
-    writes = [item.write() for item in items if not isinstance(item, Faulty)]
-    makes_owner = request.signed_in is not None
-    outcomes = await batches.run(request.database, user_id, writes, makes_owner=makes_owner, tasks_max=limit)
-    done = (result(write, outcome, limit) for write, outcome in zip(writes, outcomes, strict=True))
-    return json_response({"results": [item.result if isinstance(item, Faulty) else next(done) for item in items]})
-
-
-@router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
-async def get_task_summary(request: Request, user_id: UserId) -> HttpResponse:
-    """Counts the user's tasks, in all and of each kind. An unknown user has none."""
-    row = await task_lists.summary(request.database, user_id)
-    # There may be any number of tags, so PostgreSQL writes them as JSON, and nothing reads them in between.
-    return json_response({**row, "tags": orjson.Fragment(row["tags"])})
 
 
 @router.get(_TASK, response={200: TaskOut}, **contract.GET_TASK)
@@ -160,6 +139,27 @@ async def delete_task(
     return change_response(
         await tasks.remove(request.database, user_id, task_id, expected(if_match), key=idempotency_key)
     )
+
+
+@router.post(_TASKS + "/batch", response={200: BatchResults}, **contract.WRITE_BATCH)
+async def write_batch(request: Request, user_id: UserId, batch: Batch) -> HttpResponse:
+    """Makes up to 100 changes together, and tells what has become of each."""
+    items, limit = batch.checked(), settings.USER_TASKS_MAX
+    if request.count_more:
+        request.count_more(len(items) - 1)
+    writes = [item.write() for item in items if not isinstance(item, Faulty)]
+    makes_owner = request.signed_in is not None
+    outcomes = await batches.run(request.database, user_id, writes, makes_owner=makes_owner, tasks_max=limit)
+    done = (result(write, outcome, limit) for write, outcome in zip(writes, outcomes, strict=True))
+    return json_response({"results": [item.result if isinstance(item, Faulty) else next(done) for item in items]})
+
+
+@router.get(_TASKS + "/summary", response={200: TaskSummary}, **contract.GET_TASK_SUMMARY)
+async def get_task_summary(request: Request, user_id: UserId) -> HttpResponse:
+    """Counts the user's tasks, in all and of each kind. An unknown user has none."""
+    row = await task_lists.summary(request.database, user_id)
+    # There may be any number of tags, so PostgreSQL writes them as JSON, and nothing reads them in between.
+    return json_response({**row, "tags": orjson.Fragment(row["tags"])})
 
 
 def _tasks_path(user_id: UUID) -> str:

@@ -45,8 +45,8 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     if verifier is None:
         if path_user == ME:
             raise SignInOff
-        if path_user is not None and is_id(path_user):
-            _count(request, path_user.lower())
+        if rate and path_user is not None and is_id(path_user):
+            _count(rate, request, path_user.lower())
         return
     if match.route in PUBLIC:
         return
@@ -55,7 +55,8 @@ async def admit(request: Request, match: ResolverMatch) -> None:
     known = verifier.known(sent[len(_USUAL) :]) if sent.startswith(_USUAL) else None
     user_id = known or await _verified(request, verifier, sent)
     request.signed_in = user_id
-    _count(request, user_id)
+    if rate:
+        _count(rate, request, user_id)
     if path_user is not None and path_user != user_id:
         match.kwargs["user_id"] = _own_id(path_user, user_id)
 
@@ -77,9 +78,7 @@ async def _verified(request: Request, verifier: "Verifier", sent: str) -> str:
     return user_id
 
 
-def _count(request: Request, user_id: str) -> None:
-    if rate is None:
-        return
+def _count(rate: UserRate, request: Request, user_id: str) -> None:
     if seconds := rate.seconds_to_wait(user_id):
         raise TooManyRequests(seconds)
     request.count_more = partial(_count_more, rate, user_id)

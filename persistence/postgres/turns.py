@@ -22,9 +22,9 @@ class Turns:
 
     async def take(self, key: Hashable, patience: float) -> None:
         """Returns when it is the caller's turn, until `pass_on`. Raises `PoolTimeout` after `patience` seconds."""
-        queue = self._queues.get(key)
-        if queue is None:
-            self._queues[key] = deque()
+        # The hash of a key may be costly, so there is one look-up here, and one at the end.
+        queue = self._queues.setdefault(key, mine := deque[Future[None]]())
+        if queue is mine:
             return
         loop, began = get_running_loop(), monotonic()
         waiter: Future[None] = loop.create_future()
@@ -43,13 +43,13 @@ class Turns:
                 found.waiting += monotonic() - began
 
     def pass_on(self, key: Hashable) -> None:
-        queue = self._queues[key]
+        queue = self._queues.pop(key)
         while queue:
             waiter = queue.popleft()
             if not waiter.done():
+                self._queues[key] = queue
                 waiter.set_result(None)
                 return
-        del self._queues[key]
 
     def _refuse(self, waiter: Future[None]) -> None:
         if not waiter.done():

@@ -70,7 +70,11 @@ NULLABLE = tuple(name for name, schema in FIELDS.items() if {"type": "null"} in 
 READ_ONLY = tuple(name for name in SCHEMAS["Task"]["properties"] if name not in FIELDS)
 
 # A literal segment stands before a parameter in its place, as in the document: /summary before /{task_id}.
-_PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): operations for path, operations in DOCUMENT["paths"].items()}
+# A path with a word in a place counts before one that has a parameter there.
+_PATHS = {
+    re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): DOCUMENT["paths"][path]
+    for path in sorted(DOCUMENT["paths"], key=lambda path: path.count("{"))
+}
 
 
 def check(response: httpx.Response) -> None:
