@@ -13,13 +13,12 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.sql.dml import UpdateBase
 
 from persistence.models import Task
 from persistence.postgres.database import Database
 from persistence.postgres.statement import Statement
-from persistence.tasks import OWNERS, TABLE, TRASHED, USER_ID, raised
-from persistence.trash import as_it_was, due, erased
+from persistence.tasks import OWNERS, TABLE, TRASHED, USER_ID
+from persistence.trash import as_it_was, counted, due, erasing
 
 BATCH = 500
 """Tasks in one transaction."""
@@ -34,15 +33,7 @@ _OLD_TOMBSTONE = sa.and_(
 )
 
 
-def _erased() -> Statement:
-    old = due(_OLD_TRASH)
-    owner = raised(sa.exists().select_from(old))
-    return _counted(
-        "erase_old_trash", sa.update(Task).where(as_it_was(old)).values(erased(owner)).returning(TABLE.c.id)
-    )
-
-
-def _removed() -> Statement:
+def _removing() -> Statement:
     old = due(_OLD_TOMBSTONE)
     # A cursor from before the newest of them would miss that it is gone, so it is refused from the same moment on.
     newest = sa.select(sa.func.max(old.c.version)).scalar_subquery()
@@ -53,14 +44,11 @@ def _removed() -> Statement:
         .returning(OWNERS.c.id)
         .cte("owner")
     )
-    return _counted(
+    return counted(
         "remove_old_tombstones",
+        old,
         sa.delete(Task).where(as_it_was(old), TABLE.c.user_id == owner.c.id).returning(TABLE.c.id),
     )
-
-
-def _counted(name: str, change: UpdateBase) -> Statement:
-    return Statement(name, sa.select(sa.func.count().label("number")).select_from(change.cte("changed")))
 
 
 def _owners(condition: sa.ColumnElement[bool]) -> Statement:
@@ -73,8 +61,8 @@ def _number(condition: sa.ColumnElement[bool]) -> Statement:
     return Statement("number_to_purge", sa.select(sa.func.count().label("number")).where(condition))
 
 
-ERASE_OLD_TRASH = _erased()
-REMOVE_OLD_TOMBSTONES = _removed()
+ERASE_OLD_TRASH = erasing("erase_old_trash", _OLD_TRASH)
+REMOVE_OLD_TOMBSTONES = _removing()
 MOMENT = Statement(
     "moment",
     sa.select(
@@ -117,8 +105,8 @@ async def purge(database: Database, kind: Kind, before: datetime) -> AsyncGenera
         rows = await database.rows(kind.owners, {"first": first, "before": before, "limit": OWNERS_PAGE})
         page = [row["user_id"] for row in rows]
         for first in page:
-            done = BATCH
-            while done == BATCH:
+            found = BATCH
+            while found == BATCH:
                 [row] = await database.rows(kind.batch, {"user_id": first, "before": before, "limit": BATCH})
-                done = row["number"]
-                yield done
+                found = row["found"]
+                yield row["changed"]

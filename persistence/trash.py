@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.sql.dml import UpdateBase
 
 from persistence.models import ERASED_TITLE, Task
 from persistence.postgres.database import Database
@@ -77,14 +78,23 @@ def as_it_was(due: sa.CTE) -> sa.ColumnElement[bool]:
     return sa.and_(MINE, TABLE.c.id == sa.any_(ids), TABLE.c.version == sa.any_(versions))
 
 
-def _erase_some() -> Statement:
-    some = due(TRASHED)
+def counted(name: str, due: sa.CTE, change: UpdateBase) -> Statement:
+    """Makes the change, and tells how many tasks were `found`, and how many `changed`: fewer if others were faster."""
+    counts = (
+        sa.select(sa.func.count()).select_from(cte).scalar_subquery().label(label)
+        for label, cte in (("found", due), ("changed", change.cte("changed")))
+    )
+    return Statement(name, sa.select(*counts))
+
+
+def erasing(name: str, condition: sa.ColumnElement[bool]) -> Statement:
+    """Erases at most `limit` tasks of the owner that meet this, and counts them."""
+    some = due(condition)
     owner = raised(sa.exists(_ONE).select_from(some))
-    gone = sa.update(Task).where(as_it_was(some)).values(erased(owner)).returning(TABLE.c.id).cte("gone")
-    return Statement("erase_tasks", sa.select(sa.func.count().label("found")).select_from(some).add_cte(gone))
+    return counted(name, some, sa.update(Task).where(as_it_was(some)).values(erased(owner)).returning(TABLE.c.id))
 
 
-ERASE, ERASE_SOME = _erase(), _erase_some()
+ERASE, ERASE_SOME = _erase(), erasing("erase_tasks", TRASHED)
 
 
 async def page(
