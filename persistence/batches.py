@@ -27,7 +27,7 @@ from persistence.tasks import (
     Versions,
 )
 
-# What a foreign key asks for goes on beside it (FOR NO KEY UPDATE).
+# FOR NO KEY UPDATE, which does not hold up the check of a foreign key.
 LOCK_OWNER = Statement(
     "lock_owner",
     sa.select(tasks.OWNERS.c.is_erased).where(tasks.OWNERS.c.id == tasks.USER_ID).with_for_update(key_share=True),
@@ -63,7 +63,7 @@ type Refusal = AlreadyDeleted | OwnerErased | RacedPast | TooMany | VersionChang
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What has become of a write. Without a task and a refusal there is no such task, or no owner for a new one."""
+    """The outcome of a write. Without a task and a refusal there is no such task, or no owner for a new one."""
 
     task: TaskRow | None = None
     """The task as it is now, with the column `deleted_at` besides."""
@@ -75,7 +75,7 @@ class Outcome:
 async def run(
     database: Database, user_id: UUID, writes: Sequence[Write], *, makes_owner: bool = False, tasks_max: int = 0
 ) -> list[Outcome]:
-    """What has become of each write, in their order; all are committed together. Each names another task.
+    """Commits all writes together, and returns their outcomes in the same order. Each write names another task.
 
     One round trip; a second one makes the owner if there is none and `makes_owner` asks for one, as in `tasks.create`.
     """
@@ -124,7 +124,7 @@ def _changed(write: Write, step: Step, row: TaskRow | None, found: TaskRow | Non
         return Outcome(refusal=refusal)
     except (RacedPast, VersionChanged) as refusal:
         assert found
-        # What a patch without changes has met is all that it was to find out.
+        # A patch without changes had only to read the task.
         is_answer = write.only_reads and isinstance(refusal, RacedPast)
         return Outcome(_shown(found), None if is_answer else refusal)
     return Outcome(_shown(earlier), is_repeat=True) if earlier else Outcome()

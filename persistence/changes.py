@@ -40,7 +40,7 @@ BEGINNING = Place()
 
 
 class Gone(Exception):
-    """What has changed since this place is no longer known."""
+    """The changes since this place are no longer known."""
 
 
 def _bound(name: str) -> sa.ColumnElement[Any]:

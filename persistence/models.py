@@ -69,7 +69,7 @@ _TOUCHED: dict[str, Any] = {
     "server_default": func.now(),
     "onupdate": text("greatest(now(), updated_at + interval '1 microsecond')"),
 }
-# Of a row that comes without a revision, by hand or by a tool. `persistence/tasks.py` supplies one with each write.
+# For a row that comes without a revision, by hand or by a tool. `persistence/tasks.py` supplies one with each write.
 _REVISION: dict[str, Any] = {"server_default": text("(extract(epoch FROM now()) * 1000000)::bigint")}
 
 _LIVE = text("deleted_at IS NULL")

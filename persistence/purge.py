@@ -73,7 +73,7 @@ MOMENT = Statement(
 
 @dataclass(frozen=True)
 class Kind:
-    """What is purged: the statements that count all, find the owners, and take a batch of one of them."""
+    """A kind of tasks to purge: the statements that count all, find the owners, and take a batch of one of them."""
 
     number: Statement
     owners: Statement

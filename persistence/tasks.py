@@ -139,12 +139,13 @@ def _patched(name: str) -> sa.ColumnElement[Any]:
 
 
 _ID_OF_NEW: sa.ColumnElement[Any] = sa.bindparam("id", type_=sa.Uuid())
+_OTHERS_MAX = sa.bindparam("others_max", type_=sa.Integer())
 # The last task that there may be is looked for, so no more entries of an index are read than there may be tasks. The
 # subquery hides their number from the planner, which would read and sort all tasks of a user that it thinks has fewer.
 _LAST_ALLOWED = sa.exists(
     sa.select(_ONE).select_from(TABLE).where(MINE, LIVE)
     .order_by(TABLE.c.created_at.desc(), TABLE.c.id.desc())
-    .offset(sa.select(sa.bindparam("others_max", type_=sa.Integer())).scalar_subquery()).limit(_ONE)
+    .offset(sa.select(_OTHERS_MAX).scalar_subquery()).limit(_ONE)
 )  # fmt: skip
 
 
@@ -174,12 +175,16 @@ MAKE_OWNER = Statement("make_owner", insert(OWNERS).values(id=USER_ID).on_confli
 OWNER = Statement("owner", sa.select(OWNERS.c.is_erased).where(OWNERS.c.id == USER_ID))
 GET = Statement("get", sa.select(*COLUMNS).where(THIS, LIVE))
 
-_KEY = sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), sa.literal_column("0"), type_=sa.BigInteger())
+
+def _hash(key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.hashtextextended(key, sa.literal_column("0"), type_=sa.BigInteger())
+
+
+_KEY = _hash(sa.bindparam("key", type_=sa.Text()))
 _IS_NEW = (sa.any_(TABLE.c.applied_keys) == _KEY).is_not(sa.true())
 _KEYS = sa.func.array_prepend(_KEY, TABLE.c.applied_keys, type_=ARRAY(sa.BigInteger()))[
     _ONE : sa.literal_column(str(KEYS_KEPT))
 ]
-_OTHERS_MAX = sa.bindparam("others_max", type_=sa.Integer())
 
 
 def _completed_at(status: sa.ColumnElement[Any], moment: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -231,7 +236,6 @@ _ASKED = (
     .table_valued(sa.column("id", sa.Uuid()), sa.column("key", sa.Text()), name="asked")
     .render_derived()
 )
-_HASH = sa.func.hashtextextended(_ASKED.c.key, sa.literal_column("0"), type_=sa.BigInteger())
 _FACTS = ("deleted_at", "is_erased", "was_applied")
 STATES = Statement(
     "states",
@@ -239,7 +243,7 @@ STATES = Statement(
         *COLUMNS,
         TABLE.c.deleted_at,
         TABLE.c.is_erased,
-        sa.func.coalesce(sa.any_(TABLE.c.applied_keys) == _HASH, sa.false()).label("was_applied"),
+        sa.func.coalesce(sa.any_(TABLE.c.applied_keys) == _hash(_ASKED.c.key), sa.false()).label("was_applied"),
     ).where(
         MINE,
         TABLE.c.id == _ASKED.c.id,
@@ -329,7 +333,7 @@ def changing(
 
 
 def hashed_key(change: Change, key: str) -> str:
-    """What the database makes the hash of: a key counts for one kind of change of one task."""
+    """The text that the database hashes: a key counts for one kind of change of one task."""
     return f"{change} {key}"
 
 
@@ -393,9 +397,10 @@ async def replace(
 ) -> TaskRow | None:
     """The task with all its values replaced, or None.
 
-    Of this and the next three: with a `key` the change is made once. A repeat finds its hash in the task, which
-    remembers the last `KEYS_KEPT`, and the row of its answer has one column more, `replayed`. To tell why a change with
-    a key or with `versions` was not made costs a second round trip; they raise `VersionChanged` if it has another one.
+    For this function and the next three: with a `key` the change is made once. A repeat finds its hash in the task,
+    which remembers the last `KEYS_KEPT`, and the row of its answer has one column more, `replayed`. To tell why a
+    change with a key or with `versions` was not made costs a second round trip. Raises `VersionChanged` for a task in
+    another version.
     """
     return await _run(database, changing("replace", user_id, task_id, values, versions, key=key))
 

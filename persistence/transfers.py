@@ -107,7 +107,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose tasks they become: how many there are already, live and in the trash, as far as they were counted."""
+    """The owner of imported tasks, with the number of those that it has already, as far as they were counted."""
 
     is_erased: bool = False
     live: int = 0

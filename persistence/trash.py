@@ -42,7 +42,7 @@ PAGE_AFTER = Statement(
 
 
 def _blank(name: str) -> Any:
-    """What a value of a task is in a tombstone."""
+    """The value of this column in a tombstone."""
     column = TABLE.c[name]
     if column.nullable:
         return sa.null()
@@ -50,7 +50,7 @@ def _blank(name: str) -> Any:
 
 
 def erased(owner: sa.CTE) -> Mapping[str, Any]:
-    """What a task becomes by this revision of its owner: a tombstone, which has nothing of what it was."""
+    """The columns of a task that becomes a tombstone by this revision of its owner: nothing of what it was is left."""
     return {
         **{name: _blank(name) for name in (*VALUES, "completed_at", "applied_keys")},
         "is_erased": sa.true(),

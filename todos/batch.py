@@ -159,7 +159,7 @@ class Batch(BaseModel):
 
 
 class BatchResult(BaseModel):
-    """What has become of an item: `task`, `problem`, or for a conflict both."""
+    """The result of an item: `task`, `problem`, or for a conflict both."""
 
     id: Annotated[
         UUID | None, Field(description="The `id` of the item; null if the item has none that can be read as one.")
@@ -191,7 +191,7 @@ class BatchResult(BaseModel):
 
 
 class BatchResults(BaseModel):
-    """What has become of a batch."""
+    """The results of a batch."""
 
     results: Annotated[list[BatchResult], Field(description="One for each item, in the order of the items.")]
 

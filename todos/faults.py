@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with values, in words for clients: the same in a request and in an item of a batch."""
+"""The faults that pydantic finds in values, in words for clients: the same in a request and in an item of a batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -92,7 +92,7 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class ImportResult(BaseModel):
-    """What became of the tasks of a file. With `dry_run`, what would."""
+    """The result of an import. With `dry_run`, it is the result that an import would have."""
 
     imported: Annotated[_Count, Field(description="Tasks that were not there.")]
     known: Annotated[_Count, Field(description="Tasks that were there already, and stay as they are.")]
@@ -256,7 +256,7 @@ def _check(draft: Draft, user_id: UUID, form: ImportFormat, now: datetime) -> _L
 
 
 async def _new(database: Database, user_id: UUID, lines: Sequence[_Line]) -> list[_Line]:
-    """Those of which there is no task yet; sets the status of all."""
+    """The lines without a task yet; sets the status of all lines."""
     known = await transfers.known(database, user_id, [line.id for line in lines]) if lines else {}
     for line in lines:
         there = known.get(line.id)

@@ -285,7 +285,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                     break
                 results.append(result)
         if failure:
-            # What fails after all of them is the commit.
+            # After all of them only the commit can fail.
             self._has_executed = len(results) == expected
             raise failure
         return results

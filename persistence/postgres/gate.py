@@ -1,4 +1,4 @@
-"""A gate: what takes so long that a caller behind it would wait in vain."""
+"""Admission control without a wait queue, for work that takes so long that waiting for it would be in vain."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager

@@ -15,7 +15,7 @@ class Turns:
     def __init__(self, refusal: str) -> None:
         self._refusal = refusal
         self._queues: dict[Hashable, deque[Future[None]]] = {}
-        """The callers behind each that goes on, some of which may have given up."""
+        """The callers behind each that goes on, some of which may have been cancelled or refused."""
 
     def __len__(self) -> int:
         return len(self._queues)

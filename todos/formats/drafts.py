@@ -41,7 +41,7 @@ class Draft:
     line: int
     """Where it begins; in JSON its number."""
     key: UUID | str = ""
-    """What tells it from all others of its source: its id here, or a text from which one is made."""
+    """Tells it from all others of its source: its id here, or a text from which one is made."""
     values: dict[str, Any] = field(default_factory=dict)
     """As a client would send them."""
     notes: list[str] = field(default_factory=list)

@@ -21,7 +21,7 @@ NAMES_SHOWN = 200
 _STATUSES = {"needsAction": "pending", "completed": "completed"}
 _READ = ("title", "notes", "status", "due", "completed", "created", "updated", "parent", "deleted", "links")
 _OF_THE_SOURCE = ("kind", "id", "etag", "selfLink", "webViewLink", "position", "hidden", "task_type")
-"""What says nothing of the task itself: `hidden` are completed tasks that are no longer shown."""
+"""Fields that say nothing of the task itself: `hidden` are completed tasks that are no longer shown."""
 
 
 def parsed(text: str) -> Iterator[Draft | None]:
