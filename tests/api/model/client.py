@@ -66,10 +66,14 @@ class Api:
                 pass
 
     def start_anew(self, user: str) -> int:
-        """Raises the revision and the horizon, as one does after a restore of a backup."""
+        """Raises the revision and the horizon, as one does after a restore of a backup.
+
+        The revision becomes that of a minute from now, as if the clock had gone back since.
+        """
         query = (
             "UPDATE users SET (revision, horizon) = (SELECT new, new FROM greatest(revision + 1,"
-            " (extract(epoch FROM now()) * 1000000)::bigint) AS new) WHERE id = %s RETURNING revision"
+            " (extract(epoch FROM now() + interval '1 minute') * 1000000)::bigint) AS new) WHERE id = %s"
+            " RETURNING revision"
         )
         [(revision,)] = self._execute(query, user)
         return int(revision)
