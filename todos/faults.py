@@ -17,7 +17,7 @@ _PLAINER = {
     "model_attributes_type": "A JSON object is expected",
     "model_type": "A JSON object is expected",
     "string_type": "A JSON string in double quotes is expected",
-    "list_type": 'A JSON array is expected, such as ["home"]',
+    "list_type": "A JSON array in square brackets is expected",
     "bool_type": "true or false is expected, without quotes",
     "union_tag_invalid": _KINDS,
     "union_tag_not_found": _KINDS,
@@ -29,7 +29,7 @@ _PLAINER = {
 def field_error(place: Sequence[str | int], fault: Mapping[str, Any]) -> FieldError:
     """The fault of the value at this place; no place is the whole body."""
     field = ".".join(str(part) for part in place) or "body"
-    detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    detail = _PLAINER.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace(" after validation", "")
     if fault["type"] == "extra_forbidden" and field in _ANSWERED:
         detail = "This cannot be set here; leave it out"
     return {"field": field[:FIELD_SHOWN], "detail": detail}

@@ -15,7 +15,7 @@ type _Run = Callable[..., Awaitable[HttpResponse]]
 
 
 def strict(run: _Run) -> _Run:
-    """Refuses unknown query parameters, repeats of those that have one value, and conditions that are not looked at.
+    """Refuses unknown query parameters, repeats of those that have one value, and headers that are not looked at.
 
     A decorator for Ninja operations in the mode "view". Ninja ignores the first and the last, and takes the last one
     of repeated values.
@@ -28,7 +28,11 @@ def strict(run: _Run) -> _Run:
             names[model.__ninja_param_source__] |= {name: name in repeatable for name in model.__ninja_flatten_map__}
     # Where there is no entity tag, If-None-Match has no effect by definition (RFC 9110, section 13.1.2).
     conditions = {"If-Match"} | (set() if operation.methods == ["GET"] else {"If-None-Match"})
-    ignored = {HttpHeaders.to_wsgi_name(name): name for name in sorted(conditions - names["header"].keys())}
+    refused = dict.fromkeys(conditions, "This request cannot be made conditional in this way; leave it out")
+    if operation.methods == ["POST"]:
+        refused["Idempotency-Key"] = "A key is for a request that makes one change; leave it out"
+    unknown = sorted(refused.keys() - names["header"].keys())
+    ignored = {HttpHeaders.to_wsgi_name(name): (name, refused[name]) for name in unknown}
 
     @wraps(run)
     async def wrapper(request: HttpRequest, **values: Any) -> HttpResponse:
@@ -64,7 +68,7 @@ def _is_utf8(query: str) -> bool:
     return True
 
 
-def _in_headers(request: HttpRequest, ignored: Mapping[str, str]) -> Iterator[FieldError]:
-    for key, name in ignored.items():
+def _in_headers(request: HttpRequest, ignored: Mapping[str, tuple[str, str]]) -> Iterator[FieldError]:
+    for key, (name, detail) in ignored.items():
         if key in request.META:
-            yield {"field": name, "detail": "This request cannot be made conditional in this way; leave it out"}
+            yield {"field": name, "detail": detail}

@@ -97,7 +97,7 @@ async def test_a_value_of_another_type_is_told_the_type_that_is_wanted(client: C
         "description": "A JSON string in double quotes is expected",
         "status": "Input should be 'pending' or 'completed'",
         "completed": "true or false is expected, without quotes",
-        "tags": 'A JSON array is expected, such as ["home"]',
+        "tags": "A JSON array in square brackets is expected",
     }
 
     values: tuple[object, ...] = (None, 1, {})

@@ -108,3 +108,12 @@ async def test_it_refuses_what_is_not_a_key(client: Client, alice: UUID) -> None
         assert_problem(response, 400, "invalid-input", "Idempotency-Key")
     two = await client.post(f"{alice}/tasks", json=BODY, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
     assert_problem(two, 400, "invalid-input", "Idempotency-Key")
+
+
+@pytest.mark.parametrize("path", ["tasks/batch", "import"])
+async def test_it_refuses_a_key_for_what_makes_many_changes(client: Client, alice: UUID, path: str) -> None:
+    body = {"items": [{"op": "create", "id": str(uuid4()), "title": "Buy milk"}]}
+    response = await client.post(f"{alice}/{path}", json=body, headers={"Idempotency-Key": "a"})
+
+    assert_problem(response, 400, "invalid-input", "Idempotency-Key")
+    assert (await client.get(f"{alice}/tasks")).json()["items"] == []
