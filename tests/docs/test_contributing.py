@@ -79,7 +79,7 @@ class Copy:
 
     def generate(self) -> None:
         self.run("python", "manage.py", "export_openapi")
-        # The other pages show no task; `make record-docs` takes minutes for all of them.
+        # `make record-docs` takes minutes for all pages.
         self.run("python", "-m", "tests.support.record_docs", *PAGES_WITH_TASKS)
 
     def check(self, *tests: str) -> None:
