@@ -14,7 +14,9 @@ from tests.support.helpers import (
     Response,
     address,
     assert_problem,
+    delete_task,
     get_task,
+    in_trash,
     insert_task,
     make_task,
     make_tasks,
@@ -73,20 +75,13 @@ def live(task: Json) -> Json:
     return task | {"deleted_at": None, "erased": False}
 
 
-async def delete(client: Client, task: Json) -> Json:
-    response = await client.delete(address(task))
-    assert response.status_code == 200, response.text
-    deleted: Json = response.json()
-    return deleted
-
-
 async def erase(client: Client, task: Json) -> None:
-    response = await client.delete(f"{task['user_id']}/trash/{task['id']}")
+    response = await client.delete(in_trash(task))
     assert response.status_code == 204, response.text
 
 
 async def restore(client: Client, task: Json) -> Json:
-    response = await client.post(f"{task['user_id']}/trash/{task['id']}/restore")
+    response = await client.post(f"{in_trash(task)}/restore")
     assert response.status_code == 200, response.text
     restored: Json = response.json()
     return restored
@@ -105,11 +100,11 @@ async def test_each_change_is_shown_once_with_the_task_as_it_is_now(client: Clie
     await client.patch(address(task), json={"title": "Changed"})
     replaced = (await client.put(address(task), json={"title": "Replaced", "completed": True})).json()
     assert await copy.catch_up() == [live(replaced)]
-    deleted = await delete(client, task)
+    deleted = await delete_task(client, task)
     assert await copy.catch_up() == [deleted | {"erased": False}]
     restored = await restore(client, task)
     assert await copy.catch_up() == [live(restored)]
-    await delete(client, other)
+    await delete_task(client, other)
     await erase(client, other)
     [tombstone] = await copy.catch_up()
     assert tombstone["deleted_at"]
@@ -164,14 +159,14 @@ async def test_whatever_happens_between_the_pages_of_the_first_walk_the_copy_is_
 ) -> None:
     tasks = [await make_task(client, alice, title=f"Task {number}") for number in range(16)]
     for task in tasks[8:10]:
-        await delete(client, task)
+        await delete_task(client, task)
     for page in range(3):
         await copy.poll(limit=3)
         # Of those that this walk has seen, and of those that it has not.
         for number in (page * 2, 15 - page * 2):
             await client.patch(address(tasks[number]), json={"completed": True})
         for number in (page * 2 + 1, 15 - page * 2 - 1):
-            await delete(client, tasks[number])
+            await delete_task(client, tasks[number])
         if page == 0:
             await restore(client, tasks[1])
             await restore(client, tasks[8])
@@ -190,7 +185,7 @@ async def test_what_was_deleted_before_the_walk_is_not_shown_and_what_is_deleted
 ) -> None:
     before, erased, first, second, third = [await make_task(client, alice) for _ in range(5)]
     for task in (before, erased):
-        await delete(client, task)
+        await delete_task(client, task)
     await erase(client, erased)
 
     assert (await ask(client, alice)).json()["items"] == [live(task) for task in (first, second, third)]
@@ -198,7 +193,7 @@ async def test_what_was_deleted_before_the_walk_is_not_shown_and_what_is_deleted
     assert page["items"] == [live(first)]
     assert page["more"]
     for task in (first, second):
-        await delete(client, task)
+        await delete_task(client, task)
     items = await copy.catch_up(limit=1)
     assert [(item["id"], item["deleted_at"] is None) for item in items] == [
         (third["id"], True), (first["id"], False), (second["id"], False),
@@ -210,7 +205,7 @@ async def test_what_was_deleted_before_the_walk_is_not_shown_and_what_is_deleted
 
 async def test_the_end_of_a_walk_is_behind_all_that_it_has_left_out(client: Client, alice: UUID, copy: Copy) -> None:
     task, gone = await make_task(client, alice), await make_task(client, alice)
-    deleted = await delete(client, gone)
+    deleted = await delete_task(client, gone)
     assert await copy.catch_up() == [live(task)]
 
     # What a cursor holds is nobody else's business, but from any other place each poll would read tombstones again.
@@ -256,7 +251,7 @@ async def test_a_cursor_from_before_the_horizon_is_gone_and_one_from_it_is_not(
     task = await make_task(client, alice)
     await copy.poll()
     old = copy.cursor
-    deleted = await delete(client, task)
+    deleted = await delete_task(client, task)
     await copy.poll()
     # As a purge does.
     await run(
@@ -373,7 +368,7 @@ async def test_it_shows_nothing_of_bobs_to_alice(client: Client, alice: UUID, bo
     assert await copy.catch_up() == []
     hers = await make_task(client, alice, id=his["id"])
     await client.patch(address(his), json={"title": "Changed"})
-    await delete(client, his)
+    await delete_task(client, his)
 
     assert await copy.catch_up() == [live(hers)]
     assert await get_task(client, hers) == hers

@@ -15,7 +15,18 @@ from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
 from tests.conftest import client_of
 from tests.support.contract import EXAMPLE, FIELDS, OPERATIONS
-from tests.support.helpers import Client, Json, address, assert_problem, get_task, make_task, make_tasks, signed_in
+from tests.support.helpers import (
+    Client,
+    Json,
+    address,
+    assert_problem,
+    delete_task,
+    get_task,
+    in_trash,
+    make_task,
+    make_tasks,
+    signed_in,
+)
 from tests.support.issuer import Issuer
 
 SHOWS_IT: dict[str, Json] = {
@@ -49,17 +60,6 @@ $$
 """
 
 
-def in_trash(task: Json) -> str:
-    return f"{task['user_id']}/trash/{task['id']}"
-
-
-async def delete(client: Client, task: Json) -> Json:
-    response = await client.delete(address(task))
-    assert response.status_code == 200, response.text
-    deleted: Json = response.json()
-    return deleted
-
-
 async def restore(client: Client, task: Json, **headers: str) -> Any:
     return await client.post(f"{in_trash(task)}/restore", headers=headers)
 
@@ -81,7 +81,7 @@ async def trash_all(owner: Database, user: UUID) -> None:
 async def test_it_is_listed_with_the_last_deletion_first(client: Client, alice: UUID) -> None:
     assert await listed(client, alice) == await listed(client, uuid4()) == []
     tasks = [await make_task(client, alice) for _ in range(3)]
-    deleted = [await delete(client, tasks[number]) for number in (1, 0)]
+    deleted = [await delete_task(client, tasks[number]) for number in (1, 0)]
 
     assert await listed(client, alice) == deleted[::-1]
     assert {name: value for name, value in deleted[0].items() if name in FIELDS} == {
@@ -134,7 +134,7 @@ async def test_no_list_search_filter_or_order_shows_what_is_in_the_trash(client:
     queries = [*SHOWS_IT.values(), *SORTS]
     for query in queries:
         assert (await client.get(f"{alice}/tasks", params=query)).json()["items"] == [task], query
-    await delete(client, task)
+    await delete_task(client, task)
     for query in queries:
         page = (await client.get(f"{alice}/tasks", params=query)).json()
         assert page == {"items": [], "next_cursor": None}, query
@@ -148,7 +148,7 @@ async def test_no_page_has_or_leads_to_what_is_in_the_trash(client: Client, alic
     due = "2999-01-01T00:00:00Z"
     tasks = [await make_task(client, alice, title=f"Task {number}", due_date=due) for number in range(6)]
     for number in (0, 2, 5):
-        await delete(client, tasks[number])
+        await delete_task(client, tasks[number])
     seen: list[str] = []
     query = {**sort, "limit": 1}
     for _ in range(4):
@@ -167,7 +167,7 @@ async def test_no_count_has_what_is_in_the_trash(guarded: Client, issuer: Issuer
     kept = await make_task(client, user, tags=["kept"], priority="low")
     for number in range(3):
         gone = await make_task(client, user, tags=["gone"], priority="high", completed=number == 0)
-        await delete(client, gone)
+        await delete_task(client, gone)
     await client.delete(in_trash(gone))
 
     assert (await client.get(f"{user}/tasks/summary")).json() == {
@@ -186,7 +186,7 @@ async def test_what_is_deleted_can_neither_be_read_nor_changed_nor_made_again(
     client: Client, alice: UUID, is_erased: bool
 ) -> None:
     task = await make_task(client, alice)
-    deleted = await delete(client, task)
+    deleted = await delete_task(client, task)
     if is_erased:
         assert (await client.delete(in_trash(task))).status_code == 204
 
@@ -202,7 +202,7 @@ async def test_what_is_deleted_can_neither_be_read_nor_changed_nor_made_again(
 
 async def test_a_restored_task_is_as_it_was_in_a_new_version(client: Client, alice: UUID) -> None:
     task = await make_task(client, alice, **{name: EXAMPLE[name] for name in FIELDS if name != "id"})
-    deleted = await delete(client, task)
+    deleted = await delete_task(client, task)
     response = await restore(client, task)
 
     assert response.status_code == 200
@@ -216,7 +216,7 @@ async def test_a_restored_task_is_as_it_was_in_a_new_version(client: Client, ali
 
 async def test_it_is_restored_in_the_version_that_if_match_names_only(client: Client, alice: UUID) -> None:
     task = await make_task(client, alice)
-    deleted = await delete(client, task)
+    deleted = await delete_task(client, task)
 
     refused = await restore(client, task, **{"If-Match": f'"{task["version"]}"'})
     assert_problem(refused, 412, "precondition-failed")
@@ -227,7 +227,7 @@ async def test_it_is_restored_in_the_version_that_if_match_names_only(client: Cl
 
 async def test_a_restore_is_done_once_for_each_key(client: Client, alice: UUID) -> None:
     task = await make_task(client, alice)
-    await delete(client, task)
+    await delete_task(client, task)
     key = {"Idempotency-Key": "restore-1"}
     restored = (await restore(client, task, **key)).json()
     repeat = await restore(client, task, **key)
@@ -235,7 +235,7 @@ async def test_a_restore_is_done_once_for_each_key(client: Client, alice: UUID) 
     assert repeat.headers["Idempotency-Replayed"] == "true"
 
     # A repeat that comes late does not undo a deletion after it.
-    await delete(client, task)
+    await delete_task(client, task)
     assert_problem(await restore(client, task, **key), 404, "task-not-found")
 
 
@@ -243,7 +243,7 @@ async def test_only_what_is_in_the_trash_can_be_restored_or_erased_and_the_answe
     client: Client, alice: UUID
 ) -> None:
     live, erased = await make_task(client, alice), await make_task(client, alice)
-    await delete(client, erased)
+    await delete_task(client, erased)
     await client.delete(in_trash(erased))
     seen = set()
     for task in (live, erased, live | {"id": uuid4()}, live | {"user_id": uuid4()}):
@@ -262,7 +262,7 @@ async def test_nothing_of_an_erased_task_is_left_but_its_id_and_times(
     values = {name: EXAMPLE[name] for name in FIELDS if name != "id"} | {"completed": True, "status": "completed"}
     task = await make_task(client, alice, **values)
     await client.patch(address(task), json={"priority": "low"}, headers={"Idempotency-Key": "a-key"})
-    await delete(client, task)
+    await delete_task(client, task)
 
     assert (await client.delete(in_trash(task))).content == b""
 
@@ -323,7 +323,7 @@ async def test_what_is_restored_while_erasing_waits_for_the_user_stays(
 ) -> None:
     tasks = [await make_task(client, alice) for _ in range(3)]
     for task in tasks:
-        await delete(client, task)
+        await delete_task(client, task)
     async with owner.connection() as connection:
         await connection.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (alice,))
         erasing = asyncio.create_task(client.delete(f"{alice}/trash" if all_of_it else in_trash(tasks[1])))
@@ -340,10 +340,10 @@ async def test_a_user_with_as_many_tasks_as_it_may_have_can_restore_none(
     client: Client, alice: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = await make_task(client, alice)
-    await delete(client, gone)
+    await delete_task(client, gone)
     monkeypatch.setattr(settings, "USER_TASKS_MAX", 1)
     kept = await make_task(client, alice)
 
     assert_problem(await restore(client, gone), 429, "too-many-tasks")
-    await delete(client, kept)
+    await delete_task(client, kept)
     assert (await restore(client, gone)).status_code == 200

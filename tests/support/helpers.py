@@ -64,6 +64,14 @@ async def get_task(client: Client, task: Json) -> Json:
     return stored
 
 
+async def delete_task(client: Client, task: Json) -> Json:
+    """The task in the trash."""
+    response = await client.delete(address(task))
+    assert response.status_code == 200, response.text
+    deleted: Json = response.json()
+    return deleted
+
+
 def signed_in(client: Client, token: str) -> Client:
     """The same client, which sends the token from now on."""
     client.headers["Authorization"] = f"Bearer {token}"
@@ -85,6 +93,11 @@ def rules_of(issuer: Issuer) -> TokenRules:
 
 def address(task: Json) -> str:
     return f"{task['user_id']}/tasks/{task['id']}"
+
+
+def in_trash(task: Json) -> str:
+    """The address of a deleted task."""
+    return f"{task['user_id']}/trash/{task['id']}"
 
 
 async def send(client: Client, method: str, url: str, body: bytes) -> Response:
