@@ -23,7 +23,7 @@ from todos.formats import google_tasks, jsonl, todoist, todotxt
 from todos.formats.drafts import Draft, NotThisFormat
 from todos.formats.encoding import check_size, decoded
 from todos.schemas import FieldErrorOut, TaskReplacement
-from todos.types import DueDate, Id
+from todos.types import Id, Timestamp
 
 TASKS_MAX = 10_000
 """Tasks of one request."""
@@ -55,10 +55,10 @@ class ImportedTask(TaskReplacement):
     """A task with times that no client could choose, and whose due date may have passed."""
 
     id: Id | None = None
-    created_at: DueDate | None = None
-    updated_at: DueDate | None = None
-    completed_at: DueDate | None = None
-    deleted_at: DueDate | None = None
+    created_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+    completed_at: Timestamp | None = None
+    deleted_at: Timestamp | None = None
 
     @model_validator(mode="after")
     def _is_completed(self) -> Self:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from persistence.models import Priority, Status
 from persistence.task_lists import SortKey
 from todos import cursors
-from todos.types import QueryBool, Repeatable, SearchTerms, Tags, Timestamp, whole_number
+from todos.types import QueryBool, QueryTimestamp, Repeatable, SearchTerms, Tags, whole_number
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
@@ -68,8 +68,12 @@ class TaskQuery(PageQuery):
         Repeatable,
     ] = []
     tag: Annotated[Tags, Field(description="Only tasks with this tag; repeated: with all of these."), Repeatable] = []
-    due_before: Annotated[Timestamp | None, Field(description="Only tasks due before this moment, not at it.")] = None
-    due_after: Annotated[Timestamp | None, Field(description="Only tasks due after this moment, not at it.")] = None
+    due_before: Annotated[QueryTimestamp | None, Field(description="Only tasks due before this moment, not at it.")] = (
+        None
+    )
+    due_after: Annotated[QueryTimestamp | None, Field(description="Only tasks due after this moment, not at it.")] = (
+        None
+    )
     overdue: Annotated[
         QueryBool | None,
         Field(description="`true`: only pending tasks whose due date has passed; `false`: only all others."),
@@ -77,10 +81,14 @@ class TaskQuery(PageQuery):
     has_due_date: Annotated[
         QueryBool | None, Field(description="Only tasks with a due date (`true`) or without one (`false`).")
     ] = None
-    created_before: Annotated[Timestamp | None, Field(description="Only tasks created before this moment.")] = None
-    created_after: Annotated[Timestamp | None, Field(description="Only tasks created after this moment.")] = None
-    updated_before: Annotated[Timestamp | None, Field(description="Only tasks last changed before this moment.")] = None
-    updated_after: Annotated[Timestamp | None, Field(description="Only tasks last changed after this moment.")] = None
+    created_before: Annotated[QueryTimestamp | None, Field(description="Only tasks created before this moment.")] = None
+    created_after: Annotated[QueryTimestamp | None, Field(description="Only tasks created after this moment.")] = None
+    updated_before: Annotated[
+        QueryTimestamp | None, Field(description="Only tasks last changed before this moment.")
+    ] = None
+    updated_after: Annotated[QueryTimestamp | None, Field(description="Only tasks last changed after this moment.")] = (
+        None
+    )
     q: Annotated[
         SearchTerms | None,
         Field(

@@ -27,7 +27,7 @@ from persistence.models import (
 )
 from persistence.task_lists import TAGS_COUNTED
 from persistence.tasks import COLUMNS, VALUES
-from todos.types import TAGS_SENT_MAX, Description, DueDate, Id, Tags, Title
+from todos.types import TAGS_SENT_MAX, Description, Id, Tags, Timestamp, Title
 
 _TIMESTAMP = "2026-11-22T04:14:57.069274Z"
 
@@ -95,7 +95,7 @@ class TaskReplacement(_TaskInput):
         Field(description="How urgent it is.", examples=["high"]),
     ] = "medium"
     due_date: Annotated[
-        DueDate | None,
+        Timestamp | None,
         Field(
             description="When it is due: a date and time with its offset from UTC and at most 9 decimals of a second, "
             "of which 6 are kept, or null. Answers are in UTC. That of a new task must not be in the past, except in a "

@@ -200,7 +200,7 @@ Tags = Annotated[
     # Repeated tags are dropped before they are counted, which a schema cannot say.
     Field(json_schema_extra={"maxItems": TAGS_MAX_COUNT}),
 ]
-DueDate = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
+Timestamp = Annotated[datetime, BeforeValidator(_timestamp), _DATE_SCHEMA]
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 _HEX = "[0-9a-fA-F]"
 UserId = Annotated[
@@ -212,7 +212,7 @@ UserId = Annotated[
 Repeatable = BeforeValidator(_unjoined)
 """For a parameter of a query that may be given several times."""
 QueryBool = Annotated[bool, BeforeValidator(_query_bool)]
-Timestamp = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
+QueryTimestamp = Annotated[datetime, BeforeValidator(_query_timestamp), _DATE_SCHEMA]
 SearchTerms = Annotated[
     list[str],
     BeforeValidator(_search_terms),
