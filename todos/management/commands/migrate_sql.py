@@ -78,7 +78,7 @@ class Command(BaseCommand):
         if not runs:
             self.stdout.write(f"Nothing to do: the database is at {current or 'nothing'}.")
         elif runs[-1].direction == "up" and settings.DATABASE_LOCATION_DIRECT != settings.DATABASE_LOCATION:
-            self.stdout.write("Run `manage.py grant_app` now: the server's role has no rights yet to what is new.")
+            self.stdout.write("Run `manage.py grant_app` now: the server's role may have no rights yet to what is new.")
 
     def _report(self, run: migrator.RevisionRun) -> None:
         arrow = "up to" if run.direction == "up" else "down from"
