@@ -64,11 +64,6 @@ def values_of(enum: TypeAliasType) -> tuple[str, ...]:
 
 _UTC_TIMESTAMP = DateTime(timezone=True)
 _NOW: dict[str, Any] = {"server_default": func.now()}
-# A statement that had to wait for another one began before it, and yet its change is the later one.
-_TOUCHED: dict[str, Any] = {
-    "server_default": func.now(),
-    "onupdate": text("greatest(now(), updated_at + interval '1 microsecond')"),
-}
 # For a row that comes without a revision, by hand or by a tool. `persistence/tasks.py` supplies one with each write.
 _REVISION: dict[str, Any] = {"server_default": text("(extract(epoch FROM now()) * 1000000)::bigint")}
 
@@ -158,7 +153,7 @@ class User(SQLModel, table=True):
     email_verified: bool = Field(default=False, sa_column_kwargs=_FALSE)
     is_erased: bool | None = Field(default=None, nullable=False, sa_column_kwargs=_FALSE)
     created_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
-    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_TOUCHED)
+    updated_at: datetime | None = Field(default=None, nullable=False, sa_type=_UTC_TIMESTAMP, sa_column_kwargs=_NOW)
     revision: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
     """Raised by each write of a task of this user, which has it as its version (D39)."""
     horizon: int | None = Field(default=None, nullable=False, sa_type=BigInteger, sa_column_kwargs=_REVISION)
