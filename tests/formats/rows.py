@@ -7,6 +7,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from persistence.models import DESCRIPTION_MAX_LENGTH, TAGS_MAX_COUNT, TITLE_MAX_LENGTH
+from persistence.transfers import EXPORTED
 from todos.schemas import TaskReplacement
 
 MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - it gets one
@@ -56,15 +57,14 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     )
     values = TaskReplacement(**sent).values()
     completed = values["status"] == "completed"
-    return {
+    row = values | {
         "id": UUID(int=draw(st.integers(0, 2**128 - 1))),
         "user_id": UUID(int=1),
-        **{name: values[name] for name in ("title", "description", "status")},
         "completed": completed,
-        **{name: values[name] for name in ("priority", "due_date", "tags")},
         "created_at": draw(MOMENTS),
         "updated_at": draw(MOMENTS),
         "completed_at": draw(MOMENTS) if completed else None,
         "version": draw(st.integers(1, 2**62)),
         "deleted_at": draw(st.none() | MOMENTS),
     }
+    return {str(column.key): row[str(column.key)] for column in EXPORTED}
