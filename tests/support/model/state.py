@@ -72,15 +72,11 @@ class State:
     ) -> tuple[Task, bool]:
         """The task after a write, and whether the write is a repeat: then this is how the task is now.
 
-        A write is a repeat if the task remembers its key, whatever its condition says.
+        A write is a repeat if the task remembers its key, whatever its condition says. A task that was deleted after
+        the write is not found, unless the write is its deletion.
         """
         task, mark = self.tasks.get(key), f"{op} {idempotency_key}"
-        if (
-            task
-            and idempotency_key is not None
-            and mark in task.applied
-            and (task.is_live or op in ("delete", "restore"))
-        ):
+        if task and idempotency_key is not None and mark in task.applied and (task.is_live or op == "delete"):
             return task, True
         if task is None or not (task.is_trashed if op == "restore" else task.is_live):
             raise Refused(404, "task-not-found")
