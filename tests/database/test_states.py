@@ -130,6 +130,9 @@ def check_requests(dsn: Dsn, admin: Dsn, state: State) -> None:
         works = method in state.works
         # Without its creation there is no task.
         expected = (200, 201, 204, *(() if "POST" in state.works else (404,))) if works else (503,)
+        if answer.request.url.path.endswith("/import"):
+            # It looks for the user before it writes, and a standby may not have the new user yet.
+            expected = (*expected, 404)
         assert answer.status_code in expected, request
     assert health[0] == 503 or all(answer.status_code < 300 for answer in answers)
 

@@ -83,7 +83,7 @@ def test_the_server_keeps_its_contract(phases: tuple[str, ...], seed: int, own: 
 
 @pytest.mark.slow
 def test_the_server_survives_a_storm(seed: int, own: Site) -> None:
-    report = survive(own, seed, 4000)
+    report = survive(own, seed, 8000)
 
     successful = {label.split(maxsplit=1)[1] for label, status in report.answers if 200 <= status < 300}
     assert successful >= {grammar.label(operation) for operation in OPERATIONS.values()} - OF_ACCOUNTS
