@@ -58,7 +58,8 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
     that has anything else to do.
     """
     server = _Server(folder.resolve(), settings)
-    process_id = os.getpid()
+    # A forked process may end this block when the interpreter has emptied this module already.
+    process_id, getpid = os.getpid(), os.getpid
     with server.open(_USERS) as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
@@ -71,7 +72,7 @@ def running(folder: Path, settings: Sequence[str] = ()) -> Iterator[Dsn]:
         finally:
             # The end of a forked process, such as a worker of gunicorn, must not stop the server: a fork has a copy of
             # this block, and shares the lock.
-            if os.getpid() == process_id and _is_only_user(users):
+            if getpid() == process_id and _is_only_user(users):
                 server.stop()
 
 

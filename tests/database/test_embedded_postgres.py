@@ -39,6 +39,19 @@ with embedded_postgres.running(Path(sys.argv[1]), ["fsync=off"]):
 print("left", flush=True)
 """
 
+LEAVE_LATE = """
+import os, sys
+from pathlib import Path
+from persistence.development import embedded_postgres
+# The module is emptied before that of os, which holds the block, as modules are in the order of their import.
+os.module, os.block = embedded_postgres, embedded_postgres.running(Path(sys.argv[1]), ["fsync=off"])
+os.block.__enter__()
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+os.block.__exit__(None, None, None)
+"""
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Path:
@@ -175,6 +188,13 @@ def test_a_forked_process_that_ends_does_not_stop_the_server(folder: Path) -> No
     with holding(folder) as [holder]:
         assert postmaster(folder)
         holder.leave()
+    assert postmaster(folder) is None
+
+
+def test_a_forked_process_says_nothing_when_its_block_ends_after_its_modules(folder: Path) -> None:
+    command = [sys.executable, "-c", LEAVE_LATE, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
     assert postmaster(folder) is None
 
 
