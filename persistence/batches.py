@@ -20,8 +20,8 @@ from persistence.tasks import (
     Change,
     OwnerErased,
     RacedPast,
-    Step,
     TaskRow,
+    TaskStep,
     TooMany,
     VersionChanged,
     Versions,
@@ -50,7 +50,7 @@ class Write:
     def only_reads(self) -> bool:
         return self.op == "patch" and not self.values
 
-    def step(self, user_id: UUID, tasks_max: int) -> Step:
+    def step(self, user_id: UUID, tasks_max: int) -> TaskStep:
         if self.op == "create":
             return tasks.creating(user_id, self.values, self.task_id, tasks_max)
         return tasks.changing(
@@ -83,7 +83,7 @@ async def run(
         return []
     started, owner = monotonic(), {"user_id": user_id}
     steps = [(write, write.step(user_id, tasks_max)) for write in writes]
-    sent = {write.task_id: (step.statement, step.values) for write, step in steps if not write.only_reads}
+    sent = {write.task_id: step for write, step in steps if not write.only_reads}
     unclear = [
         (write.task_id, step.values.get("key"))
         for write, step in steps
@@ -115,7 +115,7 @@ def _created(row: TaskRow | None, owners: Sequence[Mapping[str, Any]]) -> Outcom
     return Outcome(None if row["is_erased"] else _shown(row), AlreadyDeleted())
 
 
-def _changed(write: Write, step: Step, row: TaskRow | None, found: TaskRow | None) -> Outcome:
+def _changed(write: Write, step: TaskStep, row: TaskRow | None, found: TaskRow | None) -> Outcome:
     if row:
         return Outcome(_shown(row))
     try:

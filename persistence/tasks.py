@@ -9,9 +9,8 @@ Every function here is one round trip, except where it says otherwise. `persiste
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -100,7 +99,7 @@ _EXPECTED = _VERSIONS.is_(None) | (TABLE.c.version == sa.any_(_VERSIONS))
 _MICROSECONDS = sa.select(
     sa.literal_column("(extract(epoch FROM now()) * 1000000)::bigint", sa.BigInteger())
 ).scalar_subquery()
-_ONE: sa.ColumnElement[Any] = sa.literal_column("1")
+ONE: sa.ColumnElement[Any] = sa.literal_column("1")
 
 
 def raised(*conditions: sa.ColumnElement[bool]) -> sa.CTE:
@@ -108,7 +107,7 @@ def raised(*conditions: sa.ColumnElement[bool]) -> sa.CTE:
     return (
         sa.update(OWNERS)
         .where(OWNERS.c.id == USER_ID, *conditions)
-        .values(revision=sa.func.greatest(OWNERS.c.revision + _ONE, _MICROSECONDS, type_=sa.BigInteger()))
+        .values(revision=sa.func.greatest(OWNERS.c.revision + ONE, _MICROSECONDS, type_=sa.BigInteger()))
         .returning(OWNERS.c.id, OWNERS.c.revision)
         .cte("owner")
     )
@@ -143,9 +142,9 @@ _OTHERS_MAX = sa.bindparam("others_max", type_=sa.Integer())
 # The last task that there may be is looked for, so no more entries of an index are read than there may be tasks. The
 # subquery hides their number from the planner, which would read and sort all tasks of a user that it thinks has fewer.
 _LAST_ALLOWED = sa.exists(
-    sa.select(_ONE).select_from(TABLE).where(MINE, LIVE)
+    sa.select(ONE).select_from(TABLE).where(MINE, LIVE)
     .order_by(TABLE.c.created_at.desc(), TABLE.c.id.desc())
-    .offset(sa.select(_OTHERS_MAX).scalar_subquery()).limit(_ONE)
+    .offset(sa.select(_OTHERS_MAX).scalar_subquery()).limit(ONE)
 )  # fmt: skip
 
 
@@ -169,7 +168,7 @@ def _create(*conditions: sa.ColumnElement[bool]) -> Statement:
 
 
 CREATE = _create()
-CREATE_WITHIN = _create(~_LAST_ALLOWED | sa.exists(_ONE).where(MINE, TABLE.c.id == _ID_OF_NEW))
+CREATE_WITHIN = _create(~_LAST_ALLOWED | sa.exists(ONE).where(MINE, TABLE.c.id == _ID_OF_NEW))
 # An id is in two unique indexes, and first writes at once can meet either of them, so no key is named.
 MAKE_OWNER = Statement("make_owner", insert(OWNERS).values(id=USER_ID).on_conflict_do_nothing())
 OWNER = Statement("owner", sa.select(OWNERS.c.is_erased).where(OWNERS.c.id == USER_ID))
@@ -183,7 +182,7 @@ def _hash(key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 _KEY = _hash(sa.bindparam("key", type_=sa.Text()))
 _IS_NEW = (sa.any_(TABLE.c.applied_keys) == _KEY).is_not(sa.true())
 _KEYS = sa.func.array_prepend(_KEY, TABLE.c.applied_keys, type_=ARRAY(sa.BigInteger()))[
-    _ONE : sa.literal_column(str(KEYS_KEPT))
+    ONE : sa.literal_column(str(KEYS_KEPT))
 ]
 
 
@@ -211,7 +210,7 @@ def _change(change: Change, *, keyed: bool = False) -> Statement:
     if keyed:
         conditions.append(_IS_NEW)
     limits = [_OTHERS_MAX.is_(None) | ~_LAST_ALLOWED] if change == "restore" else []
-    owner = raised(sa.exists(_ONE).where(*conditions), *limits)
+    owner = raised(sa.exists(ONE).where(*conditions), *limits)
     moment = time_of(owner.c.revision)
     sets = {**_sets(change, moment), "updated_at": moment, "version": owner.c.revision}
     if keyed:
@@ -256,9 +255,8 @@ Not those that the same transaction has written.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One write of a task: a statement and what it binds."""
+class TaskStep(NamedTuple):
+    """One write of a task, as a step of `Database.together`."""
 
     statement: Statement
     values: Mapping[str, Any]
@@ -294,7 +292,7 @@ class Step:
         raise RacedPast
 
 
-def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max: int = 0) -> Step:
+def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max: int = 0) -> TaskStep:
     """The statement that creates a task, with at most `tasks_max` live ones; it returns no row if there is no owner.
 
     The row says besides if it was there already (`replayed`), and if so, whether it is in the trash (`deleted_at`),
@@ -302,8 +300,8 @@ def creating(user_id: UUID, values: Mapping[str, Any], task_id: UUID, tasks_max:
     """
     new = {**values, "id": task_id, "user_id": user_id}
     if tasks_max:
-        return Step(CREATE_WITHIN, {**new, "others_max": tasks_max - 1})
-    return Step(CREATE, new)
+        return TaskStep(CREATE_WITHIN, {**new, "others_max": tasks_max - 1})
+    return TaskStep(CREATE, new)
 
 
 def changing(
@@ -315,8 +313,8 @@ def changing(
     *,
     key: str | None = None,
     tasks_max: int = 0,
-) -> Step:
-    """The statement that makes a change; if it returns no row, `Step.explain` says why."""
+) -> TaskStep:
+    """The statement that makes a change; if it returns no row, `TaskStep.explain` says why."""
     bound: dict[str, Any] = {
         "user_id": user_id,
         "task_id": task_id,
@@ -329,7 +327,7 @@ def changing(
     bound |= {f"new_{name}": value for name, value in values.items()}
     if key is not None:
         bound["key"] = hashed_key(change, key)
-    return Step(_CHANGES[change][key is not None], bound)
+    return TaskStep(_CHANGES[change][key is not None], bound)
 
 
 def hashed_key(change: Change, key: str) -> str:
@@ -361,7 +359,7 @@ async def create(
     row = await database.row(step.statement, step.values, turn=user_id)
     if row is None and (makes_owner or tasks_max):
         owner = {"user_id": user_id}
-        steps = [(MAKE_OWNER, owner)] * makes_owner + [(step.statement, step.values), (OWNER, owner)]
+        steps = [(MAKE_OWNER, owner)] * makes_owner + [step, (OWNER, owner)]
         *_, rows, owners = await database.together(steps, database.time_left(started), turn=user_id, name="create")
         row = rows[0] if rows else None
         if row is None and owners:
@@ -446,7 +444,7 @@ async def restore(
     return await _run(database, changing("restore", user_id, task_id, {}, versions, key=key, tasks_max=tasks_max))
 
 
-async def _run(database: Database, step: Step) -> TaskRow | None:
+async def _run(database: Database, step: TaskStep) -> TaskRow | None:
     started, values = monotonic(), step.values
     asked = {"user_id": values["user_id"], "ids": [values["task_id"]], "keys": [values.get("key")]}
     while True:

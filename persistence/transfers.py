@@ -17,6 +17,7 @@ from persistence.tasks import (
     LIVE,
     MAKE_OWNER,
     MINE,
+    ONE,
     OWNERS,
     TABLE,
     TRASHED,
@@ -86,7 +87,7 @@ KNOWN = Statement(
 
 
 def _number(name: str, condition: sa.ColumnElement[bool]) -> sa.Label[Any]:
-    tasks: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(TABLE).where(MINE, condition)
+    tasks: sa.Select[Any] = sa.select(ONE).select_from(TABLE).where(MINE, condition)
     some = tasks.limit(sa.bindparam("most", type_=sa.Integer())).subquery(f"{name}_tasks")
     return sa.select(sa.func.count()).select_from(some).scalar_subquery().label(name)
 

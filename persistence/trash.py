@@ -16,12 +16,11 @@ from persistence.models import ERASED_TITLE, Task
 from persistence.postgres.database import Database
 from persistence.postgres.errors import OutcomeUnknown, Unavailable
 from persistence.postgres.statement import Statement
-from persistence.tasks import COLUMNS, MINE, TABLE, THIS, TRASHED, VALUES, TaskRow, raised, time_of
+from persistence.tasks import COLUMNS, MINE, ONE, TABLE, THIS, TRASHED, VALUES, TaskRow, raised, time_of
 
 ERASED_AT_ONCE = 1000
 """Tasks that one statement erases, so that none of them takes long and each is a step that stays."""
 
-_ONE: sa.ColumnElement[Any] = sa.literal_column("1")
 _LIMIT: sa.ColumnElement[Any] = sa.bindparam("limit", type_=sa.BigInteger())
 _ORDER = (TABLE.c.deleted_at.desc(), TABLE.c.id.desc())
 # When the planner cannot see the limit, it reads in order and stops, however few tasks it thinks there are.
@@ -60,7 +59,7 @@ def erased(owner: sa.CTE) -> Mapping[str, Any]:
 
 
 def _erase() -> Statement:
-    owner = raised(sa.exists(_ONE).where(THIS, TRASHED))
+    owner = raised(sa.exists(ONE).where(THIS, TRASHED))
     return Statement("erase_task", sa.update(Task).where(THIS, TRASHED).values(erased(owner)).returning(TABLE.c.id))
 
 
@@ -90,7 +89,7 @@ def counted(name: str, due: sa.CTE, change: UpdateBase) -> Statement:
 def erasing(name: str, condition: sa.ColumnElement[bool]) -> Statement:
     """Erases at most `limit` tasks of the owner that meet this, and counts them."""
     some = due(condition)
-    owner = raised(sa.exists(_ONE).select_from(some))
+    owner = raised(sa.exists(ONE).select_from(some))
     return counted(name, some, sa.update(Task).where(as_it_was(some)).values(erased(owner)).returning(TABLE.c.id))
 
 

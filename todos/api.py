@@ -9,10 +9,10 @@ from django.http import HttpResponse, HttpResponseNotModified
 from ninja import Query, Router
 
 from persistence import batches, task_lists, tasks
-from persistence.tasks import AlreadyDeleted, OwnerErased, TaskRow, TooMany
+from persistence.tasks import TaskRow
 from todos import contract, cursors
-from todos.batch import Batch, BatchResults, Faulty, result
-from todos.errors import AccountErased, InvalidInput, TaskDeleted, TaskNotFound, TooManyTasks, UserNotFound
+from todos.batches import Batch, BatchResults, Faulty, result
+from todos.errors import InvalidInput, TaskNotFound, UserNotFound
 from todos.etags import etag, expected, is_fresh
 from todos.headers import ChangeKeyHeader, IdempotencyKeyHeader, IfMatchHeader, IfNoneMatchHeader
 from todos.queries import TaskQuery
@@ -53,27 +53,17 @@ async def create_task(
 ) -> HttpResponse:
     """Creates a task for the user: once, however often it is sent, if it names a key or an id."""
     task_id = _chosen_id(user_id, task, idempotency_key)
-    try:
-        if task.is_late:
-            # A repeat may come when the due date of what it repeats has passed.
-            there = await tasks.created_before(request.database, user_id, task_id) if task_id else None
-            if there is None:
-                raise InvalidInput.of(
-                    {"field": "due_date", "detail": "The due date of a new task cannot be in the past"}
-                )
-            return _created(there, replayed=True)
-        # The first task of a user who has signed in makes the user's row (D35).
-        makes_owner = request.signed_in is not None
-        row = await tasks.create(
-            request.database, user_id, task.values(), task_id,
-            makes_owner=makes_owner, tasks_max=settings.USER_TASKS_MAX,
-        )  # fmt: skip
-    except OwnerErased:
-        raise AccountErased from None
-    except AlreadyDeleted:
-        raise TaskDeleted from None
-    except TooMany:
-        raise TooManyTasks(settings.USER_TASKS_MAX) from None
+    if task.is_late:
+        # A repeat may come when the due date of what it repeats has passed.
+        there = await tasks.created_before(request.database, user_id, task_id) if task_id else None
+        if there is None:
+            raise InvalidInput.of({"field": "due_date", "detail": "The due date of a new task cannot be in the past"})
+        return _created(there, replayed=True)
+    # The first task of a user who has signed in makes the user's row (D35).
+    makes_owner = request.signed_in is not None
+    row = await tasks.create(
+        request.database, user_id, task.values(), task_id, makes_owner=makes_owner, tasks_max=settings.USER_TASKS_MAX
+    )
     if row is None:
         raise UserNotFound
     return _created(row, replayed=row.pop("replayed"))
@@ -150,7 +140,7 @@ async def write_batch(request: Request, user_id: UserId, batch: Batch) -> HttpRe
     writes = [item.write() for item in items if not isinstance(item, Faulty)]
     makes_owner = request.signed_in is not None
     outcomes = await batches.run(request.database, user_id, writes, makes_owner=makes_owner, tasks_max=limit)
-    done = (result(write, outcome, limit) for write, outcome in zip(writes, outcomes, strict=True))
+    done = (result(write, outcome) for write, outcome in zip(writes, outcomes, strict=True))
     return json_response({"results": [item.result if isinstance(item, Faulty) else next(done) for item in items]})
 
 

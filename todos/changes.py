@@ -8,7 +8,6 @@ from ninja import Query, Router
 from persistence import changes
 from todos import contract
 from todos.cursors import ChangeCursors
-from todos.errors import ChangesGone
 from todos.queries import ChangeQuery
 from todos.requests import Request
 from todos.responses import json_response
@@ -29,8 +28,5 @@ async def list_changes(request: Request, user_id: UserId, query: Annotated[Chang
     """
     cursors = ChangeCursors(user_id)
     after = changes.BEGINNING if query.cursor is None else cursors.decode(query.cursor)
-    try:
-        items, passed, more = await changes.page(request.database, user_id, query.limit, after)
-    except changes.Gone:
-        raise ChangesGone from None
+    items, passed, more = await changes.page(request.database, user_id, query.limit, after)
     return json_response({"items": items, "next_cursor": cursors.encode(passed), "more": more})

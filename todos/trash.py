@@ -9,7 +9,7 @@ from ninja import Query, Router
 from persistence import tasks, trash
 from todos import contract
 from todos.cursors import ListCursors
-from todos.errors import NotInTrash, TooManyTasks
+from todos.errors import NotInTrash
 from todos.etags import expected
 from todos.headers import ChangeKeyHeader, IfMatchHeader
 from todos.queries import PageQuery
@@ -61,13 +61,9 @@ async def restore_task(
     request: Request, user_id: UserId, task_id: Id, if_match: IfMatchHeader, idempotency_key: ChangeKeyHeader
 ) -> HttpResponse:
     """Takes a task out of the trash, as it was."""
-    try:
-        row = await tasks.restore(
-            request.database, user_id, task_id, expected(if_match),
-            key=idempotency_key, tasks_max=settings.USER_TASKS_MAX,
-        )  # fmt: skip
-    except tasks.TooMany:
-        raise TooManyTasks(settings.USER_TASKS_MAX) from None
+    row = await tasks.restore(
+        request.database, user_id, task_id, expected(if_match), key=idempotency_key, tasks_max=settings.USER_TASKS_MAX
+    )
     if row is None:
         raise NotInTrash
     return change_response(row)

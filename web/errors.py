@@ -22,6 +22,7 @@ from persistence.tasks import VALUES, VersionChanged
 from todos.errors import Conflict, FieldError, InvalidInput, PreconditionFailed, Problem
 from todos.etags import etag, is_altered
 from todos.faults import field_error
+from todos.refusals import problem_of
 from todos.requests import Request
 from web.observation import COUNTS
 from web.problems import (
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 def translate(error: Exception, request_id: str, if_match: str = "") -> Problem:
     """The problem that tells a client about any error; an unexpected one is logged with the request id."""
+    error = problem_of(error) or error
     _count(error)
     match error:
         case Problem():

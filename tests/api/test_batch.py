@@ -31,7 +31,7 @@ from tests.support.helpers import (
     signed_in,
 )
 from tests.support.issuer import Issuer
-from todos.batch import ITEMS_MAX
+from todos.batches import ITEMS_MAX
 
 __all__ = ["clock", "three_a_minute"]
 

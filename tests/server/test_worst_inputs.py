@@ -15,7 +15,7 @@ from tests.support import worst_inputs
 from tests.support.databases import temporary_database
 from tests.support.sites import Site, running_site
 from tests.support.sockets import all_from, connect
-from todos.batch import ITEMS_MAX
+from todos.batches import ITEMS_MAX
 
 CREATES = 10.0
 LARGEST_BODY = 1024 * 1024

@@ -5,7 +5,7 @@ lines (`todos/imports.py`).
 """
 
 from server.limits import CHUNKS_MAX, HEADER_MAX, HEADERS_MAX, LINE_MAX
-from todos.batch import ITEMS_MAX
+from todos.batches import ITEMS_MAX
 from web.strict_json import MARKS_MAX, MEMBERS_MAX
 
 PLAIN = (

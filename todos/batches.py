@@ -11,21 +11,19 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from persistence.batches import Outcome, Write
-from persistence.tasks import AlreadyDeleted, OwnerErased, RacedPast, TooMany, VersionChanged
+from persistence.tasks import RacedPast, VersionChanged
 from todos.errors import (
-    AccountErased,
     Conflict,
     FieldError,
     InvalidInput,
     NotInTrash,
     PreconditionFailed,
     Problem,
-    TaskDeleted,
     TaskNotFound,
-    TooManyTasks,
     UserNotFound,
 )
 from todos.faults import field_error
+from todos.refusals import problem_of
 from todos.schemas import ProblemOut, TaskChanges, TaskReplacement, TrashedTask
 from todos.types import Id, IdempotencyKey, is_id
 
@@ -196,9 +194,9 @@ class BatchResults(BaseModel):
     results: Annotated[list[BatchResult], Field(description="One for each item, in the order of the items.")]
 
 
-def result(write: Write, outcome: Outcome, tasks_max: int) -> dict[str, Any]:
+def result(write: Write, outcome: Outcome) -> dict[str, Any]:
     """The result of an item that was carried out, or could not be."""
-    problem = _problem(write, outcome, tasks_max)
+    problem = _problem(write, outcome)
     if problem:
         task = {"task": outcome.task} if outcome.task else {}
         return _failed(write.task_id, problem) | task
@@ -211,18 +209,14 @@ def _failed(task_id: UUID | None, problem: Problem) -> dict[str, Any]:
     return {"id": task_id, "status": problem.status, "problem": problem.document}
 
 
-def _problem(write: Write, outcome: Outcome, tasks_max: int) -> Problem | None:
+def _problem(write: Write, outcome: Outcome) -> Problem | None:
     match outcome.refusal:
-        case AlreadyDeleted():
-            return TaskDeleted()
-        case OwnerErased():
-            return AccountErased()
-        case TooMany():
-            return TooManyTasks(tasks_max)
         case VersionChanged() as changed:
             return PreconditionFailed.of_item(changed.current["version"])
         case RacedPast():
             return Conflict("Another write of the task came in between, so nothing was done. Send the item again.")
+        case Exception() as refusal:
+            return problem_of(refusal)
     if outcome.task:
         return None
     if write.op == "create":
