@@ -117,6 +117,8 @@ LINKS: Mapping[str, Json] = {
     "NextTrash": _link("list_trash", "The next page of the trash.", _NEXT_PART),
     "ListTrash": _link("list_trash", "Find it in the trash.", _OWNER),
     "RestoreTask": _link("restore_task", "Restore the task unless it has changed.", _IF_UNCHANGED),
+    "RestoreFirst": _link("restore_task", "Restore the first task of the page.", _FIRST_TASK),
+    "EraseFirst": _link("erase_task", "Erase the first task of the page.", _FIRST_TASK),
     "EraseTask": _link("erase_task", "Erase the task.", _THIS),
 }
 _FROM_TASK = ("GetTask", "GetTaskIfChanged", "ReplaceTask", "ChangeTask", "DeleteTask", "ListTasks", "CountTasks")
@@ -348,7 +350,7 @@ LIST_TRASH = operation(
             "A page of deleted tasks. `next_cursor` is null on the last one.",
             {"items": [_TRASHED], "next_cursor": _CURSOR},
             "Link",
-            links=("NextTrash",),
+            links=("NextTrash", "RestoreFirst", "EraseFirst"),
         )
     },
 )

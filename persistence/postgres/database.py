@@ -41,7 +41,10 @@ from persistence.postgres.turns import Turns
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
 WAIT_SHARE = 0.5
-"""Share of its time that a statement may wait for its turn: for others of its kind, or of its owner."""
+"""Share of its time that a statement whose cost grows may wait for others of its kind."""
+TURN_SHARE = 0.8
+"""Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast a
+migration that waits for a lock (`migrator.LOCK_TIMEOUT`)."""
 STREAMS_SHARE = 0.25
 """Share of these that may be streams, each of which may last for minutes."""
 PROBES_FROM = 5
@@ -162,7 +165,7 @@ class Database:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if turn is not None:
-            await self._turns.take(turn, timeout * WAIT_SHARE)
+            await self._turns.take(turn, timeout * TURN_SHARE)
         attempts = 0
         try:
             while True:

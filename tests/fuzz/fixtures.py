@@ -14,6 +14,8 @@ _BYSTANDERS = 2
 TASKS = 8
 """The number of ids of tasks of each user; half of them are live at first, and one each in the trash and erased."""
 LIVE = TASKS // 2
+TRASHED = 40
+"""The number of further tasks of each actor in the trash, since each can be erased once only."""
 
 _MARK = re.compile(rb"zqx-[0-9a-f]{6}")
 _NAMED = re.compile(rb"/api/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
@@ -35,6 +37,10 @@ def leaks(request: bytes, answer: bytes) -> set[bytes]:
 
 def task_ids(user: UUID) -> list[UUID]:
     return [uuid5(user, f"task {number}") for number in range(TASKS)]
+
+
+def trashed_ids(user: UUID) -> list[UUID]:
+    return [uuid5(user, f"trashed {number}") for number in range(TRASHED)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ class Fixtures:
                 "INSERT INTO tasks (id, user_id, title, version, deleted_at, is_erased)"
                 " VALUES (%s, %s, '(erased)', %s, now(), true)",
                 [ids[LIVE + 1], user, LIVE + 2],
+            )
+        for user in self.actors:
+            connection.execute(
+                "INSERT INTO tasks (id, user_id, title, deleted_at) SELECT unnest(%s::uuid[]), %s, 'Trash', now()",
+                [trashed_ids(user), user],
             )
         connection.commit()
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.changes import Place
-from tests.fuzz.fixtures import LIVE, Fixtures, task_ids
+from tests.fuzz.fixtures import LIVE, Fixtures, task_ids, trashed_ids
 from tests.fuzz.messages import Message, encoded, to_json
 from tests.fuzz.samples import IDS, Samples
 from tests.support.contract import OPERATIONS, SCHEMAS, Operation
@@ -26,6 +26,7 @@ _CONDITIONS = ('"1"', '"2"', '"3"', "*", 'W/"4"', '"1", "2", "3", "4"', '""', '"
 _LATER = datetime(2999, 1, 1, tzinfo=UTC)
 _TYPES = (b"application/json", b"application/merge-patch+json", b"application/json; charset=utf-8")
 
+EMPTYING = "DELETE /api/{user_id}/trash"
 ALL = list(OPERATIONS.values())
 
 
@@ -63,8 +64,11 @@ class Grammar:
             path = random.choice(_OTHER_TARGETS).encode().split(b"/")[1:]
             return Message("other targets", random.choice(_METHODS), path, headers=[(b"Host", b"test")])
         [operation] = random.choices(ALL, _WEIGHTS)
-        user = random.choice(self._users.actors)
-        message = self._message(operation, user, self._task(user, random), random)
+        # The others keep a trash to restore from.
+        is_emptying = label(operation) == EMPTYING
+        user = random.choice(self._users.actors[:1] if is_emptying else self._users.actors)
+        task = random.choice(trashed_ids(user)) if operation.is_of_the_trash else self._task(user, random)
+        message = self._message(operation, user, task, random)
         if random.random() < 0.03:
             message.path[1] = encoded(random.choice(IDS))
         if random.random() < 0.05:
