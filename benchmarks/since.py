@@ -7,7 +7,7 @@ little.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,8 @@ SERVER_WARM_UP = 0.5
 SERVER_LIMIT = 1.03
 
 EARLIER, NOW = "earlier", "now"
+
+type Operation = Callable[[Side, random.Random], tuple[Statement, dict[str, Any]]]
 
 
 class Side:
@@ -106,18 +108,8 @@ async def _measure(dsns: Mapping[str, Dsn], old: Mapping[str, Statement], batche
     for name, statements in ((EARLIER, old), (NOW, new)):
         connection = await Connection.connect(dsns[name].conninfo, autocommit=True, prepare_threshold=None)
         sides[name] = Side(connection, statements)
-    rng = random.Random(0)  # noqa: S311 - users are not secret
-    for number in range(WARM_UP + batches):
-        order = list(sides.values())[:: 1 if number % 2 else -1]
-        if number == WARM_UP:
-            for side in order:
-                side.microseconds.clear()
-                side.bytes.clear()
-        for operation, make in _OPERATIONS.items():
-            seed = rng.random()
-            for side in order:
-                dice = random.Random(seed)  # noqa: S311 - users are not secret
-                await side.measure(operation, [make(side, dice) for _ in range(AT_ONCE)])
+    for operations in (_READS, _WRITES):
+        await _take_turns(list(sides.values()), operations, batches)
     for side in sides.values():
         await side.connection.close()
     return {
@@ -133,8 +125,22 @@ async def _measure(dsns: Mapping[str, Dsn], old: Mapping[str, Statement], batche
             name: {"microseconds": median(side.microseconds[operation]), "bytes": median(side.bytes[operation])}
             for name, side in sides.items()
         }
-        for operation in _OPERATIONS
+        for operation in _READS | _WRITES
     }
+
+
+async def _take_turns(sides: Sequence[Side], operations: Mapping[str, Operation], batches: int) -> None:
+    rng = random.Random(0)  # noqa: S311 - users are not secret
+    for number in range(WARM_UP + batches):
+        if number == WARM_UP:
+            for side in sides:
+                for operation in operations:
+                    del side.microseconds[operation], side.bytes[operation]
+        for operation, make in operations.items():
+            seed = rng.random()
+            for side in sides[:: 1 if number % 2 else -1]:
+                dice = random.Random(seed)  # noqa: S311 - users are not secret
+                await side.measure(operation, [make(side, dice) for _ in range(AT_ONCE)])
 
 
 def _get(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
@@ -164,9 +170,11 @@ def _delete(side: Side, _: random.Random) -> tuple[Statement, dict[str, Any]]:
     return side.statements["delete"], {"user_id": data.user_id(user), "task_id": task_id, "versions": None}
 
 
-_OPERATIONS: dict[str, Callable[[Side, random.Random], tuple[Statement, dict[str, Any]]]] = {
-    "get": _get,
-    "list": _list,
+_READS: dict[str, Operation] = {"get": _get, "list": _list}
+# Those that read clear away what those that write leave in pages and indexes, which a read by itself has none of.
+_WRITES: dict[str, Operation] = {
+    "get beside the writes": _get,
+    "list beside the writes": _list,
     "create": _create,
     "patch of a title": _patch_title,
     "patch of a status": _patch_status,
