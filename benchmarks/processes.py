@@ -3,8 +3,9 @@
 import contextlib
 import http.client
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,17 @@ from tests.support.processes import clean_environment
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keeps one processor busy, so that none gets slow or sleeps between the statements of a measurement."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Server:
