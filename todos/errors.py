@@ -146,8 +146,8 @@ class PreconditionFailed(Problem):
     def __init__(self, current: str, *, is_altered: bool = False) -> None:
         """`is_altered` if the current entity tag was sent, but not as it is."""
         changed = (
-            f"The task is not, or no longer, in a version that If-Match names: its entity tag is {current}. Get it, "
-            "decide what to do about the change, and send this with the new entity tag."
+            f"The task is not, or no longer, in a version that If-Match names: its entity tag is {current}. Look "
+            "at it as it is now, decide what to do about the change, and send this with the new entity tag."
         )
         altered = (
             f"The task has not changed. Its entity tag is {current}; If-Match has it as a weak one or with a suffix, "

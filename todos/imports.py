@@ -2,45 +2,35 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from time import monotonic
-from typing import Annotated, Any, Literal, Self
-from uuid import UUID, uuid5
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
 from persistence import transfers
-from persistence.models import TITLE_MAX_LENGTH
 from persistence.postgres.database import Database
 from persistence.tasks import TaskRow
 from persistence.transfers import Owner
-from todos.errors import AccountErased, FieldError, InvalidInput, UserNotFound
-from todos.faults import field_error
+from todos.errors import AccountErased, InvalidInput, UserNotFound
 from todos.formats import google_tasks, jsonl, todoist, todotxt
 from todos.formats.drafts import Draft, NotThisFormat
 from todos.formats.encoding import check_size, decoded
-from todos.schemas import FieldErrorOut, TaskReplacement
-from todos.types import Id, Timestamp
+from todos.import_lines import ImportLine, Line, checked
 
 TASKS_MAX = 10_000
 """Tasks of one request."""
 LINES_SHOWN = 500
 """Lines that an answer has at most, so that it stays far smaller than the file."""
-ERRORS_SHOWN = 10
-"""Faults of one line that an answer has at most."""
 SLICE = 0.005
 """Seconds of work after which other requests have their turn."""
 BATCH = 100
-"""Tasks that one statement inserts. Between two of them other requests have their turn."""
+"""Tasks that one statement inserts, and that count as a request. Between two other requests have their turn."""
 
 type ImportFormat = Annotated[
     Literal["jsonl", "todoist-csv", "google-tasks", "todotxt"], Field(description="A form of a file to import.")
-]
-type LineStatus = Annotated[
-    Literal["imported", "known", "deleted", "refused"], Field(description="What became of a task of a file.")
 ]
 
 PARSERS: dict[ImportFormat, Callable[[str], Iterator[Draft | None]]] = {
@@ -49,43 +39,6 @@ PARSERS: dict[ImportFormat, Callable[[str], Iterator[Draft | None]]] = {
     "google-tasks": google_tasks.parsed,
     "todotxt": todotxt.parsed,
 }
-
-
-class ImportedTask(TaskReplacement):
-    """A task with times that no client could choose, and whose due date may have passed."""
-
-    id: Id | None = None
-    created_at: Timestamp | None = None
-    updated_at: Timestamp | None = None
-    completed_at: Timestamp | None = None
-    deleted_at: Timestamp | None = None
-
-    @model_validator(mode="after")
-    def _is_completed(self) -> Self:
-        if self.completed_at and self.values()["status"] != "completed":
-            raise PydanticCustomError("completed_at_pending", "A pending task has no `completed_at`")
-        return self
-
-    def row(self, task_id: UUID, now: datetime) -> TaskRow:
-        """The columns to insert; `now` stands for times that are not known."""
-        row: TaskRow = {"id": task_id, **self.values()}
-        row["created_at"] = self.created_at or now
-        row["updated_at"] = self.updated_at or now
-        is_completed = row["status"] == "completed"
-        row["completed_at"] = (self.completed_at or self.updated_at or now) if is_completed else None
-        row["deleted_at"] = self.deleted_at
-        return row
-
-
-class ImportLine(BaseModel):
-    """One task of a file."""
-
-    line: Annotated[int, Field(description="Where it begins; in JSON that is not in lines, its number.")]
-    status: LineStatus
-    id: Annotated[UUID | None, Field(description="The id of the task; null if it was refused.")]
-    title: str | None
-    errors: Annotated[list[FieldErrorOut], Field(description=f"Why it was refused, {ERRORS_SHOWN} reasons at most.")]
-    notes: Annotated[list[str], Field(description="What was not taken over as it was.")]
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -107,30 +60,6 @@ class ImportResult(BaseModel):
             "notes."
         ),
     ]
-
-
-@dataclass
-class _Line:
-    draft: Draft
-    id: UUID
-    row: TaskRow | None = None
-    errors: list[FieldError] = field(default_factory=list)
-    status: LineStatus = "refused"
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        title = self.row["title"] if self.row else self.draft.title[:TITLE_MAX_LENGTH]
-        return {
-            "line": self.draft.line,
-            "status": self.status,
-            "id": None if self.errors else self.id,
-            "title": title or None,
-            "errors": self.errors[:ERRORS_SHOWN],
-            "notes": [] if self.errors else self.draft.notes,
-        }
-
-    def refuse(self, detail: str) -> None:
-        self.errors.append({"field": "line", "detail": detail})
 
 
 class _Pace:
@@ -174,21 +103,24 @@ async def import_file(
     user_tasks_max: int = 0,
     tasks_max: int | None = TASKS_MAX,
     counted: Callable[[int, int], None] = lambda _done, _total: None,
+    count_more: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Imports what can be, in batches, and returns an `ImportResult`. What is there already stays as it is.
 
     Raises `InvalidInput` for a file that is not of this form or has more than `tasks_max` tasks, `UserNotFound`, unless
     `makes_owner`, and `AccountErased`. A failure half-way leaves whole batches; the same file again does the rest.
-    `counted` gets the number of tasks that are done, and that of all.
+    `counted` gets the number of tasks that are done, and that of all; `count_more` is that of a request.
     """
     drafts = await _drafts(form, content, tasks_max)
+    if count_more and len(drafts) > BATCH:
+        count_more((len(drafts) - 1) // BATCH)
     owner = await transfers.owner_and_numbers(database, user_id, user_tasks_max)
     if owner is None and not makes_owner:
         raise UserNotFound
     if owner and owner.is_erased:
         raise AccountErased
     room = _Room(owner or Owner(), user_tasks_max)
-    lines = list[_Line]()
+    lines = list[Line]()
     first_of = dict[UUID, int]()
     # The order of creation is that of the file, where it says nothing else.
     now = datetime.now(UTC) - timedelta(microseconds=len(drafts))
@@ -196,9 +128,9 @@ async def import_file(
         if user_tasks_max and lines and owner and not dry_run:
             # Other requests may have made tasks meanwhile.
             room = _Room(await transfers.owner_and_numbers(database, user_id, user_tasks_max) or owner, user_tasks_max)
-        found, pace = list[_Line](), _Pace()
+        found, pace = list[Line](), _Pace()
         for draft in batch:
-            found.append(_check(draft, user_id, form, now + timedelta(microseconds=len(lines) + len(found))))
+            found.append(checked(draft, user_id, form, now + timedelta(microseconds=len(lines) + len(found))))
             await pace.keep()
         lines += found
         for line in found:
@@ -242,20 +174,7 @@ def _refused(detail: str) -> InvalidInput:
     return InvalidInput.of({"field": "body", "detail": detail})
 
 
-def _check(draft: Draft, user_id: UUID, form: ImportFormat, now: datetime) -> _Line:
-    """The line with a row to insert, or with the reasons why there is none."""
-    # No Idempotency-Key has a space, from which ids are made, too.
-    task_id = draft.key if isinstance(draft.key, UUID) else uuid5(user_id, f"import {form} {draft.key}")
-    line = _Line(draft, task_id, errors=list(draft.errors))
-    if not line.errors:
-        try:
-            line.row = ImportedTask.model_validate(draft.values).row(task_id, now)
-        except ValidationError as error:
-            line.errors = [field_error(fault["loc"], fault) for fault in error.errors(include_url=False)]
-    return line
-
-
-async def _new(database: Database, user_id: UUID, lines: Sequence[_Line]) -> list[_Line]:
+async def _new(database: Database, user_id: UUID, lines: Sequence[Line]) -> list[Line]:
     """The lines without a task yet; sets the status of all lines."""
     known = await transfers.known(database, user_id, [line.id for line in lines]) if lines else {}
     for line in lines:
@@ -272,10 +191,10 @@ async def _new(database: Database, user_id: UUID, lines: Sequence[_Line]) -> lis
 _FIRST = ("refused", "deleted")
 
 
-def _result(lines: Sequence[_Line], *, dry_run: bool) -> dict[str, Any]:
+def _result(lines: Sequence[Line], *, dry_run: bool) -> dict[str, Any]:
     statuses = [line.status for line in lines]
 
-    def rank(line: _Line) -> int:
+    def rank(line: Line) -> int:
         return _FIRST.index(line.status) if line.status in _FIRST else 2 + (not line.draft.notes)
 
     shown = sorted(lines, key=rank)[:LINES_SHOWN]

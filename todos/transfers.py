@@ -75,5 +75,6 @@ async def import_tasks(request: Request, user_id: UserId, query: Annotated[Impor
     result = await imports.import_file(
         request.database, user_id, query.format, request.body,
         dry_run=query.dry_run, makes_owner=request.signed_in is not None, user_tasks_max=settings.USER_TASKS_MAX,
+        count_more=request.count_more,
     )  # fmt: skip
     return json_response(result)

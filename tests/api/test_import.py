@@ -16,7 +16,7 @@ from tests.api.test_export import erase, exported, trash
 from tests.formats.rows import rows
 from tests.support.helpers import Client, Json, address, assert_problem, get_task, make_task, signed_in
 from tests.support.issuer import Issuer
-from todos import imports
+from todos import import_lines, imports
 from todos.errors import InvalidInput
 from todos.formats import jsonl
 from todos.imports import LINES_SHOWN, TASKS_MAX
@@ -222,6 +222,14 @@ async def test_a_trash_is_filled_with_no_more_tasks_than_a_user_may_have(
     assert result["lines"][0]["errors"] == [{"field": "line", "detail": "A file may fill the trash with 3 tasks"}]
 
 
+async def test_nothing_is_in_the_trash_from_a_day_to_come_when_it_would_never_be_purged(
+    client: Client, alice: UUID
+) -> None:
+    await sent(client, alice, lines({"title": "A", "deleted_at": "9999-12-31T00:00:00Z"}))
+    [task] = (await client.get(f"{alice}/trash")).json()["items"]
+    assert datetime.fromisoformat(task["deleted_at"]) <= datetime.now(UTC)
+
+
 async def test_an_import_sees_what_others_create_meanwhile(
     client: Client, alice: UUID, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +295,7 @@ async def test_other_requests_go_on_beside_what_is_no_task(
 
 async def test_a_line_shows_few_of_its_faults(client: Client, alice: UUID) -> None:
     [line] = (await sent(client, alice, lines({"title": "A", "tags": [""] * 100})))["lines"]
-    assert len(line["errors"]) == imports.ERRORS_SHOWN
+    assert len(line["errors"]) == import_lines.ERRORS_SHOWN
 
 
 async def test_equal_lines_with_an_id_of_null_are_known_by_their_text(client: Client, alice: UUID) -> None:

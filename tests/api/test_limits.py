@@ -115,6 +115,18 @@ def test_of_batches_at_once_one_leaves_a_debt_of_at_most_a_minute(clock: Clock) 
         assert [rate.seconds_to_wait(user) for _ in range(2)] == [0, 20]
 
 
+async def test_an_import_counts_as_a_request_for_every_100_tasks(
+    client: Client, alice: UUID, three_a_minute: Clock
+) -> None:
+    for count, left in ((100, 2), (101, 1), (500, 0)):
+        three_a_minute.now += 120 * SECOND
+        content = "\n".join(f'{{"title": "Task {count} {number}"}}' for number in range(count))
+        assert (await client.post(f"{alice}/import", content=content)).json()["imported"] == count
+        for _ in range(left):
+            assert (await client.get(f"{alice}/tasks")).status_code == 200
+        refused(await client.get(f"{alice}/tasks"), "too-many-requests")
+
+
 async def test_any_number_of_users_takes_no_more_memory_than_a_few(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

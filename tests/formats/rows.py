@@ -11,6 +11,7 @@ from persistence.transfers import EXPORTED
 from todos.schemas import TaskReplacement
 
 MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - it gets one
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
 # What the formats have a meaning for comes often.
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20) | st.sampled_from(
     [
@@ -65,6 +66,6 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
         "updated_at": draw(MOMENTS),
         "completed_at": draw(MOMENTS) if completed else None,
         "version": draw(st.integers(1, 2**62)),
-        "deleted_at": draw(st.none() | MOMENTS),
+        "deleted_at": draw(st.none() | MOMENTS.filter(lambda moment: moment < PAST)),
     }
     return {str(column.key): row[str(column.key)] for column in EXPORTED}
