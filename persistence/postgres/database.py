@@ -43,8 +43,8 @@ LONG_SHARE = 0.5
 WAIT_SHARE = 0.5
 """Share of its time that a statement whose cost grows may wait for others of its kind."""
 TURN_SHARE = 0.9
-"""Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast what
-makes all wait: a migration at a lock (3 s of 5), a database that wakes up (4 s)."""
+"""Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast
+what makes all wait: a migration at a lock (3 s of 5), a database that wakes up (4 s)."""
 STREAMS_SHARE = 0.25
 """Share of these that may be streams, each of which may last for minutes."""
 PROBES_FROM = 5
