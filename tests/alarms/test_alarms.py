@@ -18,7 +18,7 @@ from tests.alarms.page import Page
 from tests.alarms.prometheus import quickened
 from tests.alarms.stage import WORKERS, Stage, stage
 from tests.deploy.files import alarms
-from tests.support.databases import as_owner
+from tests.support.databases import as_owner, new_user
 from tests.support.servers import PostgresServer, eventually, manage
 
 
@@ -60,7 +60,9 @@ def forgotten_transaction(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def crowd_before_a_forgotten_transaction(stage: Stage) -> Iterator[None]:
-    stage.send(40, "POST", stage.tasks, pause=0.05)
+    # The writes of one user wait for each other without connections.
+    for _ in range(40):
+        stage.send(1, "POST", f"/{new_user(stage.postgres.dsn)}/tasks", pause=0.05)
     with forgotten_transaction(stage):
         yield
 
