@@ -173,7 +173,7 @@ def _delete(side: Side, _: random.Random) -> tuple[Statement, dict[str, Any]]:
 
 
 _READS: dict[str, Operation] = {"get": _get, "list": _list}
-# Those that read clear away what those that write leave in pages and indexes, which a read by itself has none of.
+# The reads here also clear away what the writes leave in pages and indexes.
 _WRITES: dict[str, Operation] = {
     "get beside the writes": _get,
     "list beside the writes": _list,

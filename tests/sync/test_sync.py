@@ -5,9 +5,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,17 @@ def commits(stage: Stage) -> Iterator[Commits]:
     commits.close()
 
 
-async def run(stage: Stage, commits: Commits, writes: int = WRITES) -> tuple[Crowd, Findings]:
-    """Writers and readers of new users, until so many writes were acknowledged."""
+async def run(
+    stage: Stage, commits: Commits, beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+) -> tuple[Crowd, Findings]:
+    """Writers and readers of new users, until `WRITES` were acknowledged.
+
+    What runs beside them ends before the readers do, and before anything is compared.
+    """
     users = [new_user(stage.dsn) for _ in range(OWNERS)]
     with Proxy(stage.web.port) as front:
-        async with crowd(front.port, users, Cuts(front, share=CUT)) as found:
-            await found.pass_on(writes)
+        async with crowd(front.port, users, Cuts(front, share=CUT)) as found, beside():
+            await found.pass_on(WRITES)
         return found, await asyncio.to_thread(found.check, commits, stage.conninfo)
 
 
@@ -93,18 +99,22 @@ async def purging(stage: Stage, *, raises_horizon: bool = True) -> AsyncIterator
 
 
 async def test_each_copy_is_the_state_of_the_database(stage: Stage, commits: Commits) -> None:
-    async with purging(stage):
-        found, findings = await run(stage, commits)
+    found, findings = await run(stage, commits, partial(purging, stage))
 
     assert findings.faults == []
     assert findings.writes >= WRITES
     assert sum(found.cuts.made.values()) > 0
 
 
-async def assert_found(stage: Stage, commits: Commits, *faults: Fault) -> None:
+async def assert_found(
+    stage: Stage,
+    commits: Commits,
+    *faults: Fault,
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
     counts: Counter[Fault] = Counter()
     for _ in range(ROUNDS):
-        counts += (await run(stage, commits))[1].counts
+        counts += (await run(stage, commits, beside))[1].counts
         if counts.keys() >= {*faults}:
             return
     pytest.fail(f"found {counts} instead of {faults}")
@@ -119,5 +129,4 @@ async def test_a_planted_bug_is_found(stage: Stage, commits: Commits, bug: Bug) 
 
 @pytest.mark.slow
 async def test_a_purge_that_does_not_raise_the_horizon_is_found(stage: Stage, commits: Commits) -> None:
-    async with purging(stage, raises_horizon=False):
-        await assert_found(stage, commits, "missed")
+    await assert_found(stage, commits, "missed", beside=partial(purging, stage, raises_horizon=False))
