@@ -32,7 +32,7 @@ INSERT INTO users (id, email) SELECT md5('user ' || number)::uuid, number || '@e
     FROM generate_series(1, {USERS}) AS number;
 INSERT INTO users (id, email) VALUES ('{OWNER}', 'alice@example.com');
 INSERT INTO tasks (id, user_id, title, status, priority, due_date, tags, created_at, updated_at, completed_at)
-SELECT gen_random_uuid(),
+SELECT md5('task ' || turn)::uuid,
     CASE WHEN hers THEN '{OWNER}' ELSE md5('user ' || 1 + turn % {USERS})::uuid END,
     'Task ' || md5(turn::text), (CASE WHEN rare THEN 'pending' ELSE 'completed' END)::task_status,
     (CASE WHEN rare THEN 'high' WHEN turn % 2 = 0 THEN 'low' ELSE 'medium' END)::task_priority,
