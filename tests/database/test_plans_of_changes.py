@@ -19,7 +19,8 @@ DELETED = 4000
 DELETE = f"""
 INSERT INTO tasks (id, user_id, title, is_erased, deleted_at)
 SELECT md5('deleted ' || turn)::uuid,
-    CASE WHEN turn % 5 > 0 THEN '{OWNER}' ELSE md5('user ' || 1 + turn % 100)::uuid END, '(erased)', turn % 2 = 0, now() - turn * interval '1 minute'
+    CASE WHEN turn % 5 > 0 THEN '{OWNER}' ELSE md5('user ' || 1 + turn % 100)::uuid END,
+    '(erased)', turn % 2 = 0, now() - turn * interval '1 minute'
 FROM generate_series(1, {DELETED * 5 // 2}) AS turn;
 UPDATE tasks SET version = 1000 + numbered.number
 FROM (

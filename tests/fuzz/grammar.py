@@ -67,7 +67,8 @@ class Grammar:
         # The others keep a trash to restore from.
         is_emptying = label(operation) == EMPTYING
         user = random.choice(self._users.actors[:1] if is_emptying else self._users.actors)
-        task = random.choice(trashed_ids(user)) if operation.is_of_the_trash else self._task(user, random)
+        is_trashed = operation.is_of_the_trash and random.random() < 0.5
+        task = random.choice(trashed_ids(user)) if is_trashed else self._task(user, random)
         message = self._message(operation, user, task, random)
         if random.random() < 0.03:
             message.path[1] = encoded(random.choice(IDS))
