@@ -76,9 +76,10 @@ class State:
         the write is not found, unless the write is its deletion.
         """
         task, mark = self.tasks.get(key), f"{op} {idempotency_key}"
-        if task and idempotency_key is not None and mark in task.applied and (task.is_live or op == "delete"):
+        is_repeat = task is not None and idempotency_key is not None and mark in task.applied
+        if task and is_repeat and (task.is_live or op == "delete"):
             return task, True
-        if task is None or not (task.is_trashed if op == "restore" else task.is_live):
+        if task is None or is_repeat or not (task.is_trashed if op == "restore" else task.is_live):
             raise Refused(404, "task-not-found")
         refuse_other_versions(task, if_match)
         new = edit(self.touched(task, choice))
