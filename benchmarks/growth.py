@@ -1,7 +1,8 @@
 """The study of the database alone: statements as the data grows, lists of one large user, the cost of indexes.
 
 Times are PostgreSQL's own, for prepared statements, without network and commit. Each statement runs once before its
-measured runs, so that the pages that it needs are in memory, as they are for active users.
+measured runs, so that the pages that it needs are in memory, as they are for active users. Reserve huge pages for the
+four servers first (`sysctl vm.nr_hugepages=8700`), or the processor's lookups of addresses are measured as well.
 """
 
 import random
