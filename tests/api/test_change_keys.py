@@ -87,6 +87,22 @@ async def test_a_deletion_is_repeated_in_the_trash_and_after_a_restore_and_undoe
     assert await get_task(client, task) == restored
 
 
+async def test_a_restore_is_repeated_while_the_task_is_live_and_does_not_undo_a_later_deletion(
+    client: Client, alice: UUID, task: Json
+) -> None:
+    async def restore() -> Response:
+        return await client.post(f"{alice}/trash/{task['id']}/restore", headers={"Idempotency-Key": "1"})
+
+    await client.delete(address(task))
+    first = await restore()
+    again = await restore()
+    assert (again.status_code, again.headers["Idempotency-Replayed"], again.json()) == (200, "true", first.json())
+    await client.delete(address(task))
+
+    assert_problem(await restore(), 404, "task-not-found")
+    assert_problem(await client.get(address(task)), 404, "task-not-found")
+
+
 async def test_a_task_remembers_the_last_keys(client: Client, task: Json) -> None:
     for number in range(KEYS_KEPT + 1):
         await change(client, task, "PATCH", {"title": f"Title {number}"}, str(number))
