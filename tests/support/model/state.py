@@ -95,10 +95,11 @@ class State:
         return replace(task, updated_at=at, version=self._next(owner, choice))
 
     def erase(self, tasks: Iterable[Task], choice: Choice) -> None:
-        """Leaves tombstones, which have no data and count as changes."""
-        for task in tasks:
-            touched = self.touched(task, choice.of(task.key[1]))
-            self.keep(replace(touched, values=ERASED, completed_at=None, is_erased=True, applied=()))
+        """Leaves tombstones, which have no data. They are one change, so all of one owner have one version."""
+        touched = [self.touched(task, choice.of(task.key[1])) for task in tasks]
+        version = max((task.version for task in touched), default=0)
+        for task in touched:
+            self.keep(replace(task, version=version, values=ERASED, completed_at=None, is_erased=True, applied=()))
 
     def bury(self, tasks: Iterable[Task]) -> None:
         """Forgets tombstones, and with them that there ever was something."""
