@@ -24,7 +24,7 @@ class Bulkhead:
         """A place until the end of the block. Raises `PoolTimeout` if there is none within `patience` seconds."""
         ends = monotonic() + self._patience
         # In this order, as a caller that waits for others of its key needs no place.
-        await self._turns.take(key, self._patience)
+        await self._turns.take(key, self._patience, self._patience)
         try:
             try:
                 async with asyncio.timeout(ends - monotonic()):

@@ -41,7 +41,8 @@ from persistence.postgres.turns import Turns
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
 WAIT_SHARE = 0.5
-"""Share of its time that a statement whose cost grows may wait for others of its kind."""
+"""Share of its time that a statement whose cost grows may wait for others of its kind, and that a write may expect to
+wait for others of its owner."""
 TURN_SHARE = 0.9
 """Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast
 what makes all wait: a migration at a lock (3 s of 5), a database that wakes up (4 s)."""
@@ -165,7 +166,7 @@ class Database:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if turn is not None:
-            await self._turns.take(turn, timeout * TURN_SHARE)
+            await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
         attempts = 0
         try:
             while True:

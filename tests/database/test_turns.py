@@ -78,7 +78,7 @@ async def test_a_turn_is_passed_on_whatever_becomes_of_the_callers() -> None:
 
     async def use() -> None:
         key = dice.randrange(3)
-        await turns.take(key, dice.choice([0.002, LONG]))
+        await turns.take(key, dice.choice([0.002, LONG]), LONG)
         assert key not in inside
         inside.add(key)
         try:
@@ -102,11 +102,49 @@ async def test_a_turn_is_passed_on_whatever_becomes_of_the_callers() -> None:
 
 async def test_a_caller_that_is_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
     turns = Turns("too long")
-    await turns.take("alice", LONG)
-    second, third = (asyncio.create_task(turns.take("alice", LONG)) for _ in range(2))
+    await turns.take("alice", LONG, LONG)
+    second, third = (asyncio.create_task(turns.take("alice", LONG, LONG)) for _ in range(2))
     await asyncio.sleep(0)
     turns.pass_on("alice")
     second.cancel()
     await asyncio.wait_for(third, LONG)
     turns.pass_on("alice")
+    assert len(turns) == 0
+
+
+async def test_a_caller_is_refused_at_once_when_the_turns_before_it_will_take_too_long() -> None:
+    turns, most = Turns("too long"), 0.2
+
+    async def use(patience: float) -> None:
+        await turns.take("alice", patience, most)
+        await asyncio.sleep(most / 8)
+        turns.pass_on("alice")
+
+    # A crowd that comes at once is let in, whatever it will have to wait for.
+    crowd = [asyncio.create_task(use(LONG)) for _ in range(60)]
+    await asyncio.sleep(2 * most)
+    with pytest.raises(PoolTimeout, match="too long"):
+        await use(LONG)
+    assert not crowd[-1].done()
+    async with asyncio.timeout(LONG):
+        await asyncio.gather(*crowd)
+        # Nobody waits any more, so nothing of it counts.
+        await use(LONG)
+    assert len(turns) == 0
+
+
+async def test_one_long_turn_refuses_nobody() -> None:
+    turns, most = Turns("too long"), 0.5
+
+    async def use(seconds: float = 0) -> None:
+        await turns.take("alice", LONG, most)
+        await asyncio.sleep(seconds)
+        turns.pass_on("alice")
+
+    await turns.take("alice", LONG, most)
+    stall = [asyncio.create_task(use(seconds)) for seconds in (0, 0, 0, 3 * most, 0, 0)]
+    turns.pass_on("alice")
+    await asyncio.sleep(2 * most)
+    async with asyncio.timeout(LONG):
+        await asyncio.gather(*(use() for _ in range(20)), *stall)
     assert len(turns) == 0
