@@ -134,17 +134,29 @@ async def test_a_caller_is_refused_at_once_when_the_turns_before_it_will_take_to
 
 
 async def test_one_long_turn_refuses_nobody() -> None:
-    turns, most = Turns("too long"), 0.5
+    turns, most, stalled, is_over = Turns("too long"), 0.5, asyncio.Event(), asyncio.Event()
 
     async def use(seconds: float = 0) -> None:
         await turns.take("alice", LONG, most)
         await asyncio.sleep(seconds)
         turns.pass_on("alice")
 
+    async def use_after_the_stall() -> None:
+        await turns.take("alice", LONG, most)
+        stalled.set()
+        await is_over.wait()
+        turns.pass_on("alice")
+
     await turns.take("alice", LONG, most)
-    stall = [asyncio.create_task(use(seconds)) for seconds in (0, 0, 0, 3 * most, 0, 0)]
+    stall = [asyncio.create_task(use(seconds)) for seconds in (0, 0, 0, 2 * most)]
+    last = asyncio.create_task(use_after_the_stall())
     turns.pass_on("alice")
-    await asyncio.sleep(2 * most)
     async with asyncio.timeout(LONG):
-        await asyncio.gather(*(use() for _ in range(20)), *stall)
+        await asyncio.sleep(1.5 * most)
+        during = [asyncio.create_task(use()) for _ in range(20)]
+        await stalled.wait()
+        after = [asyncio.create_task(use()) for _ in range(20)]
+        await asyncio.sleep(0)
+        is_over.set()
+        await asyncio.gather(*stall, last, *during, *after)
     assert len(turns) == 0
