@@ -6,7 +6,7 @@ from config.gunicorn import *  # noqa: F403 - all settings are as they are there
 from persistence.postgres.turns import Turns
 
 
-async def _take(self: Turns, key: Hashable, patience: float) -> None:
+async def _take(self: Turns, key: Hashable, patience: float, most: float) -> None:
     pass
 
 
