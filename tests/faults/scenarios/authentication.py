@@ -21,7 +21,8 @@ SECRET = "hunter2"
 """A part of every password."""
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
 UNTRUSTED = ("certificate verify failed", "The TLS connection cannot be made or trusted")
-MISNAMED = (f'does not match host name "{HOST}"', UNTRUSTED[1])
+# The name is in quotes, which a line of JSON escapes.
+MISNAMED = ("does not match host name", HOST, UNTRUSTED[1])
 PLAINTEXT = ("server does not support SSL, but SSL was required", UNTRUSTED[1])
 UNKNOWN = ("password authentication failed", "Check the user and the password in DATABASE_URL")
 
