@@ -34,8 +34,9 @@ from web.handler import Message, Receive, Send
 # httpx looks for this optional module at every request, and would search the whole path each time.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # None is how an import is refused
 
-# The tests may run in the background of a shell, which ignores Ctrl-C there, and so would all that they start.
+# The tests may run in the background of a shell, which ignores what a terminal sends, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
 
