@@ -21,8 +21,7 @@ SECRET = "hunter2"
 """A part of every password."""
 OPTIONS = DatabaseOptions(limits=PoolLimits(min_size=1, max_size=2))
 UNTRUSTED = ("certificate verify failed", "The TLS connection cannot be made or trusted")
-# The name is in quotes, which a line of JSON escapes.
-MISNAMED = ("does not match host name", HOST, UNTRUSTED[1])
+MISNAMED = (f'does not match host name "{HOST}"', UNTRUSTED[1])
 PLAINTEXT = ("server does not support SSL, but SSL was required", UNTRUSTED[1])
 UNKNOWN = ("password authentication failed", "Check the user and the password in DATABASE_URL")
 
@@ -39,7 +38,9 @@ class Case(NamedTuple):
         if not self.words:
             result.expect(not error, f"{self.name}, and yet: {error}")
         for words in self.words:
-            result.expect(words in error, f"{self.name}: it does not say {words!r}: {error}")
+            # A line of JSON escapes quotes.
+            said = words in error.replace('\\"', '"')
+            result.expect(said, f"{self.name}: it does not say {words!r}: {error}")
         result.expect(SECRET not in output, f"{self.name}: the password shows: {output}")
 
 
