@@ -106,17 +106,24 @@ class World:
         return case
 
     def _fit_path(self, case: Case) -> None:
-        """Seven of eight made-up ids become real ones; links bring real ones, of deleted tasks as well."""
+        """Seven of eight made-up ids become real ones; links bring real ones, of deleted tasks as well.
+
+        So does `me`, which is nobody here and may well be all that is drawn; what is wrong elsewhere keeps it.
+        """
         path = case.path_parameters
-        number = _number(path.get("user_id"))
-        if number and number % 8 and path["user_id"] not in self._tags:
-            path["user_id"] = self._new_user() if _is_story(case) else self._users[number % len(self._users)]
-        number = _number(path.get("task_id"))
         user = path.get("user_id", "")
-        if "/trash/" in case.path and not _is_story(case) and self._trash.get(user) == {}:
-            # Those that empty the trash would leave nothing to the others.
-            self._trash[user] = self._insert(user, 2, is_trash=True)
-        tasks = list((self._trash if "/trash/" in case.path else self._tags).get(user, ()))
+        number = _number(user)
+        is_me = user == "me" and _is_valid(case) and _phase(case) in (TestPhase.FUZZING, TestPhase.STATEFUL)
+        if is_me or (number and number % 8 and user not in self._tags):
+            user = self._new_user() if _is_story(case) else self._users[(number or 0) % len(self._users)]
+            path["user_id"] = user
+        number = _number(path.get("task_id"))
+        is_trash = "/trash/" in case.path
+        there = self._trash if is_trash else self._tags
+        if not _is_story(case) and there.get(user) == {}:
+            # Those that delete, or empty the trash, would leave nothing to the others.
+            there[user] = self._insert(user, 2, is_trash=is_trash)
+        tasks = list(there.get(user, ()))
         if number and number % 8 and path["task_id"] not in self._owners and tasks:
             path["task_id"] = tasks[number % len(tasks)]
 
@@ -129,7 +136,7 @@ class World:
                 case.headers[name] = "*"
             elif etag and len(case.headers[name]) % 8:
                 case.headers[name] = etag
-        if case.meta and case.meta.phase.name is TestPhase.COVERAGE and "Idempotency-Key" not in topics:
+        if _phase(case) is TestPhase.COVERAGE and "Idempotency-Key" not in topics:
             case.headers.pop("Idempotency-Key", None)
 
     def _fit_query(self, case: Case, topics: set[str]) -> None:
@@ -217,7 +224,11 @@ def _is_valid(case: Case) -> bool:
 
 
 def _is_story(case: Case) -> bool:
-    return case.meta is not None and case.meta.phase.name is TestPhase.STATEFUL
+    return _phase(case) is TestPhase.STATEFUL
+
+
+def _phase(case: Case) -> TestPhase | None:
+    return case.meta.phase.name if case.meta else None
 
 
 def _number(value: object) -> int | None:
