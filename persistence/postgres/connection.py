@@ -72,7 +72,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """True while the server may be busy with what a `fetch` or `together` left behind."""
 
     _waiter: Future[None] | None = None
-    """The wait for the present answer."""
+    """The last wait for the present answer."""
+    _watched: int | None = None
+    """The descriptor that the event loop looks at for us."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -97,7 +99,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         try:
             result = await self._send(statement, parameters)
         finally:
-            self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
+            self._settle()
         self.ensure_replicated()
         return self._load(statement, result)
 
@@ -113,7 +115,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         try:
             results = await self._send_together(sendable)
         finally:
-            self.runs_on = self.pgconn.transaction_status == TransactionStatus.ACTIVE
+            self._settle()
         self.ensure_replicated()
         return [self._load(statement, result) for (statement, _), result in zip(steps, results, strict=True)]
 
@@ -151,7 +153,19 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             on_close, self.on_close = self.on_close, None
             await on_close(self)
         else:
+            self._unwatch()
             await super().close()
+
+    def end(self) -> None:
+        """Closes it at once; `close` would have to be awaited."""
+        self._unwatch()
+        self.pgconn.finish()
+
+    @override
+    async def wait[T](self, *arguments: Any, **options: Any) -> T:
+        """All that psycopg does by itself, such as a session's statements, which has the event loop look on its own."""
+        self._unwatch()
+        return await super().wait(*arguments, **options)
 
     @property
     def is_readable(self) -> bool:
@@ -202,12 +216,23 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
         Raises `OperationalError` when the connection is lost.
         """
-        while self.pgconn.flush():
-            await self._wait(for_room=True)
-        while self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            while self.pgconn.is_busy():
-                await self._wait()
-            self.pgconn.get_result()
+        try:
+            while self.pgconn.flush():
+                await self._wait(for_room=True)
+            while self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                while self.pgconn.is_busy():
+                    await self._wait()
+                self.pgconn.get_result()
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Looks at what has become of the connection, before anything else can run."""
+        status, self._waiter = self.pgconn.transaction_status, None
+        self.runs_on = status == TransactionStatus.ACTIVE
+        if status != TransactionStatus.IDLE:
+            # libpq may have closed it. And a pool sees that an idle one has died; nobody does within a transaction.
+            self._unwatch()
 
     def _dump(self, statement: Statement, values: Mapping[str, Any]) -> Sequence[Any]:
         parameters = [values[name] for name in statement.parameters]
@@ -332,20 +357,43 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         return last
 
     async def _wait(self, *, for_room: bool = False) -> None:
-        """Waits until the server has said something, or, if asked for, takes more."""
+        """Waits until the server has said something, or, if asked for, takes more.
+
+        The event loop looks on after the answer: to stop it and to ask it again took 7 us of the 190 of a request. But
+        uvloop looks no more once the network has failed, even if half an answer came before.
+        """
         loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
+        if self._waiter:
+            self._unwatch()
         waiter: Future[None] = loop.create_future()
         self._waiter = waiter
-        loop.add_reader(descriptor, _wake, waiter)
+        if self._watched is None:
+            loop.add_reader(descriptor, _wake, ref(self), descriptor)
+            self._watched = descriptor
         if for_room:
-            loop.add_writer(descriptor, _wake, waiter)
+            loop.add_writer(descriptor, _end_wait, waiter)
         try:
             await waiter
         finally:
-            loop.remove_reader(descriptor)
             if for_room:
                 loop.remove_writer(descriptor)
         self.pgconn.consume_input()
+
+    def hear(self) -> None:
+        """Called while there is something to read, so it must not be called any more when nobody reads."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+        else:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        """Has to run before the descriptor is closed, or at once when libpq has closed it.
+
+        Its number will be that of another connection, and an event loop that believes to know it mixes them up.
+        """
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
 
 
 def _heed(reference: "ref[Connection]", notice: Diagnostic) -> None:
@@ -365,6 +413,13 @@ def _heed(reference: "ref[Connection]", notice: Diagnostic) -> None:
         connection.invalidated = True
 
 
-def _wake(waiter: Future[None]) -> None:
+def _wake(reference: "ref[Connection]", descriptor: int) -> None:
+    if connection := reference():
+        connection.hear()
+    else:
+        asyncio.get_running_loop().remove_reader(descriptor)
+
+
+def _end_wait(waiter: Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

@@ -222,7 +222,7 @@ class Pool:
 
     def _discard(self, connection: Connection) -> None:
         self._in_use.discard(connection)
-        connection.pgconn.finish()  # psycopg's `close` would have to be awaited.
+        connection.end()
         if not self._closed:
             self._grow()
 

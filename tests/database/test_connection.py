@@ -4,7 +4,7 @@ import asyncio
 import resource
 import select
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
@@ -149,6 +149,103 @@ def test_a_reset_together_with_half_an_answer_is_heard(
                 async with asyncio.timeout(LONG):
                     await running
             await connection.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+async def close_it(connection: Connection, _: Dsn) -> None:
+    await connection.close()
+
+
+async def end_it(connection: Connection, _: Dsn) -> None:
+    connection.end()
+
+
+async def abort_it(connection: Connection, _: Dsn) -> None:
+    running = await start(connection)
+    connection.abort()
+    with suppress(psycopg.Error):
+        await running
+
+
+async def end_its_server(connection: Connection, dsn: Dsn) -> None:
+    running = await start(connection)
+    end(dsn, connection)
+    with suppress(psycopg.Error):
+        await running
+
+
+async def end_its_server_while_it_is_idle(connection: Connection, dsn: Dsn) -> None:
+    await asyncio.to_thread(end, dsn, connection)
+    with suppress(psycopg.Error):
+        await connection.fetch(ONE, {})
+
+
+async def end_its_server_after_its_caller(connection: Connection, dsn: Dsn) -> None:
+    running = await start(connection)
+    running.cancel()
+    await asyncio.wait([running])
+    end(dsn, connection)
+    with suppress(psycopg.Error):
+        await connection.drop_answer()
+
+
+async def end_its_server_in_what_psycopg_does(connection: Connection, _: Dsn) -> None:
+    with suppress(psycopg.Error):
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.parametrize(
+    "make_end",
+    [
+        close_it, end_it, abort_it, end_its_server, end_its_server_while_it_is_idle, end_its_server_after_its_caller,
+        end_its_server_in_what_psycopg_does,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_event_loop_forgets_a_connection_that_ends(
+    dsn: Dsn,
+    make_end: Callable[[Connection, Dsn], Awaitable[None]],
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Otherwise it mixes it up with the next one, whose descriptor has the same number."""
+
+    async def run() -> bool:
+        connection = await connect(as_owner(dsn))
+        descriptor = connection.pgconn.socket
+        await connection.fetch(ONE, {})
+        await make_end(connection, dsn)
+        was_known = asyncio.get_running_loop().remove_reader(descriptor)
+        connection.end()
+        return was_known
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        assert not runner.run(run())
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_event_loop_hears_once_of_a_server_that_speaks_to_nobody(
+    dsn: Dsn, make_loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be busy with what nobody reads."""
+
+    async def run() -> None:
+        connection = await connect(as_owner(dsn))
+        hear, heard = connection.hear, 0
+
+        def count() -> None:
+            nonlocal heard
+            heard += 1
+            hear()
+
+        await connection.fetch(ONE, {})
+        monkeypatch.setattr(connection, "hear", count)
+        await asyncio.to_thread(end, dsn, connection)
+        await eventually(lambda: heard > 0)
+        await asyncio.sleep(0.05)
+        connection.end()
+        assert heard == 1
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run())
