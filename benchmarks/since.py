@@ -105,7 +105,16 @@ def _serve(options: Options, databases: Mapping[str, Postgres], folder: Path) ->
 
 
 async def _measure(dsns: Mapping[str, Dsn], old: Mapping[str, Statement], batches: int) -> dict[str, Any]:
-    new = {"get": tasks.GET, "create": tasks.CREATE, "patch": tasks.PATCH, "delete": tasks.DELETE, "list": a_list()}
+    new = {
+        "get": tasks.GET,
+        "list": a_list(),
+        "create": tasks.CREATE,
+        "patch of a title": tasks.PATCH,
+        "patch of a status": tasks.PATCH_STATUS,
+        "delete": tasks.DELETE,
+    }
+    # There was one for all patches.
+    old = {**old, "patch of a title": old["patch"], "patch of a status": old["patch"]}
     sides = {}
     for name, statements in ((EARLIER, old), (NOW, new)):
         connection = await Connection.connect(dsns[name].conninfo, autocommit=True, prepare_threshold=None)
@@ -160,11 +169,11 @@ def _create(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
 
 
 def _patch_title(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
-    return side.statements["patch"], _patching(rng, title=f"Call the landlord, {rng.randrange(1000)}")
+    return side.statements["patch of a title"], _patching(rng, title=f"Call the landlord, {rng.randrange(1000)}")
 
 
 def _patch_status(side: Side, rng: random.Random) -> tuple[Statement, dict[str, Any]]:
-    return side.statements["patch"], _patching(rng, status=rng.choice(("pending", "completed")))
+    return side.statements["patch of a status"], _patching(rng, status=rng.choice(("pending", "completed")))
 
 
 def _delete(side: Side, _: random.Random) -> tuple[Statement, dict[str, Any]]:

@@ -246,7 +246,7 @@ OF_THE_OWNER = {"pk_users", "uq_users_id_is_erased"}
 
 
 @each_plan
-@pytest.mark.parametrize("name", ["GET", "REPLACE", "PATCH", "DELETE", "PATCH_ONCE", "STATES"])
+@pytest.mark.parametrize("name", ["GET", "REPLACE", "PATCH", "PATCH_STATUS", "DELETE", "PATCH_ONCE", "STATES"])
 def test_one_task_is_found_by_its_key_and_anothers_reads_as_many_pages_as_none(
     connection: psycopg.Connection, name: str, plan: str
 ) -> None:
