@@ -26,8 +26,8 @@ NAMES = {
     "gunicorn.asgi.protocol:ASGIProtocol": [
         "_arm_keepalive_timer", "_awaiting_request", "_body_receiver", "_build_http_scope", "_callback_parser",
         "_close_transport", "_closed", "_current_request", "_feed_callback_parser", "_finishing_calls", "_flow_control",
-        "_is_websocket_upgrade", "_keepalive", "_max_buffer_size", "_request_ready", "_safe_write",
-        "_send_error_response", "_task", "_will_close", "app", "req_count",
+        "_is_websocket_upgrade", "_keepalive", "_max_buffer_size", "_request_ready", "_response_buffer", "_safe_write",
+        "_send_error_response", "_send_response_start", "_task", "_will_close", "app", "req_count",
     ],
     "gunicorn.asgi.protocol:BodyReceiver": ["_chunks", "signal_disconnect"],
     "gunicorn.asgi.protocol:FlowControl": ["resume_writing"],

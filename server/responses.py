@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, override
 
 from web import cors
-from web.headers import FIXED_HEADERS, NO_STORE
+from web.headers import ALWAYS, NO_STORE, POLICY
 from web.observation import Observation
 from web.problems import Problem, render
 
@@ -25,7 +25,8 @@ def rendered(problem: Problem, request_id: str, origin: str | None, method: byte
         *((name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()),
         (b"Content-Length", b"%d" % len(response.content)),
         (b"X-Request-ID", request_id.encode("ascii")),
-        *FIXED_HEADERS,
+        *ALWAYS,
+        POLICY,
         NO_STORE,
         (b"Date", formatdate(usegmt=True).encode("ascii")),
         (b"Connection", b"close"),

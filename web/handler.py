@@ -23,7 +23,7 @@ from todos.responses import StreamedResponse
 from web import access, cors, request_ids, traces
 from web.body_limits import BodyLimits, body_limits
 from web.errors import translate
-from web.headers import FIXED_HEADERS, NO_STORE, PAGE_HEADERS, Page
+from web.headers import ALWAYS, NO_STORE, POLICY, POLICY_OF_PAGES, Page
 from web.observation import CLIENT_GONE, COUNTS, Observation
 from web.problems import (
     ContentTooLarge,
@@ -72,6 +72,8 @@ class Handler:
         fields = [(b"X-Request-ID", observation.request_id.encode("ascii"))]
         if trace_id:
             fields.append((b"traceparent", headers[b"traceparent"]))
+        if not scope.get("has_headers"):
+            fields += ALWAYS
         status, size = CLIENT_GONE, 0
         try:
             response = await self._answer(scope, headers, receive, observation)
@@ -204,7 +206,7 @@ def _start(response: HttpResponse | StreamedResponse, fields: list[tuple[bytes, 
     elif isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
         headers.append((b"Content-Length", b"%d" % len(response.content)))
     headers += fields
-    headers += PAGE_HEADERS if isinstance(response, Page) else FIXED_HEADERS
+    headers.append(POLICY_OF_PAGES if isinstance(response, Page) else POLICY)
     if "Cache-Control" not in response.headers:
         headers.append(NO_STORE)
     return {"type": "http.response.start", "status": response.status_code, "headers": headers}

@@ -1,11 +1,11 @@
-"""Headers that every answer has, in the form of ASGI, and what a browser may do with it by them.
+"""Headers that answers have, in the form of ASGI, and what a browser may do with an answer by them.
 
 HTTPS is for the proxy in front, and so is Strict-Transport-Security.
 """
 
 from django.http import HttpResponse
 
-_ALWAYS = (
+ALWAYS = (
     (b"X-Content-Type-Options", b"nosniff"),
     (b"Referrer-Policy", b"no-referrer"),
     # No page of another origin may load it as a script or an image, and so bring it into its process. Scripts that ask
@@ -13,12 +13,14 @@ _ALWAYS = (
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
 )
 _POLICY = b"Content-Security-Policy"
-FIXED_HEADERS = (*_ALWAYS, (_POLICY, b"default-src 'none'; frame-ancestors 'none'"))
-_PAGE_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+POLICY_OF_PAGES = (
+    _POLICY,
+    (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
 )
-PAGE_HEADERS = (*_ALWAYS, (_POLICY, _PAGE_POLICY))
 NO_STORE = (b"Cache-Control", b"no-store")
 """For every answer that does not say otherwise."""
 

@@ -65,6 +65,18 @@ def test_clients_that_hang_up_before_their_request_is_whole_leave_nothing(site: 
     assert site.titles() == ["Sent"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/live", "/api/v1/nowhere", "/%00", "/api/docs"])
+def test_every_answer_has_each_header_once(site: Site, path: str) -> None:
+    answer = site.web.http.get(path)
+
+    names = Counter(name.lower() for name, _ in answer.headers.multi_items())
+    assert names.keys() >= {
+        "cache-control", "content-security-policy", "content-type", "cross-origin-resource-policy", "date",
+        "referrer-policy", "server", "x-content-type-options", "x-request-id",
+    }  # fmt: skip
+    assert set(names.values()) == {1}
+
+
 def test_a_crowd_of_clients_can_wait_for_a_busy_server(site: Site) -> None:
     for worker in site.workers:
         worker.suspend()
