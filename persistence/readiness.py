@@ -4,6 +4,7 @@ EXPLAIN parses and plans a statement and checks all rights to what it uses, and 
 database is asked the question itself, in one round trip (docs/adr/0025-health-asks-postgresql.md).
 """
 
+import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
@@ -42,8 +43,21 @@ STATEMENTS = {
 }
 """All that the server asks of the tables, by name."""
 
-_LIMIT = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
-_PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement in STATEMENTS.items()} | {
+# The second is for a database that is spread over several servers: this one alone is asked.
+_LIMIT = (
+    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
+    " set_config('citus.explain_distributed_queries', 'off', true)"
+)
+_NOBODY = "'00000000-0000-0000-0000-000000000000'"
+
+
+def _with_constants(statement: Statement) -> str:
+    return re.sub(
+        r"\$(\d+)", lambda at: _NOBODY if statement.parameters[int(at[1]) - 1] == "user_id" else "NULL", statement.text
+    )
+
+
+_PARTS = {name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()} | {
     # EXPLAIN does not tell if anything can be written.
     "write": "DELETE FROM tasks WHERE false",
     "revision": migrator.APPLIED.text,

@@ -84,7 +84,21 @@ ACCOUNT = Statement(
 # The row is deleted and another one made, so that each column has its default, also one that is added later, and the
 # foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates that were
 # under way, too. The count makes the INSERT wait for the DELETE.
-_GONE = sa.delete(TABLE).where(TABLE.c.id == _USER_ID, ~TABLE.c.is_erased).returning(TABLE.c.id).cte("gone")
+_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE).where(tasks.LIVE)
+# Counted first also where each part of a statement sees what the part before it has done, as some engines have it.
+_COUNTED = (
+    sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.MINE, tasks.LIVE).cte("counted")
+)
+_GONE = (
+    sa.delete(TABLE)
+    .where(
+        TABLE.c.id == _USER_ID, ~TABLE.c.is_erased,
+        sa.select(_COUNTED.c.tasks).scalar_subquery() >= sa.literal_column("0"),
+    )
+    .returning(TABLE.c.id)
+    .cte("gone")
+)
+_CLEARED = sa.delete(tasks.TABLE).where(tasks.MINE, tasks.TABLE.c.user_id == _GONE.c.id).cte("cleared")
 _MARK = (
     insert(tasks.OWNERS)
     .from_select(
@@ -99,13 +113,12 @@ _MARK = (
 )
 # All columns, as EXISTS has them by itself, are more than the server has a right to (persistence/rights.py).
 _WAS_ERASED = sa.exists(TABLE.c.id).where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
-_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE).where(tasks.LIVE)
 ERASE = Statement(
     "erase",
     sa.select(
         sa.or_(sa.exists().select_from(_MARK), _WAS_ERASED).label("is_erased"),
-        _NUMBER_OF_TASKS.where(tasks.MINE).scalar_subquery().label("tasks"),
-    ),
+        sa.select(_COUNTED.c.tasks).scalar_subquery().label("tasks"),
+    ).add_cte(_CLEARED),
 )
 
 _OLD = sa.func.now() - sa.func.make_interval(
