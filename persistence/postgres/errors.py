@@ -97,6 +97,8 @@ RULES = {
 }
 """Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""
 
+NO_SUCH_KEY = "42P10"
+"""Said of an ON CONFLICT that names columns which no constraint keeps unique."""
 ENDED_BY_SERVER = ("25P04", "57P01", "57P05")
 """Told by a server process that ends in good order: it rolls back what it has not committed."""
 IN_DOUBT = ("08", "25P03", "25P04", "40003", "57P")

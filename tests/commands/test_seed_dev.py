@@ -149,8 +149,8 @@ def test_bad_numbers_are_refused_before_anything_is_made(numbers: str, url: str,
 
 def test_any_number_at_once_make_five_tasks(url: str, migrated_dsn: Dsn) -> None:
     async def seed_once() -> None:
-        async with open_database(as_owner(migrated_dsn)) as database, database.session() as session:
-            await seed.seed(session)
+        async with open_database(as_owner(migrated_dsn)) as database:
+            await seed.seed(database)
 
     async def seed_at_once() -> None:
         await asyncio.gather(*(seed_once() for _ in range(8)))
