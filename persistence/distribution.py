@@ -129,7 +129,12 @@ def _connection(dsn: Dsn, connect_timeout: int) -> Iterator[psycopg.Connection]:
         connection.execute(_SETTINGS)
         if faults := _faults(connection):
             raise DistributionError("\n".join(faults))
-        yield connection
+        try:
+            yield connection
+        finally:
+            if connection.closed:
+                # SQLAlchemy has not seen how it was lost, and would roll it back.
+                locked.invalidate()
 
 
 def _faults(connection: psycopg.Connection) -> list[str]:
@@ -182,5 +187,7 @@ def _run(connection: psycopg.Connection, step: Step) -> None:
 
 
 def _failed(step: Step, error: psycopg.Error) -> DistributionError:
-    reason = str(error).strip().partition("\n")[0]
-    return DistributionError(f"{step.description}: {reason}. The steps before it are done. Mend it, and run it again.")
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return DistributionError(
+        f"{step.description}: {reason}. The steps before it are done; run it again for the others."
+    )
