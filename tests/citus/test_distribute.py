@@ -18,6 +18,7 @@ from tests.support.databases import execute
 from tests.support.servers import command, url_of
 
 NAMES = [step.description for step in STEPS]
+INDEXING = next(number for number, name in enumerate(NAMES) if name.startswith("Index"))
 SPREADING = next(number for number, name in enumerate(NAMES) if "tasks by owner" in name)
 
 
@@ -79,6 +80,9 @@ def test_it_may_be_run_again_after_a_failure_at_any_step(coordinator: Dsn, monke
         monkeypatch.undo()
         assert content(coordinator) == before
         assert len(distribution.status(coordinator).left) <= len(NAMES) - number
+        if number == INDEXING:
+            # As CREATE INDEX CONCURRENTLY leaves it when it is cut off.
+            execute(coordinator, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_users_email'::regclass")
     distribution.distribute(coordinator)
     assert distribution.status(coordinator).left == []
     assert content(coordinator) == before
@@ -175,6 +179,17 @@ def test_a_schema_that_is_behind_and_a_worker_are_refused(nodes: list[Dsn]) -> N
     outcome = command(url_of(nodes[1]), "distribute")
     assert outcome.status == 1
     assert "This is not the coordinator" in outcome.err
+
+
+def test_a_node_that_forbids_what_the_copying_needs_is_named(coordinator: Dsn, nodes: list[Dsn]) -> None:
+    if not rows(coordinator, "SELECT FROM pg_settings WHERE name = 'output_plugin_libraries'"):
+        pytest.skip("this PostgreSQL has no output_plugin_libraries")
+    change = f"ALTER DATABASE {nodes[1].database} SET output_plugin_libraries = 'pgoutput, test_decoding'"
+    execute(nodes[1], "SET citus.enable_ddl_propagation = off", change)
+    outcome = command(url_of(coordinator), "distribute")
+    assert (outcome.status, outcome.out) == (1, "")
+    name = f"{nodes[1].parameters['host']}:{nodes[1].parameters['port']}"
+    assert outcome.err == f"Error: {name}: output_plugin_libraries lacks citus. Add it, and reload.\n"
 
 
 def test_a_coordinator_without_workers_is_refused(coordinator: Dsn) -> None:
