@@ -12,6 +12,7 @@ from persistence import readiness
 from persistence.history import MigrationError
 from persistence.postgres.database import Database
 from persistence.postgres.errors import DeadlineExceeded, PoolTimeout, Unavailable
+from persistence.postgres.nodes import NodeStats
 from persistence.postgres.pool import LOST
 from persistence.readiness import Readiness
 from todos import contract
@@ -44,17 +45,36 @@ class Finding(NamedTuple):
     database: str
     migration: str
     fault: str = ""
+    nodes: NodeStats = NodeStats(1, 1)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": "degraded" if self.database == "connected" and self._lacks_nodes else self.database,
+            "migration": self.migration,
+            **({"nodes": self.nodes._asdict()} if self.nodes.known > 1 else {}),
+        }
+
+    @property
+    def trouble(self) -> str:
+        """The trouble of a part of the users, for people."""
+        return f"{self.nodes.answering} of {self.nodes.known} database nodes answer." if self._lacks_nodes else ""
+
+    @property
+    def _lacks_nodes(self) -> bool:
+        return self.nodes.answering < self.nodes.known
 
 
 @router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
 async def health(request: Request) -> HttpResponse:
     """Tells if the database answers, if every statement of the service can run, and if the schema is that of the code.
 
-    While `database` is `read-only`, tasks can be read and not changed.
+    While `database` is `read-only`, tasks can be read and not changed. `degraded` is a database of several nodes, some
+    of which do not answer: the users of the others are served.
     """
     found = await _find(request.database)
-    data = {"database": found.database, "migration": found.migration}
-    return _answer("unhealthy" if found.fault else "healthy", data, found.fault or "The service is healthy.")
+    message = found.fault or found.trouble or "The service is healthy."
+    return _answer("unhealthy" if found.fault else "healthy", found.data, message)
 
 
 @router.get("/ready", response={200: Ready, 503: Ready}, **contract.GET_READINESS)
@@ -69,8 +89,8 @@ async def ready(request: Request) -> HttpResponse:
     keys = "not-needed" if verifier is None else "known" if verifier.has_keys else "unknown"
     found = Finding("unknown", "unknown", _STOPPING) if is_stopping else await _find(request.database)
     fault = found.fault or (_NO_KEYS if keys == "unknown" else "")
-    data = {"database": found.database, "migration": found.migration, "keys": keys, "stopping": is_stopping}
-    return _answer("not-ready" if fault else "ready", data, fault or "The service is ready.")
+    data = {**found.data, "keys": keys, "stopping": is_stopping}
+    return _answer("not-ready" if fault else "ready", data, fault or found.trouble or "The service is ready.")
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
@@ -80,6 +100,10 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja kn
 
 
 async def _find(database: Database) -> Finding:
+    return (await _ask(database))._replace(nodes=database.nodes.stats)
+
+
+async def _ask(database: Database) -> Finding:
     try:
         found = await asyncio.shield(_shared_check(database))
     except Unavailable as error:

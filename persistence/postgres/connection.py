@@ -62,6 +62,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     checked_out_at = 0.0
     invalidated = False
     """Set once its end is decided: a connection may look well until the end takes effect."""
+    node = ""
+    """The host and the port that it leads to."""
     lacks_standby = False
     """True if the server warned that the last commit may not be on the standby that it should be on."""
     behind_pooler = False

@@ -29,7 +29,7 @@ from persistence.postgres.errors import (
 )
 from persistence.postgres.gate import Gate
 from persistence.postgres.libpq import own_environment
-from persistence.postgres.opening import open_connection
+from persistence.postgres.nodes import Nodes
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
@@ -63,9 +63,17 @@ class Database:
     """
 
     def __init__(
-        self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool, counts: Counts
+        self,
+        pool: Pool,
+        engine: AsyncEngine,
+        options: DatabaseOptions,
+        probe_pool: Pool,
+        *,
+        counts: Counts,
+        nodes: Nodes,
     ) -> None:
         self.pool = pool
+        self.nodes = nodes
         self.counts = counts
         self._engine = engine
         self._timeout = options.statement_timeout
@@ -262,21 +270,27 @@ async def open_database(
     own_environment()
 
     async def connect() -> Connection:
-        return await open_connection(dsn, options, options.connect_timeout)
+        return await nodes.connect(options.connect_timeout)
+
+    def drop_idle(node: str) -> None:
+        for each in {pool, probe_pool}:
+            each.drop_idle(node)
 
     counts = Counts()
+    nodes = Nodes(dsn, options, drop_idle)
     limits, probe_limits = _split_limits(options.limits)
-    pool = Pool(connect, limits, counts)
-    probe_pool = Pool(connect, probe_limits, counts) if probe_limits else pool
+    pool = Pool(connect, limits, counts, nodes.note_silence)
+    probe_pool = Pool(connect, probe_limits, counts, nodes.note_silence) if probe_limits else pool
     engine = engine_on(pool, options.statement_timeout)
     first = None
     if not in_background:
-        first = await open_connection(dsn, options, first_timeout or options.connect_timeout)
+        first = await nodes.connect(first_timeout or options.connect_timeout)
     pool.open(first)
     if probe_limits:
         probe_pool.open()
     try:
-        yield Database(pool, engine, options, probe_pool, counts)
+        async with nodes.watched():
+            yield Database(pool, engine, options, probe_pool, counts=counts, nodes=nodes)
     finally:
         await engine.dispose()
         await probe_pool.close()

@@ -61,9 +61,15 @@ class Pool:
     """Checks connections out and in; made and closed inside one event loop by `open_database`."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits, counts: Counts | None = None
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        limits: PoolLimits,
+        counts: Counts | None = None,
+        on_silence: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_silence` is told a node that did not answer a check, and calls `drop_idle` of this pool and others."""
         self.limits = limits
+        self._on_silence = on_silence or self.drop_idle
         self._counts = counts or Counts()
         self._connect = connect
         self._idle: deque[Connection] = deque()
@@ -162,8 +168,15 @@ class Pool:
         if connection.opened_at + RENEWED_AFTER < now:
             connection.invalidated = True
             if with_all_others:
+                # What the schema was is remembered for all nodes alike.
                 self._renewed_at = now
                 self._discard_idle()
+
+    def drop_idle(self, node: str) -> None:
+        """Closes the idle connections to a node that is of no use now."""
+        for connection in [each for each in self._idle if each.node == node]:
+            self._idle.remove(connection)
+            self._discard(connection)
 
     @property
     def _open_count(self) -> int:
@@ -241,8 +254,8 @@ class Pool:
         if not alive:
             self._discard(connection)
             if monotonic() - started >= CHECK_TIMEOUT:
-                # The path to the server is dead: the others, idle for longer, would each take as long to say so.
-                self._discard_idle()
+                # The path to the node is dead: its others, idle for longer, would each take as long to say so.
+                self._on_silence(connection.node)
         return alive
 
     def _grow(self) -> None:

@@ -10,14 +10,19 @@ import psycopg
 import pytest
 
 from persistence import batches, history, migrator, readiness, task_lists, tasks
+from persistence.postgres import nodes
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.pool import RENEWED_AFTER
 from persistence.postgres.statement import Statement
 from tests.conftest import client_of
+from tests.database.helpers import eventually
+from tests.database.test_opening import hosts
+from tests.faults.proxy import Proxy
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Json, limited_role, lost_database
+from tests.support.servers import PostgresServer
 from todos import health
 
 HEALTHY = {"status": "healthy", "database": "connected", "migration": "up-to-date"}
@@ -157,3 +162,28 @@ async def test_both_probes_answer_while_every_connection_is_busy(client: Client,
     finally:
         for connection in connections:
             database.pool.check_in(connection)
+
+
+async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_healthy(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "INTERVAL", 0.05)
+    with Proxy(postgres.port) as one, Proxy(postgres.port) as other:
+        dsn = hosts(postgres.dsn, one.port, other.port)
+        async with open_database(dsn) as database, client_of(database) as client:
+            assert await _health(client, 200) == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+            for silent in (one, other):
+                silent.stall()
+                found = [await client.get(f"v1/{probe}") for _ in range(20) for probe in ("health", "ready")]
+                assert {answer.status_code for answer in found} == {200}
+                await eventually(lambda: database.nodes.stats.answering == 1)
+                answer = (await client.get("v1/health")).json()
+                assert answer["message"] == "1 of 2 database nodes answer."
+                assert answer["data"] == HEALTHY | {"database": "degraded", "nodes": {"known": 2, "answering": 1}}
+                assert (await client.get("v1/ready")).json()["data"]["database"] == "degraded"
+                silent.resume()
+                await eventually(lambda: database.nodes.stats.answering == 2)
+            one.stall()
+            other.stall()
+            await eventually(lambda: database.nodes.stats.answering == 0)
+            assert await _health(client, 503) == UNHEALTHY | {"nodes": {"known": 2, "answering": 0}}
