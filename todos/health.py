@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
+
+PATIENCE = 0.4
+"""Seconds after which a check that waits for one of several nodes has the nodes asked which of them answer."""
+NODES_TIMEOUT = 0.3
+"""Seconds for their answers."""
 
 _checks: dict[Database, asyncio.Task[Readiness]] = {}
 """The checks that run. Probes that come meanwhile share it, or a flood of them would keep the one
@@ -129,6 +135,22 @@ async def _check(database: Database) -> Readiness:
     if database.pool.is_lost:
         # The connection for probes may be back before any other.
         raise Unavailable(LOST)
+    if database.nodes.stats.known == 1:
+        return await _check_one(database)
+    began = monotonic()
+    first = asyncio.create_task(_check_one(database))
+    try:
+        await asyncio.wait([first], timeout=PATIENCE)
+        if not first.done() and await database.nodes.ask(NODES_TIMEOUT):
+            # Its connection may lead to a node that does not answer. Those of the pool do not any more.
+            with suppress(Unavailable):
+                return await readiness.check(database, DATABASE_TIMEOUT - (monotonic() - began))
+        return await first
+    finally:
+        first.cancel()
+
+
+async def _check_one(database: Database) -> Readiness:
     since = monotonic()
     try:
         return await readiness.check(database.probes, DATABASE_TIMEOUT)

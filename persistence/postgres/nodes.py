@@ -8,7 +8,7 @@ not: they would find out by themselves, but at the cost of a caller for each con
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import psycopg
@@ -41,6 +41,7 @@ class _Node:
         self.dsn = Dsn({**dsn.parameters, "target_session_attrs": "any"}, dsn.behind_pooler)
         self.name = f"{dsn.host}:{dsn.parameters.get('port') or '5432'}"
         self.answers = True
+        self.connection: Connection | None = None
 
 
 class Nodes:
@@ -79,9 +80,16 @@ class Nodes:
         try:
             yield
         finally:
+            for node in self._nodes:
+                if node.connection:
+                    # psycopg would wait for an answer before it obeys.
+                    node.connection.abort()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for node in self._nodes:
+                if node.connection:
+                    node.connection.pgconn.finish()
 
     def note_silence(self, name: str) -> None:
         """Takes it that a node does not answer, until it does."""
@@ -89,17 +97,29 @@ class Nodes:
             if node.name == name:
                 self._note(node, answers=False)
 
+    async def ask(self, timeout: float) -> bool:
+        """Asks all nodes now, for so many seconds, and tells if one of several does not answer."""
+        await asyncio.gather(*(self._ask(node, timeout) for node in self._nodes))
+        return not all(node.answers for node in self._nodes)
+
+    async def _ask(self, node: _Node, timeout: float) -> None:
+        connection = node.connection
+        if connection is None:
+            return
+        answers = await connection.ping(timeout)
+        if not answers:
+            connection.pgconn.finish()
+            node.connection = None
+        self._note(node, answers=answers)
+
     async def _watch(self, node: _Node) -> None:
         while True:
-            with suppress(psycopg.Error, OSError):
-                connection = await open_connection(node.dsn, self._options, CONNECT_TIMEOUT)
+            if node.connection is None:
                 try:
-                    while await connection.ping(ANSWER_TIMEOUT):
-                        self._note(node, answers=True)
-                        await asyncio.sleep(INTERVAL)
-                finally:
-                    connection.pgconn.finish()
-            self._note(node, answers=False)
+                    node.connection = await open_connection(node.dsn, self._options, CONNECT_TIMEOUT)
+                except (psycopg.Error, OSError):
+                    self._note(node, answers=False)
+            await self._ask(node, ANSWER_TIMEOUT)
             await asyncio.sleep(INTERVAL)
 
     def _note(self, node: _Node, *, answers: bool) -> None:
