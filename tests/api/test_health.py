@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import psycopg
 import pytest
 
+from config import metrics
 from persistence import batches, history, migrator, readiness, task_lists, tasks
 from persistence.postgres import nodes
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
@@ -178,6 +179,7 @@ async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_heal
                 assert {answer.status_code for answer in found} == {200}
                 await eventually(lambda: database.nodes.stats.answering == 1)
                 answer = (await client.get("v1/health")).json()
+                assert metrics.collect(database, None)[1]["todo_database_silent_nodes",] == 1
                 assert answer["message"] == "1 of 2 database nodes answer."
                 assert answer["data"] == HEALTHY | {"database": "degraded", "nodes": {"known": 2, "answering": 1}}
                 assert (await client.get("v1/ready")).json()["data"]["database"] == "degraded"
