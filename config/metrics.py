@@ -127,7 +127,7 @@ def _of_database(database: Database) -> tuple[Numbers, Numbers]:
         ("todo_statement_retries_total",): found.retries,
         ("todo_statements_cut_off_total",): found.cut_off,
     }
-    pools, nodes = {database.pool, database.probes.pool}, database.nodes.stats
+    pools, nodes = {database.pool, database.probes.pool}, database.node_stats
     gauges: Numbers = {
         ("db_client_connection_count", "idle"): sum(pool.stats.idle for pool in pools),
         ("db_client_connection_count", "used"): sum(pool.stats.in_use for pool in pools),

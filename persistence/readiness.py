@@ -12,7 +12,19 @@ from typing import Literal
 import psycopg
 import sqlalchemy as sa
 
-from persistence import batches, changes, history, migrator, rights, task_lists, tasks, transfers, trash, users
+from persistence import (
+    batches,
+    changes,
+    history,
+    migrator,
+    placement,
+    rights,
+    task_lists,
+    tasks,
+    transfers,
+    trash,
+    users,
+)
 from persistence.postgres.database import Database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import Unavailable, cause_of, explain
@@ -48,6 +60,9 @@ _LIMIT = (
     f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
     " set_config('citus.explain_distributed_queries', 'off', true)"
 )
+_REVISION = Statement(
+    "revision", sa.select(sa.column("version_num"), placement.IS_SPREAD).select_from(sa.table("alembic_version"))
+)
 _NOBODY = "'00000000-0000-0000-0000-000000000000'"
 
 
@@ -60,9 +75,9 @@ def _with_constants(statement: Statement) -> str:
 _PARTS = {name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()} | {
     # EXPLAIN does not tell if anything can be written.
     "write": "DELETE FROM tasks WHERE false",
-    "revision": migrator.APPLIED.text,
+    "revision": _REVISION.text,
 }
-_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
+_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), columns=_REVISION.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = Statement.script("rights", f"{rights.missing().text} UNION ALL {migrator.HIDDEN.text}", columns=("missing",))
 
@@ -78,7 +93,7 @@ class Readiness:
 
 
 async def check(database: Database, timeout: float) -> Readiness:
-    """Asks the question, and counts the answer. One round trip when all is well.
+    """Asks the question, and counts the answer. One round trip when all is well, and two to a spread database.
 
     Raises `Unavailable` within `timeout` seconds, and `MigrationError` for a history that cannot be told.
     """
@@ -111,6 +126,8 @@ async def _check(database: Database, timeout: float) -> Readiness:
             raise
     else:
         revision = migrator.the_one([row["version_num"] for row in rows])
+        if any(row["is_spread"] for row in rows):
+            await placement.read(database, max(0.0, deadline - monotonic()))
         return Readiness("connected", history.state(revision), revision)
     try:
         revision = await migrator.applied_revision(database, max(0.0, deadline - monotonic()))

@@ -106,7 +106,7 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja kn
 
 
 async def _find(database: Database) -> Finding:
-    return (await _ask(database))._replace(nodes=database.nodes.stats)
+    return (await _ask(database))._replace(nodes=database.node_stats)
 
 
 async def _ask(database: Database) -> Finding:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -29,20 +30,23 @@ from persistence.postgres.errors import (
 )
 from persistence.postgres.gate import Gate
 from persistence.postgres.libpq import own_environment
-from persistence.postgres.nodes import Nodes
+from persistence.postgres.nodes import Nodes, NodeStats
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
+from persistence.postgres.shards import Shards
 from persistence.postgres.statement import Statement, Step
 from persistence.postgres.streams import batches
 from persistence.postgres.turns import Turns
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
+NODE_SHARE = 0.5
+"""Share of the pool, and of its part for long statements, that those of one node of a spread database may use."""
 WAIT_SHARE = 0.5
-"""Share of its time that a statement whose cost grows may wait for others of its kind, and that a write may expect to
-wait for others of its owner."""
+"""Share of its time that a statement may wait for others whose cost grows, or for others of its node, and that a write
+may expect to wait for others of its owner."""
 TURN_SHARE = 0.9
 """Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast
 what makes all wait: a migration at a lock (3 s of 5), a database that wakes up (4 s)."""
@@ -81,6 +85,7 @@ class Database:
         places = max(1, int(options.limits.max_size * LONG_SHARE))
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
         self._turns = Turns(BUSY_OWNER)
+        self.shards = Shards(max(1, int(options.limits.max_size * NODE_SHARE)), max(1, int(places * NODE_SHARE)))
         self.stream_places = Gate(
             max(1, int(places * STREAMS_SHARE)), "Too many exports are being made at once, or one of this user is."
         )
@@ -89,6 +94,11 @@ class Database:
             # Both share the budget of retries, and the counts.
             self.probes = copy(self)
             self.probes.pool = probe_pool
+
+    @property
+    def node_stats(self) -> NodeStats:
+        """The nodes of the URL or, on a spread database, those that have the rows, whichever show more trouble."""
+        return min(self.nodes.stats, self.shards.stats, key=lambda each: (each.answering - each.known, -each.known))
 
     def after(self, seconds: float) -> "Database":
         """The same database for a request that has already used so many seconds of its time."""
@@ -103,7 +113,8 @@ class Database:
         waits for too long.
         """
         began = monotonic()
-        async with self._bulkhead.place(owner):
+        node = self.shards.node_of(values)
+        async with self.shards.long_place(node, self._timeout * WAIT_SHARE), self._bulkhead.place(owner):
             turn = None if statement.reads else owner
             return await self.rows(statement, values, self.time_left(began), turn=turn)
 
@@ -140,7 +151,7 @@ class Database:
         """
         bound = statement.bind(values)
         # A coroutine around this one would show in the time of each statement.
-        return self._run(
+        return self._runner(values)(
             lambda connection: connection.fetch(statement, bound), (statement,), statement.name, timeout, turn
         )
 
@@ -161,7 +172,38 @@ class Database:
         """
         bound = [(statement, statement.bind(values)) for statement, values in steps]
         statements = [statement for statement, _ in steps]
-        return await self._run(lambda connection: connection.together(bound), statements, name, timeout, turn)
+        run = self._runner(steps[0][1])
+        results: list[list[dict[str, Any]]] = await run(
+            lambda connection: connection.together(bound), statements, name, timeout, turn
+        )
+        return results
+
+    def _runner(self, values: Mapping[str, Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        node = self.shards.node_of(values)
+        return self._run if node is None else partial(self._run_at, node=node)
+
+    async def _run_at[T](
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        statements: Sequence[Statement],
+        name: str,
+        timeout: float | None,
+        turn: Hashable,
+        *,
+        node: str,
+    ) -> T:
+        """Like `_run`, in a place of the node that has the rows."""
+        timeout = self._timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        # In this order, as a caller that waits for its turn needs no place.
+        if turn is not None:
+            await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
+        try:
+            async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())):
+                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None)
+        finally:
+            if turn is not None:
+                self._turns.pass_on(turn)
 
     async def _run[T](
         self,

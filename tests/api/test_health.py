@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,11 +16,14 @@ from persistence.postgres import nodes
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import DeadlineExceeded
 from persistence.postgres.pool import RENEWED_AFTER
+from persistence.postgres.shards import SILENT_AFTER, uuid_hash
 from persistence.postgres.statement import Statement
 from tests.conftest import client_of
 from tests.database.helpers import eventually
 from tests.database.test_opening import hosts
+from tests.database.test_shards import SLEEP
 from tests.faults.proxy import Proxy
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Json, limited_role, lost_database
@@ -190,3 +194,18 @@ async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_heal
             other.stall()
             await eventually(lambda: database.nodes.stats.answering == 0)
             assert await _health(client, 503) == UNHEALTHY | {"nodes": {"known": 2, "answering": 0}}
+
+
+async def test_a_spread_database_with_a_node_whose_statements_fail_is_degraded(migrated_dsn: Dsn) -> None:
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        database.shards.load([{"least": -(2**31), "node": "left"}, {"least": 0, "node": "right"}])
+        assert await _health(client, 200) == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+        owner = next(owner for owner in iter(uuid4, None) if uuid_hash(owner) < 0)
+        for _ in range(SILENT_AFTER):
+            with pytest.raises(DeadlineExceeded):
+                await database.rows(SLEEP, {"user_id": owner, "seconds": 3600.0}, 0.1)
+        found = {"database": "degraded", "nodes": {"known": 2, "answering": 1}}
+        assert await _health(client, 200) == HEALTHY | found
+        assert metrics.collect(database, None)[1]["todo_database_silent_nodes",] == 1
+        await database.rows(SLEEP, {"user_id": owner, "seconds": 0.0})
+        assert (await _health(client, 200))["database"] == "connected"
