@@ -16,12 +16,13 @@ _SHARDS = Statement(
     sa.text("""
         SELECT shardminvalue::integer AS least, nodename || ':' || nodeport AS node
         FROM pg_dist_shard JOIN pg_dist_placement USING (shardid) JOIN pg_dist_node USING (groupid)
-        WHERE logicalrelid = to_regclass('tasks') AND noderole = 'primary'
+        WHERE logicalrelid = to_regclass(:table) AND noderole::text = :role
     """).columns(sa.column("least"), sa.column("node")),
 )
+_OF_TASKS = {"table": "tasks", "role": "primary"}
 
 
 async def read(database: Database, timeout: float) -> None:
     """Tells the database where the shards are now; what it knows stays, if it cannot. One round trip to one node."""
     with suppress(Unavailable):
-        database.shards.load(await database.rows(_SHARDS, {}, timeout))
+        database.shards.load(await database.rows(_SHARDS, _OF_TASKS, timeout))

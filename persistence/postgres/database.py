@@ -172,7 +172,7 @@ class Database:
         """
         bound = [(statement, statement.bind(values)) for statement, values in steps]
         statements = [statement for statement, _ in steps]
-        run = self._runner(steps[0][1])
+        run = self._runner(steps[0][1] if steps else {})
         results: list[list[dict[str, Any]]] = await run(
             lambda connection: connection.together(bound), statements, name, timeout, turn
         )

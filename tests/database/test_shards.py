@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,27 +47,33 @@ async def sleep(
     return await database.rows(SLEEP, values, timeout)
 
 
+@asynccontextmanager
+async def sleeping(database: Database, node: str, count: int, *, long: bool = False) -> AsyncIterator[None]:
+    """Statements of a node that do not end until the end of the block."""
+    running = [asyncio.create_task(sleep(database, node, 3600.0, long=long)) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
 @pytest.mark.parametrize("long", [False, True])
 async def test_a_node_that_is_stuck_does_not_take_the_pool(spread: Database, long: bool) -> None:
-    stuck = [asyncio.create_task(sleep(spread, "left", 3600.0, long=long)) for _ in range(30)]
     expected = 2 if long else 5
-    await eventually(lambda: spread.pool.stats.in_use == expected)
-    await asyncio.gather(*(sleep(spread, "right", long=long) for _ in range(50)))
-    assert spread.pool.stats.in_use == expected
-    for each in stuck:
-        each.cancel()
-    await asyncio.gather(*stuck, return_exceptions=True)
+    async with sleeping(spread, "left", 30, long=long):
+        await eventually(lambda: spread.pool.stats.in_use >= expected)
+        await asyncio.gather(*(sleep(spread, "right", long=long) for _ in range(50)))
+        assert spread.pool.stats.in_use == expected
     await asyncio.gather(*(sleep(spread, "left") for _ in range(20)))
 
 
 async def test_a_caller_that_waits_for_its_node_is_refused_in_time(spread: Database) -> None:
-    stuck = [asyncio.create_task(sleep(spread, "left", 3600.0)) for _ in range(5)]
-    await eventually(lambda: spread.pool.stats.in_use == 5)
-    with pytest.raises(PoolTimeout, match="part of the database"):
-        await sleep(spread, "left", timeout=0.2)
-    for each in stuck:
-        each.cancel()
-    await asyncio.gather(*stuck, return_exceptions=True)
+    async with sleeping(spread, "left", 5):
+        await eventually(lambda: spread.pool.stats.in_use == 5)
+        with pytest.raises(PoolTimeout, match="part of the database"):
+            await sleep(spread, "left", timeout=0.2)
 
 
 async def test_a_node_whose_statements_all_fail_does_not_answer_until_one_succeeds(spread: Database) -> None:
@@ -83,14 +90,8 @@ async def test_a_node_whose_statements_all_fail_does_not_answer_until_one_succee
     assert spread.shards.stats == NodeStats(2, 2)
 
 
-async def test_statements_that_name_no_owner_and_one_node_alone_are_not_bounded(spread: Database) -> None:
-    nobody = statement("SELECT 1 AS value FROM pg_sleep(:seconds)")
-    running = [asyncio.create_task(spread.rows(nobody, {"seconds": 3600.0})) for _ in range(6)]
-    await eventually(lambda: spread.pool.stats.in_use == 6)
+async def test_one_node_alone_is_not_bounded(spread: Database) -> None:
     spread.shards.load(HALVES[:1])
     assert spread.shards.stats == NodeStats(0, 0)
-    running += [asyncio.create_task(sleep(spread, "left", 3600.0)) for _ in range(4)]
-    await eventually(lambda: spread.pool.stats.in_use == 10)
-    for each in running:
-        each.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    async with sleeping(spread, "left", 10):
+        await eventually(lambda: spread.pool.stats.in_use == 10)
