@@ -16,10 +16,15 @@ from persistence.distribution_steps import FAULTS, STEPS, Step
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import CONNECT_TIMEOUT
 
-ATTEMPTS = 10
-"""Attempts of a step that waits for a table for too long, or in a circle with others."""
-PAUSE = 1.0
-"""Seconds between two of them, in which those who wait behind it have their turn."""
+LOCK_TIMEOUT = "200ms"
+"""The wait of a step for a table: as long as it waits, later statements on that table wait behind it.
+
+Less than `deadlock_timeout` (1 s), as writes take these tables in either order: the step gives way, and no write does.
+"""
+PAUSE = 0.3
+"""Seconds until it tries again, in which those that waited behind it have their turn."""
+PATIENCE = 120.0
+"""Seconds for which it tries: an export, which keeps its table for as long as it runs, may take minutes."""
 
 
 class DistributionError(Exception):
@@ -84,6 +89,8 @@ PLAIN = (
     " worker (docs/scaling.md, Beyond one machine)."
 )
 _SETTINGS = "SET statement_timeout = 0; SET client_min_messages = warning"
+# On all nodes: each has locks of its own on a table that Citus knows.
+_WAIT_SHORTLY = f"SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 
 
 def distribute(
@@ -126,6 +133,8 @@ def _connection(dsn: Dsn, connect_timeout: int) -> Iterator[psycopg.Connection]:
         connection = locked.connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
         connection.autocommit = True
+        # Citus makes two statements of some, which cannot be prepared.
+        connection.prepare_threshold = None
         connection.execute(_SETTINGS)
         if faults := _faults(connection):
             raise DistributionError("\n".join(faults))
@@ -163,16 +172,17 @@ def _is_done(connection: psycopg.Connection, step: Step) -> bool:
 
 
 def _take(connection: psycopg.Connection, step: Step) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         try:
             if step.is_whole:
                 with connection.transaction():
-                    connection.execute(migrator.SET_LOCK_TIMEOUT.replace("SET", "SET LOCAL", 1).encode())
+                    connection.execute(_WAIT_SHORTLY.encode())
                     _run(connection, step)
             else:
                 _run(connection, step)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            if attempt == ATTEMPTS:
+            if time.monotonic() >= deadline:
                 raise _failed(step, error) from error
             time.sleep(PAUSE)
         except psycopg.Error as error:

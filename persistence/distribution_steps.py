@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from persistence.rights import LACKING_DEFAULTS
 
 _FOREIGN_KEY = "fk_tasks_user_id_owner_is_erased_users"
-_IS_UNTIED = f"NOT EXISTS (SELECT FROM pg_constraint WHERE conname = '{_FOREIGN_KEY}' AND conrelid = 'tasks'::regclass)"
-_REFUSES = "EXISTS (SELECT FROM pg_trigger WHERE tgname = 'refuse_to_erase' AND tgrelid = 'users'::regclass)"
+
+
+def _has(constraint: str, table: str) -> str:
+    return f"EXISTS (SELECT FROM pg_constraint WHERE conname = '{constraint}' AND conrelid = '{table}'::regclass)"
+
+
+def _is_known(table: str) -> str:
+    return f"EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass)"
 
 
 def _is_spread(table: str, method: str = "h") -> str:
-    # A table that is known to Citus with another method waits for the rest of a step that failed.
+    # A table that is known to Citus with another method is not spread yet, or waits for the rest of a step that failed.
     return (
         f"EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass AND partmethod = '{method}')"
     )
@@ -48,22 +54,17 @@ STEPS = (
         ),
         is_whole=False,
     ),
+    # From here on until they are tied again, a task may be made whose user goes at the same moment.
     Step(
-        "Refuse to erase users for the time being, and untie tasks from users",
-        f"{_is_spread('users')} OR {_REFUSES} AND {_IS_UNTIED}",
-        (
-            # Without the foreign key the tasks of a user would stay when the user goes.
-            "LOCK TABLE users, tasks IN ACCESS EXCLUSIVE MODE",
-            (
-                "CREATE OR REPLACE FUNCTION refuse_to_erase() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " RAISE 'no user can be erased before `manage.py distribute` has ended' USING ERRCODE = '55000'; END $$"
-            ),
-            (
-                "CREATE OR REPLACE TRIGGER refuse_to_erase BEFORE DELETE ON users"
-                " FOR EACH ROW EXECUTE FUNCTION refuse_to_erase()"
-            ),
-            f"ALTER TABLE tasks DROP CONSTRAINT IF EXISTS {_FOREIGN_KEY}",
-        ),
+        "Untie tasks from users",
+        f"{_is_spread('users')} OR NOT {_has(_FOREIGN_KEY, 'tasks')}",
+        (f"ALTER TABLE tasks DROP CONSTRAINT {_FOREIGN_KEY}",),
+    ),
+    Step(
+        # Else Citus refuses statements that name both tables while only one of them is spread.
+        "Make users known to Citus",
+        _is_known("users"),
+        ("SELECT citus_add_local_table_to_metadata('users')",),
     ),
     Step(
         "Spread tasks by owner",
@@ -72,26 +73,15 @@ STEPS = (
         is_whole=False,
     ),
     Step(
-        "Spread users, beside their tasks, and tie tasks to them again",
-        _is_spread("users"),
-        (
-            # In the order in which all writes lock them.
-            "LOCK TABLE users IN ACCESS EXCLUSIVE MODE",
-            "LOCK TABLE tasks IN EXCLUSIVE MODE",
-            "DROP FUNCTION refuse_to_erase() CASCADE",
-            "ALTER TABLE users DROP CONSTRAINT IF EXISTS uq_users_email",
-            "SELECT create_distributed_table('users', 'id', colocate_with := 'tasks')",
-            (
-                f"ALTER TABLE tasks ADD CONSTRAINT {_FOREIGN_KEY} FOREIGN KEY (user_id, owner_is_erased)"
-                " REFERENCES users (id, is_erased) ON DELETE CASCADE NOT VALID"
-            ),
-        ),
+        # By itself, as it keeps out reads as well, which the next step does not.
+        "Keep addresses unique by a lock instead of a rule",
+        f"NOT {_has('uq_users_email', 'users')}",
+        ("ALTER TABLE users DROP CONSTRAINT uq_users_email",),
     ),
     Step(
-        "Validate that each task has its user",
-        f"{_is_spread('users')} AND EXISTS (SELECT FROM pg_constraint"
-        f" WHERE conname = '{_FOREIGN_KEY}' AND conrelid = 'tasks'::regclass AND convalidated)",
-        (f"ALTER TABLE tasks VALIDATE CONSTRAINT {_FOREIGN_KEY}",),
+        "Spread users, beside their tasks",
+        _is_spread("users"),
+        ("SELECT create_distributed_table('users', 'id', colocate_with := 'tasks')",),
     ),
     Step(
         "Remove the rows that are left on the coordinator",
@@ -99,6 +89,29 @@ STEPS = (
         tuple(
             f"SELECT truncate_local_data_after_distributing_table('{name}')" for name in ("users", "alembic_version")
         ),
+    ),
+    Step(
+        "Tie tasks to users again",
+        f"{_is_spread('users')} AND {_has(_FOREIGN_KEY, 'tasks')}",
+        (
+            (
+                f"ALTER TABLE tasks ADD CONSTRAINT {_FOREIGN_KEY} FOREIGN KEY (user_id, owner_is_erased)"
+                " REFERENCES users (id, is_erased) ON DELETE CASCADE NOT VALID"
+            ),
+        ),
+    ),
+    Step(
+        "Delete tasks whose user has gone meanwhile, and validate that each other has its user",
+        f"{_is_spread('users')} AND EXISTS (SELECT FROM pg_constraint"
+        f" WHERE conname = '{_FOREIGN_KEY}' AND conrelid = 'tasks'::regclass AND convalidated)",
+        (
+            (
+                "DELETE FROM tasks WHERE NOT EXISTS (SELECT FROM users"
+                " WHERE users.id = tasks.user_id AND users.is_erased = tasks.owner_is_erased)"
+            ),
+            f"ALTER TABLE tasks VALIDATE CONSTRAINT {_FOREIGN_KEY}",
+        ),
+        is_whole=False,
     ),
 )
 
@@ -114,7 +127,8 @@ FAULTS = (
         " (SELECT FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole = 'primary')"
     ),
     (
-        "SELECT CASE WHEN NOT success THEN format('%s:%s cannot be asked: %s', nodename, nodeport, result)"
+        "SELECT CASE WHEN NOT success THEN format('%s:%s does not answer: %s. Start it, and run this again.',"
+        " nodename, nodeport, rtrim(split_part(result, E'\\n', 1), '.'))"
         " WHEN result <> 'logical' THEN"
         " format('%s:%s has wal_level = %s: set it to logical, and restart the node.', nodename, nodeport, result) END"
         " FROM run_command_on_all_nodes($$SHOW wal_level$$) JOIN pg_dist_node USING (nodeid)"

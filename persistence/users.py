@@ -16,8 +16,7 @@ from psycopg.rows import class_row
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from persistence import tasks
-from persistence.addresses import alone
+from persistence import addresses, tasks
 from persistence.models import UNUSABLE_PASSWORD, User
 from persistence.postgres.database import Database
 from persistence.postgres.errors import NO_SUCH_KEY, SchemaMismatch, cause_of
@@ -56,8 +55,8 @@ _NEW = insert(User).values(
     password_hash=sa.bindparam("password_hash"),
 )
 CREATE = Statement("create_user", _NEW.on_conflict_do_nothing(index_elements=["email"]).returning(col(User.id)))
-CREATE_SPREAD = Statement("create_spread_user", _NEW.returning(col(User.id)))
-FIND = Statement("find_user", sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email")))
+_BY_EMAIL = sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email"))
+FIND = Statement("find_user", _BY_EMAIL)
 
 _COUNTS = (
     sa.select(
@@ -90,7 +89,8 @@ _COUNTED = (
 _GONE = (
     sa.delete(TABLE)
     .where(
-        TABLE.c.id == _USER_ID, ~TABLE.c.is_erased,
+        TABLE.c.id == _USER_ID,
+        ~TABLE.c.is_erased,
         sa.select(_COUNTED.c.tasks).scalar_subquery() >= sa.literal_column("0"),
     )
     .returning(TABLE.c.id)
@@ -139,8 +139,8 @@ async def create(
 ) -> UUID | None:
     """The id of the new user, or None when the address is taken, in whatever case. One round trip.
 
-    In a spread database it waits for all others that write addresses, looks on all nodes, and takes five round trips
-    and two connections. Raises `ConstraintViolated` for text that is not an address.
+    In a spread database it waits for all others that write addresses, looks on all nodes, and takes six round trips.
+    Raises `ConstraintViolated` for text that is not an address.
     """
     values = {"id": uuid4(), "email": email.lower(), "name": name, "password_hash": password_hash}
     try:
@@ -148,9 +148,19 @@ async def create(
     except SchemaMismatch as error:
         if (cause := cause_of(error)) is None or cause.sqlstate != NO_SUCH_KEY:
             raise
-        async with alone(database):
-            row = None if await find(database, email) else await database.row(CREATE_SPREAD, values)
+        return await _create_in_spread(database, values)
     return row["id"] if row else None
+
+
+async def _create_in_spread(database: Database, values: dict[str, Any]) -> UUID | None:
+    async with database.session() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql(addresses.LOCK)
+        if (await connection.execute(_BY_EMAIL, values)).first():
+            return None
+        await connection.execute(_NEW, values)
+    user_id: UUID = values["id"]
+    return user_id
 
 
 async def find(database: Database, email: str) -> UUID | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from persistence.addresses import alone
+from persistence import addresses
 from persistence.models import UNUSABLE_PASSWORD, Task, User
 from persistence.postgres.database import Database
 from persistence.tasks import LIVE, raised
@@ -31,9 +31,10 @@ class Seeded:
 async def seed(database: Database) -> Seeded:
     """Makes what is missing of the user and the five tasks; a task is known by its title. Any number may run at once.
 
-    Six round trips at most, two connections, and a quarter of a second for the password when there is no user yet.
+    Eight round trips at most, and a quarter of a second for the password when there is no user yet.
     """
-    async with alone(database), database.session() as session:
+    async with database.session() as session:
+        await (await session.connection()).exec_driver_sql(addresses.LOCK)
         return await _seed(session)
 
 

@@ -8,7 +8,7 @@ from itertools import batched
 from typing import Any
 from uuid import UUID, uuid4
 
-from persistence.addresses import alone
+from persistence import addresses
 from persistence.models import UNUSABLE_PASSWORD
 from persistence.postgres.connection import Connection
 from persistence.postgres.database import Database
@@ -30,7 +30,8 @@ async def fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]
     Yields how many tasks each batch has added. Titles, tags and dates differ but come from a fixed seed. When several
     run at once, one does it and the others wait. Takes two connections.
     """
-    async with alone(database):
+    async with database.connection() as waiting:
+        await waiting.execute(addresses.LOCK)
         async for count in _fill(database, users, tasks):
             yield count
 

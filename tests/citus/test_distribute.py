@@ -1,13 +1,14 @@
 """The command `manage.py distribute`: what it makes of a database, again and again, and after a failure."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.errors import ObjectNotInPrerequisiteState
 
 from persistence import distribution, grants, migrator
 from persistence.distribution import DistributionError
@@ -39,6 +40,50 @@ def content(dsn: Dsn) -> list[tuple[Any, ...]]:
     """All rows, by what tells them apart."""
     users = rows(dsn, "SELECT id, email, revision, created_at FROM users ORDER BY id")
     return users + rows(dsn, "SELECT id, user_id, title, version, created_at FROM tasks ORDER BY id")
+
+
+def end_connections(dsn: Dsn, database: str, which: str = "true") -> None:
+    """Ends connections to a database of this server, when there are any."""
+    query = (
+        "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity"
+        f" WHERE datname = '{database}' AND pid <> pg_backend_pid() AND {which}"
+    )
+    deadline = monotonic() + LONG
+    while rows(dsn, query) == [(0,)]:
+        assert monotonic() < deadline
+
+
+@contextmanager
+def copying(coordinator: Dsn) -> Iterator[list[DistributionError]]:
+    """Runs `distribute` in the background, and the block while its tasks are copied. Has the error after the block."""
+    failed = list[DistributionError]()
+
+    def try_it() -> None:
+        try:
+            distribution.distribute(coordinator)
+        except DistributionError as error:
+            failed.append(error)
+
+    trying = threading.Thread(target=try_it)
+    trying.start()
+    is_copying = "SELECT FROM pg_dist_partition WHERE logicalrelid = 'tasks'::regclass AND partmethod = 'n'"
+    deadline = monotonic() + LONG
+    while not rows(coordinator, is_copying):
+        assert monotonic() < deadline
+    yield failed
+    trying.join()
+
+
+@contextmanager
+def down(server: Dsn, database: str) -> Iterator[None]:
+    """Keeps everybody out of a database of this server for the block, as if the server were down."""
+    for_itself, change = "SET citus.enable_ddl_propagation = off", f"ALTER DATABASE {database} ALLOW_CONNECTIONS"
+    execute(server, for_itself, f"{change} false")
+    try:
+        end_connections(server, database)
+        yield
+    finally:
+        execute(server, for_itself, f"{change} true")
 
 
 def failing_at(number: int) -> tuple[Step, ...]:
@@ -93,27 +138,9 @@ def test_it_begins_anew_with_the_tasks_when_their_copying_was_cut_off(
 ) -> None:
     fill(coordinator)
     before = content(coordinator)
-    failed = list[Exception]()
-
-    def try_it() -> None:
-        try:
-            distribution.distribute(coordinator)
-        except DistributionError as error:
-            failed.append(error)
-
-    trying = threading.Thread(target=try_it)
-    trying.start()
-    ended, deadline = False, monotonic() + LONG
-    with psycopg.connect(coordinator.conninfo, autocommit=True) as admin:
-        while not ended and trying.is_alive() and monotonic() < deadline:
-            ended = bool(
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity, pg_dist_partition"
-                    " WHERE logicalrelid = 'tasks'::regclass AND partmethod = 'n' AND datname = current_database()"
-                    " AND query LIKE 'SELECT create_distributed_table_concurrently%'"
-                ).fetchall()
-            )
-    trying.join()
+    with copying(coordinator) as failed:
+        copies = "query LIKE 'SELECT create_distributed_table_concurrently%'"
+        end_connections(coordinator, coordinator.database, copies)
     [error] = failed
     assert str(error).startswith(f"{NAMES[SPREADING]}: terminating connection due to administrator command. ")
     assert not caplog.records
@@ -123,17 +150,37 @@ def test_it_begins_anew_with_the_tasks_when_their_copying_was_cut_off(
     assert content(coordinator) == before
 
 
-def test_no_user_can_be_erased_while_the_tasks_are_not_tied_to_it(
-    coordinator: Dsn, monkeypatch: pytest.MonkeyPatch
+def test_a_node_that_is_down_is_named_and_nothing_is_done(coordinator: Dsn, servers: list[Dsn]) -> None:
+    fill(coordinator)
+    before = content(coordinator)
+    with down(servers[1], coordinator.database):
+        for option in ([], ["--dry-run"], ["--status"]):
+            outcome = command(url_of(coordinator), "distribute", *option)
+            assert (outcome.status, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+            node = f"{servers[1].parameters['host']}:{servers[1].parameters['port']}"
+            assert outcome.err.startswith(f"Error: {node} does not answer: ")
+            assert outcome.err.endswith(". Start it, and run this again.\n")
+    assert content(coordinator) == before
+    assert len(distribution.status(coordinator).left) == len(NAMES) - 1
+
+
+def test_a_node_that_goes_down_while_the_tasks_are_copied_loses_nothing(
+    coordinator: Dsn, servers: list[Dsn], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(coordinator)
-    monkeypatch.setattr(distribution, "STEPS", STEPS[:SPREADING])
+    before = content(coordinator)
+    with copying(coordinator) as failed, down(servers[1], coordinator.database):
+        while not failed:
+            sleep(0.1)
+        assert content(coordinator) == before
+    [error] = failed
+    assert str(error).startswith(f"{NAMES[SPREADING]}: ")
+    assert str(error).endswith(" The steps before it are done; run it again for the others.")
+    assert "\n" not in str(error)
+    assert not caplog.records
     distribution.distribute(coordinator)
-    with pytest.raises(ObjectNotInPrerequisiteState, match="no user can be erased before"):
-        execute(coordinator, "DELETE FROM users WHERE email = '7@example.com'")
-    monkeypatch.undo()
-    distribution.distribute(coordinator)
-    execute(coordinator, "DELETE FROM users WHERE email = '7@example.com'")
+    assert distribution.status(coordinator).left == []
+    assert content(coordinator) == before
 
 
 def test_a_dry_run_and_the_status_say_what_is_left_and_change_nothing(coordinator: Dsn) -> None:

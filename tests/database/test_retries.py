@@ -14,7 +14,7 @@ from persistence import tasks
 from persistence.postgres import pool, retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
+from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable, for_log
 from persistence.postgres.retries import Retries
 from tests.database.helpers import LONG, TASK, Admin, new_user, options, statement, value_of
 from tests.database.wire import Wire
@@ -130,6 +130,55 @@ async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_on
                 await database.rows(statement("SELECT fail(:state)::text AS value"), {"state": state})
             assert type(refusal.value) is Unavailable
             assert admin.value("SELECT last_value FROM attempts") == 1 + retries.ATTEMPTS
+
+
+def fail_creates(admin: Admin, times: int, state: str, message: str) -> None:
+    """The next creates of a task end in this error; the sequence `attempts` counts all."""
+    admin.execute("CREATE SEQUENCE attempts")
+    admin.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN"
+        f" IF nextval(''attempts'') <= {times} THEN RAISE ''{message}'' USING ERRCODE = ''{state}''; END IF;"
+        " RETURN NEW; END'; CREATE TRIGGER fail BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+
+
+ON_THE_MOVE = [
+    ("XX000", "could not find valid entry for shard 102008"),
+    ("CIINF", "Query could not find the intermediate result file"),
+]
+
+
+@pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
+async def test_a_write_that_meets_rows_on_the_move_is_run_again(
+    migrated_dsn: Dsn, admin: Admin, state: str, message: str
+) -> None:
+    fail_creates(admin, 2, state, message)
+    async with opened(migrated_dsn) as (database, user):
+        created = await tasks.create(database, user, TASK)
+    assert created
+    assert not created["replayed"]
+    assert admin.value("SELECT last_value FROM attempts") == 3
+
+
+@pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
+async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_log_says_why(
+    migrated_dsn: Dsn, admin: Admin, state: str, message: str
+) -> None:
+    fail_creates(admin, 1000, state, message)
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(Unavailable) as refusal:
+            await tasks.create(database, user, TASK)
+    assert type(refusal.value) is Unavailable
+    assert for_log(refusal.value) == f"The database cannot serve this request now. ({state}: {message})"
+    assert admin.value("SELECT last_value FROM attempts") == retries.ATTEMPTS
+
+
+async def test_any_other_internal_error_is_unexpected_and_is_not_run_again(migrated_dsn: Dsn, admin: Admin) -> None:
+    fail_creates(admin, 1000, "XX000", "unrecognized node type: 22")
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(psycopg.errors.InternalError_):
+            await tasks.create(database, user, TASK)
+    assert admin.value("SELECT last_value FROM attempts") == 1
 
 
 async def test_a_write_that_fails_to_serialize_is_run_again(migrated_dsn: Dsn, admin: Admin) -> None:

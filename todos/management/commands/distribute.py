@@ -11,9 +11,8 @@ from todos.management.base import Error, located_database, progress
 
 class Command(BaseCommand):
     help = (
-        "Spreads the tables over the nodes of Citus, by owner, while servers run. Some writes get 503 until it has "
-        "ended. Run it on the coordinator, as the owner of the tables (DATABASE_URL_DIRECT), as often as you like: it "
-        "takes only the steps that are left."
+        "Spreads the tables over the nodes of Citus, by owner, while servers run. Run it on the coordinator, as the "
+        "owner of the tables (DATABASE_URL_DIRECT), as often as you like: it takes only the steps that are left."
     )
 
     @override
