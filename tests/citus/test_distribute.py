@@ -172,6 +172,7 @@ def test_a_node_that_goes_down_while_the_tasks_are_copied_loses_nothing(
     with copying(coordinator) as failed, down(servers[1], coordinator.database):
         while not failed:
             sleep(0.1)
+        assert len(rows(coordinator, "UPDATE tasks SET title = title RETURNING id")) == 100
         assert content(coordinator) == before
     [error] = failed
     assert str(error).startswith(f"{NAMES[SPREADING]}: ")
