@@ -31,7 +31,7 @@ class Seeded:
 async def seed(database: Database) -> Seeded:
     """Makes what is missing of the user and the five tasks; a task is known by its title. Any number may run at once.
 
-    Eight round trips at most, and a quarter of a second for the password when there is no user yet.
+    Nine round trips at most, and a quarter of a second for the password when there is no user yet.
     """
     async with database.session() as session:
         await (await session.connection()).exec_driver_sql(addresses.LOCK)

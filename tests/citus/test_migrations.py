@@ -17,7 +17,11 @@ SCHEMA = [
     FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
     WHERE attrelid = '{0}'::regclass AND attnum > 0 AND NOT attisdropped
     """,
-    "SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conrelid = '{0}'::regclass",
+    # Citus makes the table `users` anew, where PostgreSQL 18 gives NOT NULL other names.
+    """
+    SELECT CASE contype WHEN 'n' THEN 'a column' ELSE conname END, pg_get_constraintdef(oid), convalidated
+    FROM pg_constraint WHERE conrelid = '{0}'::regclass
+    """,
     "SELECT indexdef FROM pg_indexes WHERE tablename = '{0}'",
 ]
 """Columns, rules and indexes of a table."""

@@ -131,19 +131,21 @@ def test_tasks_whose_users_go_while_they_are_not_tied_go_too(coordinator: Dsn, m
 
 @pytest.mark.parametrize("number", [UNTYING, TYING], ids=["untying", "tying"])
 async def test_a_step_that_waits_for_a_table_in_use_holds_up_nobody(
-    coordinator: Dsn, number: int, monkeypatch: pytest.MonkeyPatch
+    coordinator: Dsn, nodes: list[Dsn], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(coordinator)
     monkeypatch.setattr(distribution, "STEPS", STEPS[:number])
     distribution.distribute(coordinator)
     monkeypatch.undo()
+    # Once the tables are spread, each node has locks of its own.
+    node = nodes[1] if number == TYING else coordinator
     waits = "EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'tasks'::regclass)"
-    with psycopg.connect(coordinator.conninfo) as writer:
+    with psycopg.connect(node.conninfo) as writer:
         # Until the end of its transaction, as an export keeps the table.
         writer.execute("UPDATE tasks SET title = 'y'")
         moving = threading.Thread(target=distribution.distribute, args=(coordinator,))
         moving.start()
-        await eventually(lambda: rows(coordinator, f"SELECT {waits}") == [(True,)])
+        await eventually(lambda: rows(node, f"SELECT {waits}") == [(True,)])
         execute(
             coordinator,
             "SET lock_timeout = '30s'",
