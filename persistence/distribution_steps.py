@@ -61,7 +61,7 @@ STEPS = (
         (f"ALTER TABLE tasks DROP CONSTRAINT {_FOREIGN_KEY}",),
     ),
     Step(
-        # Else Citus refuses statements that name both tables while only one of them is spread.
+        # Else Citus refuses statements that name both tables, while the next step copies the tasks.
         "Make users known to Citus",
         _is_known("users"),
         ("SELECT citus_add_local_table_to_metadata('users')",),
