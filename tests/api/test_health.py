@@ -37,10 +37,13 @@ UNHEALTHY = {"status": "unhealthy", "database": "disconnected", "migration": "un
 
 
 async def _health(client: Client, status: int) -> Json:
+    """The state that it tells, without the nodes of a spread database while all of them answer."""
     response = await client.get("v1/health")
     assert response.status_code == response.json()["status_code"] == status
     assert "no-store" in response.headers["Cache-Control"]
     data: Json = response.json()["data"]
+    if "nodes" in data and data["nodes"]["answering"] == data["nodes"]["known"]:
+        del data["nodes"]
     return data
 
 
@@ -176,7 +179,7 @@ async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_heal
     with Proxy(postgres.port) as one, Proxy(postgres.port) as other:
         dsn = hosts(postgres.dsn, one.port, other.port)
         async with open_database(dsn) as database, client_of(database) as client:
-            assert await _health(client, 200) == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+            assert (await client.get("v1/health")).json()["data"] == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
             for silent in (one, other):
                 silent.stall()
                 found = [await client.get(f"v1/{probe}") for _ in range(3) for probe in ("health", "ready")]
@@ -199,7 +202,7 @@ async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_heal
 async def test_a_spread_database_with_a_node_whose_statements_fail_is_degraded(migrated_dsn: Dsn) -> None:
     async with open_database(migrated_dsn) as database, client_of(database) as client:
         database.shards.load([{"least": -(2**31), "node": "left"}, {"least": 0, "node": "right"}])
-        assert await _health(client, 200) == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+        assert (await client.get("v1/health")).json()["data"] == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
         owner = next(owner for owner in iter(uuid4, None) if uuid_hash(owner) < 0)
         for _ in range(SILENT_AFTER):
             with pytest.raises(DeadlineExceeded):

@@ -1,8 +1,6 @@
 """Fixtures for tests on Citus (`tests.support.citus`). Each test has a database of its own on all nodes."""
 
-import fcntl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +10,7 @@ from persistence.postgres.dsn import Dsn
 # The fixtures of these names, as pytest finds them in a `conftest.py`.
 from tests.database.conftest import files, revisions
 from tests.support import citus
+from tests.support.nodes import alone
 
 __all__ = ["files", "revisions"]
 
@@ -25,17 +24,9 @@ def servers() -> list[Dsn]:
 
 
 @pytest.fixture
-def _alone(servers: list[Dsn], run_folder: Path) -> Iterator[None]:
-    """One test at a time: the replication slots of two databases that are spread at once have the same names."""
-    with (run_folder / "citus.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.fixture
-def nodes(servers: list[Dsn], _alone: None) -> Iterator[list[Dsn]]:
+def nodes(servers: list[Dsn]) -> Iterator[list[Dsn]]:
     """A database of the test's own on all nodes, empty, and known to the coordinator, which comes first."""
-    with citus.new_database(servers) as nodes:
+    with alone(servers[0]), citus.new_database(servers) as nodes:
         yield nodes
 
 

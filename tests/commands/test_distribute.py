@@ -6,6 +6,7 @@ from persistence.postgres.dsn import Dsn
 from tests.support.servers import command, url_of
 
 
+@pytest.mark.plain("is refused")
 @pytest.mark.parametrize("options", [[], ["--dry-run"], ["--status"]], ids=["itself", "dry run", "status"])
 def test_plain_postgresql_is_refused_in_a_line_that_says_what_is_missing_and_nothing_changes(
     options: list[str], url: str

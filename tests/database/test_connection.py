@@ -106,7 +106,7 @@ def socket_of(dsn: Dsn) -> socket.socket:
 
 def end(dsn: Dsn, connection: Connection) -> None:
     with psycopg.connect(as_owner(dsn).conninfo, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
+        other.execute("SELECT pg_terminate_backend(%s::int, 60000)", [connection.info.backend_pid])
 
 
 async def use(connection: Connection, statement: Statement, times: int) -> None:

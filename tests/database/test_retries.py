@@ -70,6 +70,7 @@ async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
         assert admin.value("SELECT count(*) FROM tasks") == 1
 
 
+@pytest.mark.plain("has triggers")
 async def test_a_write_that_was_finished_but_not_yet_committed_is_not_run_again(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:
@@ -106,6 +107,7 @@ async def test_a_write_whose_connection_is_cut_may_have_happened_and_a_read_is_r
         assert await reading == {"value": 7}
 
 
+@pytest.mark.plain("has triggers")
 @pytest.mark.parametrize("state", ["08006", "08P01", "40003", "57P01", "57P05", "25P04"])
 async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_one(
     migrated_dsn: Dsn, admin: Admin, state: str

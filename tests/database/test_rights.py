@@ -34,7 +34,7 @@ def migrated_dsn(migrated_dsn: Dsn) -> Dsn:
 def role(admin: Admin) -> Iterator[str]:
     """A role that has nothing in `migrated_dsn`, not even what all have; beside it is one with `_group` at its end."""
     name = f"role_{uuid4().hex}"
-    admin.execute(f"CREATE ROLE {name}; CREATE ROLE {name}_group")
+    admin.execute(f"CREATE ROLE {name} LOGIN; CREATE ROLE {name}_group LOGIN")
     database = admin.value("SELECT current_database()")
     for things in (f"DATABASE {database}", "SCHEMA public", "ALL FUNCTIONS IN SCHEMA public", "TYPE task_status"):
         admin.execute(f"REVOKE ALL ON {things} FROM PUBLIC")
@@ -59,6 +59,7 @@ def excess(admin: Admin, role: str) -> list[str]:
     return rights.excess([dict(zip(query.columns, row, strict=True)) for row in admin.execute(query.text)])
 
 
+@pytest.mark.plain("explains generic plans")
 def test_each_right_is_needed_by_a_statement_and_all_together_are_enough(
     migrated_dsn: Dsn, admin: Admin, role: str
 ) -> None:
@@ -73,6 +74,7 @@ def test_each_right_is_needed_by_a_statement_and_all_together_are_enough(
     assert needless == []
 
 
+@pytest.mark.plain("needs no rights to the defaults of columns")
 def test_the_role_can_do_nothing_to_any_table_or_column_beyond_the_list(
     migrated_dsn: Dsn, admin: Admin, role: str
 ) -> None:
@@ -110,7 +112,8 @@ def test_the_role_is_kept_from_harm(migrated_dsn: Dsn, role: str) -> None:
     with psycopg.connect(migrated_dsn.conninfo, autocommit=True) as connection:
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
         for statement in HARM:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            # The second is what Citus says of another owner.
+            with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
                 connection.execute(statement.encode())
 
 
@@ -139,7 +142,8 @@ def test_what_a_role_has_too_much_is_named(migrated_dsn: Dsn, admin: Admin, role
     names = {"role": role, "database": migrated_dsn.database}
     grants.grant(migrated_dsn, role)
     for statement, texts in EXCESSES.items():
-        admin.execute(f"BEGIN; {statement.format(**names)}")
+        for part in ("BEGIN", *statement.format(**names).split(";")):
+            admin.execute(part)
         assert excess(admin, role) == [text.format(**names) for text in texts]
         admin.execute("ROLLBACK")
 
@@ -179,6 +183,7 @@ def test_it_does_the_same_again_and_the_printed_statements_do_it_too(
     assert states[1:] == states[:-1] == [admin.value(acls)] * 2
 
 
+@pytest.mark.plain("has one database for the owner to own")
 def test_an_owner_that_is_not_a_superuser_can_run_it_beside_things_of_others(
     migrated_dsn: Dsn, admin: Admin, role: str
 ) -> None:
@@ -224,10 +229,11 @@ def test_it_refuses_a_role_that_it_cannot_make_small(
     assert "or a member of it" in refusal(migrated_dsn, role)
 
 
+@pytest.mark.plain("explains generic plans")
 def test_any_name_of_a_role_is_quoted(migrated_dsn: Dsn, admin: Admin) -> None:
     name = f"x\"; DROP TABLE tasks; --%s' {uuid4().hex[:8]}"
     quoted = sql.Identifier(name).as_string(None)
-    admin.execute(f"CREATE ROLE {quoted}")
+    admin.execute(f"CREATE ROLE {quoted} LOGIN")
     try:
         grants.grant(migrated_dsn, name)
         assert not fails(migrated_dsn, name)

@@ -16,11 +16,11 @@ from uuid import uuid4
 
 import psutil
 import psycopg
-from psycopg import sql
 
 from persistence.development import embedded_postgres
 from persistence.postgres.dsn import Dsn
-from tests.support.databases import execute
+from tests.support.databases import database_on, execute
+from tests.support.nodes import connect_nodes, nodes_of
 from tests.support.processes import each_process
 from tests.support.servers import LONG, eventually
 
@@ -32,11 +32,9 @@ def servers() -> list[Dsn]:
     """The coordinator and its workers, with the database that `CITUS_TEST_URL` names. Empty without that variable."""
     if not (url := os.environ.get(VARIABLE)):
         return []
-    coordinator = Dsn.parse(url)
-    with psycopg.connect(coordinator.conninfo) as connection:
-        nodes = connection.execute("SELECT nodename, nodeport FROM pg_dist_node ORDER BY groupid").fetchall()
+    nodes = nodes_of(Dsn.parse(url))
     assert len(nodes) >= 3, MISSING
-    return [coordinator, *(Dsn(coordinator.parameters | {"host": host, "port": str(port)}) for host, port in nodes[1:])]
+    return nodes
 
 
 def version(server: Dsn) -> str:
@@ -53,24 +51,14 @@ def new_database(servers: Sequence[Dsn], known: int | None = None) -> Iterator[l
 
     Two databases must not be spread, nor have shards moved, at once: their replication slots have the same names.
     """
-    name = f"test_{uuid4().hex}"
-    nodes = [server.with_database(name) for server in servers]
-    for server, node in zip(servers, nodes, strict=True):
-        execute(server, f"CREATE DATABASE {name}")
-        execute(node, "CREATE EXTENSION citus")
-    with psycopg.connect(nodes[0].conninfo, autocommit=True) as connection:
-        for number, node in enumerate(nodes[:known]):
-            add = "citus_add_node" if number else "citus_set_coordinator_host"
-            connection.execute(f"SELECT {add}(%s, %s)".encode(), [node.host, int(node.parameters["port"])])
-    try:
-        yield nodes
-    finally:
-        with contextlib.suppress(psycopg.Error):
-            # What a move or a two-phase commit has left behind would keep the database from being dropped.
-            execute(nodes[0], "SELECT recover_prepared_transactions()", "CALL citus_cleanup_orphaned_resources()")
-        for server in servers:
-            with psycopg.connect(server.conninfo, autocommit=True) as connection:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with database_on(servers) as nodes:
+        connect_nodes(nodes, known)
+        try:
+            yield nodes
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                # What a move or a two-phase commit has left behind would keep the database from being dropped.
+                execute(nodes[0], "SELECT recover_prepared_transactions()", "CALL citus_cleanup_orphaned_resources()")
 
 
 @contextmanager
