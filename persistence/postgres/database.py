@@ -199,8 +199,8 @@ class Database:
         if turn is not None:
             await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
         try:
-            async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())):
-                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None)
+            async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())) as left:
+                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None, left)
         finally:
             if turn is not None:
                 self._turns.pass_on(turn)
@@ -212,7 +212,9 @@ class Database:
         name: str,
         timeout: float | None,
         turn: Hashable,
+        left: list[asyncio.Task[None]] | None = None,
     ) -> T:
+        """Tasks that end what was cut off are added to `left`."""
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if turn is not None:
@@ -235,7 +237,9 @@ class Database:
                 finally:
                     timer.cancel()
                     self.counts.add_operation(name, monotonic() - began)
-                    self.pool.check_in(connection)
+                    finishing = self.pool.check_in(connection)
+                    if finishing and left is not None:
+                        left.append(finishing)
                 if not runs_again or not await self._retries.wait(attempts, deadline):
                     raise failure
                 self.counts.retries += 1
@@ -256,7 +260,8 @@ class Database:
             connection.invalidated = True
         if is_stale or (rule and rule.is_renewed):
             self.pool.replace(connection, with_all_others=is_stale)
-        nothing_happened = connection.has_rolled_back(error) or all(statement.reads for statement in statements)
+        has_rolled_back = connection.has_rolled_back(error, is_spread=self.shards.is_spread)
+        nothing_happened = has_rolled_back or all(statement.reads for statement in statements)
         failure = translate(error, nothing_happened=nothing_happened)
         if is_late and isinstance(failure, Unavailable):
             failure = _deadline_exceeded(nothing_happened=nothing_happened)

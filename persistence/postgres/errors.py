@@ -95,16 +95,19 @@ RULES = {
     "57P01": Rule("the server ended the connection: a shutdown, or an administrator", is_retried=True),
     "57P05": Rule("the server ended the connection: it was idle for too long", is_retried=True),
     "58": Rule("system error: I/O"),
-    "CI": Rule("Citus: an intermediate result is gone, as another part of the statement failed", is_retried=True),
-    "XX000": Rule("Citus: the plan names a shard that is not there any more; all else is unexpected", is_retried=True),
+    "CI": Rule("Citus: a part of the statement failed, or its rows are on the move", is_retried=True),
 }
 """Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""
 
 INTERNAL = "XX000"
 """PostgreSQL's mistakes, and every error of Citus to which Citus gives no code."""
-NO_SUCH_SHARD = "could not find valid entry for shard"
-"""How Citus' message begins when rows are moved between the planning of a statement and its run. It has no
-translations."""
+MEANT_BY_CITUS = {
+    "could not find valid entry for shard": "CI",
+    "server closed the connection unexpectedly": "08006",
+    "could not commit transaction for shard": "08006",
+}
+"""What stands for such an error of Citus, by the beginning of its message, which has no translations. The first comes
+when rows are moved between the planning of a statement and its run, the others when a node is lost in a commit."""
 NO_SUCH_KEY = "42P10"
 """Said of an ON CONFLICT that names columns which no constraint keeps unique."""
 ENDED_BY_SERVER = ("25P04", "57P01", "57P05")
@@ -116,13 +119,18 @@ its own, and a write may have happened or not."""
 
 def is_in_doubt(error: psycopg.Error) -> bool:
     """Tells if an error leaves it open whether a transaction was committed; psycopg's own, without a code, does."""
-    return (error.sqlstate or "08").startswith(IN_DOUBT)
+    return (_state_of(error) or "08").startswith(IN_DOUBT)
+
+
+def _state_of(error: psycopg.Error) -> str | None:
+    if error.sqlstate != INTERNAL:
+        return error.sqlstate
+    message = error.diag.message_primary or ""
+    return next((state for begin, state in MEANT_BY_CITUS.items() if message.startswith(begin)), INTERNAL)
 
 
 def rule_for(error: psycopg.Error) -> Rule | None:
-    state = error.sqlstate
-    if state == INTERNAL and not (error.diag.message_primary or "").startswith(NO_SUCH_SHARD):
-        return None
+    state = _state_of(error)
     if state is not None:
         return RULES.get(state) or RULES.get(state[:2])
     # psycopg's own: it cannot write a value down, has lost the connection, or was used wrongly.

@@ -143,14 +143,17 @@ class Pool:
                 # A check in no time at all would be failed by every other connection.
                 raise PoolTimeout(BUSY)
 
-    def check_in(self, connection: Connection) -> None:
-        """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use."""
+    def check_in(self, connection: Connection) -> asyncio.Task[None] | None:
+        """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use.
+
+        Returns the task that ends such a statement.
+        """
         self._queue.note_use(monotonic() - connection.checked_out_at)
         if connection.runs_on and not self._closed:
-            self._spawn(self._finish(connection))
-        else:
-            self._in_use.discard(connection)
-            self._receive(connection)
+            return self._spawn(self._finish(connection))
+        self._in_use.discard(connection)
+        self._receive(connection)
+        return None
 
     def time_out(self, connection: Connection) -> None:
         """Ends the statement that runs on a connection, in the server as well, and then the connection.
@@ -323,11 +326,12 @@ class Pool:
                     self._idle.remove(connection)
                     self._discard(connection)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         # A context of its own, or its log lines would carry the id of the request that happened to start it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _needs_check(connection: Connection) -> bool:
