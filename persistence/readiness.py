@@ -60,9 +60,10 @@ _LIMIT = (
     f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
     " set_config('citus.explain_distributed_queries', 'off', true)"
 )
-# Read before all else, as Citus would ask a worker for it after an EXPLAIN; told at the end, as only the last rows come.
+# Read first, as Citus would ask a worker for it after an EXPLAIN; told at the end, as only the last rows come.
 _REVISIONS = (
-    "SELECT set_config('todo.revisions', coalesce((SELECT string_agg(version_num, ',') FROM alembic_version), ''), true)"
+    "SELECT set_config('todo.revisions',"
+    " coalesce((SELECT string_agg(version_num, ',') FROM alembic_version), ''), true)"
 )
 _TOLD = sa.func.string_to_array(sa.func.nullif(sa.func.current_setting("todo.revisions"), ""), ",")
 _REVISION = Statement("revision", sa.select(sa.func.unnest(_TOLD).label("version_num"), placement.IS_SPREAD))

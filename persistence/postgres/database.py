@@ -200,7 +200,7 @@ class Database:
             await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
         try:
             async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())) as left:
-                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None, left)
+                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None, left=left)
         finally:
             if turn is not None:
                 self._turns.pass_on(turn)
@@ -212,6 +212,7 @@ class Database:
         name: str,
         timeout: float | None,
         turn: Hashable,
+        *,
         left: list[asyncio.Task[None]] | None = None,
     ) -> T:
         """Tasks that end what was cut off are added to `left`."""

@@ -49,16 +49,18 @@ async def test_a_read_is_run_again_when_its_connection_is_ended(empty_dsn: Dsn, 
         assert await running == {"value": 7}
 
 
-@pytest.mark.parametrize("behind_pooler", [False, True])
+@pytest.mark.parametrize("speaker", ["the server itself", "a pooler", "a coordinator"])
 async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
-    migrated_dsn: Dsn, admin: Admin, behind_pooler: bool
+    migrated_dsn: Dsn, admin: Admin, speaker: str
 ) -> None:
-    async with opened(replace(migrated_dsn, behind_pooler=behind_pooler)) as (database, user):
+    async with opened(replace(migrated_dsn, behind_pooler=speaker == "a pooler")) as (database, user):
+        if speaker == "a coordinator":
+            database.shards.load([{"least": -(2**31), "node": "a worker"}])
         with locked_tasks(migrated_dsn):
             running = asyncio.create_task(tasks.create(database, user, TASK))
             admin.terminate(await admin.waiting())
-            if behind_pooler:
-                # The word of a pooler for its server proves nothing.
+            if speaker != "the server itself":
+                # The word of one server for another proves nothing.
                 with pytest.raises(OutcomeUnknown):
                     await running
                 return
@@ -173,6 +175,20 @@ async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_
     assert type(refusal.value) is Unavailable
     assert for_log(refusal.value) == f"The database cannot serve this request now. ({state}: {message})"
     assert admin.value("SELECT last_value FROM attempts") == retries.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["server closed the connection unexpectedly", "could not commit transaction for shard 102008 on at least 1 node"],
+)
+async def test_a_write_whose_node_was_lost_may_have_happened_and_is_not_run_again(
+    migrated_dsn: Dsn, admin: Admin, message: str
+) -> None:
+    fail_creates(admin, 1000, "XX000", message)
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(OutcomeUnknown):
+            await tasks.create(database, user, TASK)
+    assert admin.value("SELECT last_value FROM attempts") == 1
 
 
 async def test_any_other_internal_error_is_unexpected_and_is_not_run_again(migrated_dsn: Dsn, admin: Admin) -> None:

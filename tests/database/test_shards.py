@@ -12,7 +12,7 @@ from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import DeadlineExceeded, PoolTimeout
 from persistence.postgres.nodes import NodeStats
-from persistence.postgres.shards import SILENT_AFTER, uuid_hash
+from persistence.postgres.shards import SILENT, SILENT_AFTER, TRIALS, uuid_hash
 from tests.database.helpers import Admin, eventually, options, statement
 
 SLEEP = statement("SELECT CAST(:user_id AS uuid) AS value FROM pg_sleep(:seconds)")
@@ -88,6 +88,21 @@ async def test_a_node_whose_statements_all_fail_does_not_answer_until_one_succee
     assert spread.shards.stats == NodeStats(2, 1)
     await sleep(spread, "left")
     assert spread.shards.stats == NodeStats(2, 2)
+
+
+async def test_a_silent_node_is_tried_by_few_at_once_and_others_of_it_are_refused_at_once(spread: Database) -> None:
+    for _ in range(SILENT_AFTER):
+        with pytest.raises(DeadlineExceeded):
+            await sleep(spread, "left", 3600.0, timeout=0.1)
+    async with sleeping(spread, "left", TRIALS):
+        await eventually(lambda: spread.pool.stats.in_use == TRIALS)
+        with pytest.raises(PoolTimeout, match=SILENT):
+            await sleep(spread, "left")
+        await sleep(spread, "right")
+    await sleep(spread, "left")
+    # All places are free again.
+    async with sleeping(spread, "left", 5):
+        await eventually(lambda: spread.pool.stats.in_use == 5)
 
 
 async def test_one_node_alone_is_not_bounded(spread: Database) -> None:
