@@ -65,8 +65,10 @@ _REVISIONS = (
     "SELECT set_config('todo.revisions',"
     " coalesce((SELECT string_agg(version_num, ',') FROM alembic_version), ''), true)"
 )
-_TOLD = sa.func.string_to_array(sa.func.nullif(sa.func.current_setting("todo.revisions"), ""), ",")
-_REVISION = Statement("revision", sa.select(sa.func.unnest(_TOLD).label("version_num"), placement.IS_SPREAD))
+_TOLD: sa.ColumnElement[str] = sa.literal_column(
+    "unnest(string_to_array(nullif(current_setting('todo.revisions', true), ''), ','))"
+).label("version_num")
+_REVISION = Statement("revision", sa.select(_TOLD, placement.IS_SPREAD))
 _NOBODY = "'00000000-0000-0000-0000-000000000000'"
 
 
