@@ -35,11 +35,12 @@ LOCK_TIMEOUT = "100ms"
 
 type Usability = Literal["connected", "read-only", "unusable"]
 
-# Writing calls functions that constraints and indexes name, and statements do not.
+# Writing calls functions that constraints and indexes name, and statements do not. They are asked of no row of the
+# table, as for rows of a spread one the rights to functions are left to its nodes.
 _RULES = sa.select(
     *(rule.sqltext for rule in tasks.TABLE.constraints if isinstance(rule, sa.CheckConstraint)),
     *(part for index in tasks.TABLE.indexes for part in index.expressions if isinstance(part, sa.TextClause)),
-).select_from(tasks.TABLE)
+).select_from(sa.text("(SELECT (NULL::tasks).* OFFSET 0) AS nothing"))
 # All conditions at once, and the order that calls functions.
 _CONDITIONS = frozenset(task_lists.CONDITIONS) - {"nothing"}
 STATEMENTS = {
@@ -78,12 +79,13 @@ def _with_constants(statement: Statement) -> str:
     )
 
 
-_PARTS = {name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()} | {
+_PARTS = {
+    "revision": _REVISIONS,
+    **{name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()},
     # EXPLAIN does not tell if anything can be written.
     "write": "DELETE FROM tasks WHERE false",
-    "revision": _REVISION.text,
 }
-_CHECK = Statement.script("readiness", _LIMIT, _REVISIONS, *_PARTS.values(), columns=_REVISION.columns)
+_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), _REVISION.text, columns=_REVISION.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = Statement.script("rights", f"{rights.missing().text} UNION ALL {migrator.HIDDEN.text}", columns=("missing",))
 

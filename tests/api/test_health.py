@@ -27,6 +27,7 @@ from tests.database.test_shards import SLEEP
 from tests.faults.proxy import Proxy
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Json, limited_role, lost_database
+from tests.support.nodes import without_nodes
 from tests.support.servers import PostgresServer
 from todos import health
 
@@ -37,14 +38,11 @@ UNHEALTHY = {"status": "unhealthy", "database": "disconnected", "migration": "un
 
 
 async def _health(client: Client, status: int) -> Json:
-    """The state that it tells, without the nodes of a spread database while all of them answer."""
     response = await client.get("v1/health")
     assert response.status_code == response.json()["status_code"] == status
     assert "no-store" in response.headers["Cache-Control"]
     data: Json = response.json()["data"]
-    if "nodes" in data and data["nodes"]["answering"] == data["nodes"]["known"]:
-        del data["nodes"]
-    return data
+    return without_nodes(data)
 
 
 async def test_a_healthy_service_says_so(client: Client) -> None:

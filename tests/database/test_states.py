@@ -301,8 +301,7 @@ def test_a_schema_of_another_application_hides_nothing(empty_dsn: Dsn) -> None:
 
 def test_a_role_without_any_rights_gets_a_line_from_each_command_that_names_what_is_missing(migrated_dsn: Dsn) -> None:
     with as_role(migrated_dsn, *ENTER) as dsn:
-        first = ("migrate_sql", "seed_dev")
-        tables = {line: "alembic_version" if line.startswith(first) else "users" for line in LINES}
+        tables = {line: "alembic_version" if "migrate_sql" in line else "users" for line in LINES}
         denied = {line: f"42501: permission denied for table {table}" for line, table in tables.items()}
         missing = "Missing rights: SELECT on alembic_version, DELETE on tasks, INSERT (id, user_id, title, "
         seeding = {"runserver --seed": denied["migrate_sql"]}

@@ -6,6 +6,8 @@ With `TEST_SPREAD` all tests run on one, and `TEST_DATABASE_URL` names the coord
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -15,6 +17,22 @@ from persistence.postgres.dsn import Dsn
 IS_SPREAD = bool(os.environ.get("TEST_SPREAD"))
 _SPREADING = 0x63697475
 """The key of an advisory lock, which counts in the database of `TEST_DATABASE_URL`: "citu" in ASCII."""
+
+SHARD = r"(_\d+)?" if IS_SPREAD else ""
+"""A regular expression for what follows the name of a table or a rule in a message: the number of a shard, if any."""
+
+
+def is_one_moment(first: datetime, second: datetime) -> bool:
+    """Tells if two times of one change are the same. In a spread database the second may be taken later, elsewhere."""
+    return first <= second if IS_SPREAD else first == second
+
+
+def without_nodes(state: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a probe, without the nodes of a spread database while all of them answer."""
+    nodes = state.get("nodes")
+    if IS_SPREAD and nodes and nodes["known"] == nodes["answering"]:
+        return {name: value for name, value in state.items() if name != "nodes"}
+    return state
 
 
 def nodes_of(coordinator: Dsn) -> list[Dsn]:
