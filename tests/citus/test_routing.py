@@ -73,6 +73,6 @@ def test_each_statement_but_those_of_an_operator_goes_to_one_shard(coordinator: 
     assert {name for name, numbers in found.items() if shards in numbers} == OF_ALL_SHARDS
     assert {name for name, numbers in found.items() if not numbers} == LOCAL
     assert {name for name, numbers in found.items() if numbers == {1}} == found.keys() - OF_ALL_SHARDS - LOCAL
-    # Health explains one that never runs, about the rules of all rows.
+    # Health explains the rules of tasks as well, for no row of the table.
     served = {statement for name, statement in STATEMENTS.items() if name not in {"list", "constraints"}}
     assert served <= {NAMED_STATEMENTS[name] for name in found.keys() - OF_ALL_SHARDS}

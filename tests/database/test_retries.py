@@ -152,6 +152,7 @@ ON_THE_MOVE = [
 ]
 
 
+@pytest.mark.plain("has triggers")
 @pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
 async def test_a_write_that_meets_rows_on_the_move_is_run_again(
     migrated_dsn: Dsn, admin: Admin, state: str, message: str
@@ -164,6 +165,7 @@ async def test_a_write_that_meets_rows_on_the_move_is_run_again(
     assert admin.value("SELECT last_value FROM attempts") == 3
 
 
+@pytest.mark.plain("has triggers")
 @pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
 async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_log_says_why(
     migrated_dsn: Dsn, admin: Admin, state: str, message: str
@@ -177,6 +179,7 @@ async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_
     assert admin.value("SELECT last_value FROM attempts") == retries.ATTEMPTS
 
 
+@pytest.mark.plain("has triggers")
 @pytest.mark.parametrize(
     "message",
     ["server closed the connection unexpectedly", "could not commit transaction for shard 102008 on at least 1 node"],
@@ -191,6 +194,7 @@ async def test_a_write_whose_node_was_lost_may_have_happened_and_is_not_run_agai
     assert admin.value("SELECT last_value FROM attempts") == 1
 
 
+@pytest.mark.plain("has triggers")
 async def test_any_other_internal_error_is_unexpected_and_is_not_run_again(migrated_dsn: Dsn, admin: Admin) -> None:
     fail_creates(admin, 1000, "XX000", "unrecognized node type: 22")
     async with opened(migrated_dsn) as (database, user):

@@ -85,8 +85,20 @@ def database_on(servers: Sequence[Dsn], template: str = "template1") -> Iterator
         yield [server.with_database(database) for server in servers]
     finally:
         for server in servers:
-            with psycopg.connect(server.conninfo, autocommit=True) as admin:
-                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            _drop(server, name)
+
+
+def _drop(server: Dsn, database: sql.Identifier) -> None:
+    with psycopg.connect(server.conninfo, autocommit=True) as admin:
+        # Citus has a process in each database, which may be back as soon as it is ended.
+        for is_last in (False, False, True):
+            try:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            except psycopg.errors.ObjectInUse:
+                if is_last:
+                    raise
+            else:
+                return
 
 
 def migrate_and_grant(dsn: Dsn) -> None:
