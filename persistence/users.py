@@ -78,14 +78,13 @@ ACCOUNT = Statement(
     ).select_from(_COUNTS.outerjoin(TABLE, TABLE.c.id == _USER_ID)),
 )
 
+_NUMBER_OF_TASKS = sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.LIVE)
+
 # The row is deleted and another one made, so that each column has its default, also one that is added later, and the
 # foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates that were
 # under way, too. The count makes the INSERT wait for the DELETE.
-_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE).where(tasks.LIVE)
-# Counted first also where each part of a statement sees what the part before it has done, as some engines have it.
-_COUNTED = (
-    sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.MINE, tasks.LIVE).cte("counted")
-)
+# Citus runs the parts one after the other: the tasks are counted before the row goes.
+_COUNTED = _NUMBER_OF_TASKS.where(tasks.MINE).cte("counted")
 _GONE = (
     sa.delete(TABLE)
     .where(
@@ -96,6 +95,7 @@ _GONE = (
     .returning(TABLE.c.id)
     .cte("gone")
 )
+# There is no foreign key while a database is being spread.
 _CLEARED = sa.delete(tasks.TABLE).where(tasks.MINE, tasks.TABLE.c.user_id == _GONE.c.id).cte("cleared")
 _MARK = (
     insert(tasks.OWNERS)
