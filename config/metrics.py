@@ -61,6 +61,7 @@ GAUGES = {
     "db_client_connection_max": _Gauge("Connections to the database that the workers may open."),
     "db_client_connection_pending_requests": _Gauge("Callers that wait for a connection."),
     "todo_database_lost": _Gauge("Workers that can open no connection to the database."),
+    "todo_database_silent_nodes": _Gauge("Nodes of the database that do not answer.", merged=max),
     "todo_schema_behind": _Gauge("1 if the schema was behind or unusable when a worker last looked.", merged=max),
     "todo_jwks_age_seconds": _Gauge("Seconds since the issuer's keys were last fetched.", merged=max),
     "todo_build_info": _Gauge("The version of the service.", ("version",), merged=max),
@@ -126,13 +127,14 @@ def _of_database(database: Database) -> tuple[Numbers, Numbers]:
         ("todo_statement_retries_total",): found.retries,
         ("todo_statements_cut_off_total",): found.cut_off,
     }
-    pools = {database.pool, database.probes.pool}
+    pools, nodes = {database.pool, database.probes.pool}, database.node_stats
     gauges: Numbers = {
         ("db_client_connection_count", "idle"): sum(pool.stats.idle for pool in pools),
         ("db_client_connection_count", "used"): sum(pool.stats.in_use for pool in pools),
         ("db_client_connection_max",): sum(pool.limits.max_size for pool in pools),
         ("db_client_connection_pending_requests",): sum(pool.stats.waiting for pool in pools),
         ("todo_database_lost",): database.pool.is_lost,
+        ("todo_database_silent_nodes",): nodes.known - nodes.answering,
     }
     if found.schema_is_behind is not None:
         gauges["todo_schema_behind",] = found.schema_is_behind

@@ -9,6 +9,8 @@ Before you ship this migration:
 - CREATE INDEX blocks writes: on a large table use op.get_context().autocommit_block(), alone in its migration, which is
   not atomic then: SET lock_timeout = 0, DROP INDEX CONCURRENTLY IF EXISTS for what a failed attempt has left, then
   CREATE INDEX CONCURRENTLY.
+- It works on a database that is spread over Citus as well: one change in each ALTER TABLE, no trigger, no function such
+  as now() beside a column in an UPDATE, and a UNIQUE rule names the owner's id.
 - downgrade() loses nothing that an older migration had stored.
 - Change persistence/models.py to match: tests/database/test_schema.py compares the two.
 """

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from persistence import migrator
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import CONNECT_TIMEOUT
-from persistence.rights import FUNCTIONS, RIGHTS, THINGS, excess, granted, missing
+from persistence.rights import FUNCTIONS, RIGHTS, SPREAD_DEFAULTS, THINGS, excess, granted, missing
 
 # Names come back quoted where they have to be.
 _ROLE = """
@@ -27,6 +27,9 @@ SELECT DISTINCT CASE WHEN id > 0 THEN format('REVOKE ALL ON %s %s FROM ', kind, 
 FROM ({things}) AS things, aclexplode(acl)
 WHERE grantee = {role}::regrole AND ({of_all} OR pg_has_role(owner, 'USAGE')) ORDER BY 1
 """)
+_DEFAULTS = sql.SQL(
+    "SELECT id::regclass::text, string_agg(quote_ident(part), ', ' ORDER BY part) FROM ({}) AS defaults GROUP BY id"
+).format(sql.SQL(SPREAD_DEFAULTS))
 
 
 class GrantError(Exception):
@@ -78,6 +81,7 @@ def _statements(connection: psycopg.Connection, role: str, *, of_all: bool = Fal
         raise GrantError(f"{name} is a superuser, whom nothing is forbidden. Make another role for the server.")
     if found["is_owner"]:
         raise GrantError(f"{name} is {found['owner']}, the owner of the tables, or a member of it.")
+    defaults = connection.execute(_DEFAULTS).fetchall()
     # Names have their schema from here on, as others may run the statements.
     connection.execute("SET LOCAL search_path = pg_catalog")
     revoked = connection.execute(_GRANTED.format(things=THINGS, role=sql.Literal(name), of_all=of_all)).fetchall()
@@ -91,5 +95,6 @@ def _statements(connection: psycopg.Connection, role: str, *, of_all: bool = Fal
             f" ON {schema}.{right.table} TO {name}"
             for right in RIGHTS
         ),
+        *(f"GRANT INSERT ({columns}) ON {schema}.{table} TO {name}" for table, columns in defaults),
         *(f"GRANT EXECUTE ON FUNCTION {schema}.{function} TO {name}" for function in FUNCTIONS),
     ]

@@ -4,6 +4,7 @@ EXPLAIN parses and plans a statement and checks all rights to what it uses, and 
 database is asked the question itself, in one round trip (docs/adr/0025-health-asks-postgresql.md).
 """
 
+import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
@@ -11,7 +12,19 @@ from typing import Literal
 import psycopg
 import sqlalchemy as sa
 
-from persistence import batches, changes, history, migrator, rights, task_lists, tasks, transfers, trash, users
+from persistence import (
+    batches,
+    changes,
+    history,
+    migrator,
+    placement,
+    rights,
+    task_lists,
+    tasks,
+    transfers,
+    trash,
+    users,
+)
 from persistence.postgres.database import Database
 from persistence.postgres.diagnosis import diagnose
 from persistence.postgres.errors import Unavailable, cause_of, explain
@@ -22,11 +35,12 @@ LOCK_TIMEOUT = "100ms"
 
 type Usability = Literal["connected", "read-only", "unusable"]
 
-# Writing calls functions that constraints and indexes name, and statements do not.
+# Writing calls functions that constraints and indexes name, and statements do not. They are asked of no row of the
+# table, as for rows of a spread one the rights to functions are left to its nodes.
 _RULES = sa.select(
     *(rule.sqltext for rule in tasks.TABLE.constraints if isinstance(rule, sa.CheckConstraint)),
     *(part for index in tasks.TABLE.indexes for part in index.expressions if isinstance(part, sa.TextClause)),
-).select_from(tasks.TABLE)
+).select_from(sa.text("(SELECT (NULL::tasks).* OFFSET 0) AS nothing"))
 # All conditions at once, and the order that calls functions.
 _CONDITIONS = frozenset(task_lists.CONDITIONS) - {"nothing"}
 STATEMENTS = {
@@ -42,13 +56,36 @@ STATEMENTS = {
 }
 """All that the server asks of the tables, by name."""
 
-_LIMIT = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
-_PARTS = {name: f"EXPLAIN (GENERIC_PLAN) {statement.text}" for name, statement in STATEMENTS.items()} | {
+# The second is for a database that is spread over several servers: this one alone is asked.
+_LIMIT = (
+    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
+    " set_config('citus.explain_distributed_queries', 'off', true)"
+)
+# Read first, as Citus would ask a worker for it after an EXPLAIN; told at the end, as only the last rows come.
+_REVISIONS = (
+    "SELECT set_config('todo.revisions',"
+    " coalesce((SELECT string_agg(version_num, ',') FROM alembic_version), ''), true)"
+)
+_TOLD: sa.ColumnElement[str] = sa.literal_column(
+    "unnest(string_to_array(nullif(current_setting('todo.revisions', true), ''), ','))"
+).label("version_num")
+_REVISION = Statement("revision", sa.select(_TOLD, placement.IS_SPREAD))
+_NOBODY = "'00000000-0000-0000-0000-000000000000'"
+
+
+def _with_constants(statement: Statement) -> str:
+    return re.sub(
+        r"\$(\d+)", lambda at: _NOBODY if statement.parameters[int(at[1]) - 1] == "user_id" else "NULL", statement.text
+    )
+
+
+_PARTS = {
+    "revision": _REVISIONS,
+    **{name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()},
     # EXPLAIN does not tell if anything can be written.
     "write": "DELETE FROM tasks WHERE false",
-    "revision": migrator.APPLIED.text,
 }
-_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), columns=migrator.APPLIED.columns)
+_CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), _REVISION.text, columns=_REVISION.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
 _RIGHTS = Statement.script("rights", f"{rights.missing().text} UNION ALL {migrator.HIDDEN.text}", columns=("missing",))
 
@@ -64,7 +101,7 @@ class Readiness:
 
 
 async def check(database: Database, timeout: float) -> Readiness:
-    """Asks the question, and counts the answer. One round trip when all is well.
+    """Asks the question, and counts the answer. One round trip when all is well, and two to a spread database.
 
     Raises `Unavailable` within `timeout` seconds, and `MigrationError` for a history that cannot be told.
     """
@@ -97,6 +134,8 @@ async def _check(database: Database, timeout: float) -> Readiness:
             raise
     else:
         revision = migrator.the_one([row["version_num"] for row in rows])
+        if any(row["is_spread"] for row in rows):
+            await placement.read(database, max(0.0, deadline - monotonic()))
         return Readiness("connected", history.state(revision), revision)
     try:
         revision = await migrator.applied_revision(database, max(0.0, deadline - monotonic()))

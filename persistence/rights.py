@@ -49,6 +49,26 @@ RIGHTS = (
 FUNCTIONS = ("folded(text)", "tag_keys(uuid, text[])", "valid_tags(text[])")
 """What these statements call, and the constraints and indexes of what they write."""
 
+SPREAD_DEFAULTS = """
+SELECT attrelid AS id, attname AS part FROM pg_attribute WHERE atthasdef AND attrelid IN (
+    SELECT tgrelid FROM pg_trigger WHERE tgrelid IN (to_regclass('tasks'), to_regclass('users'))
+    AND tgfoid = to_regproc('pg_catalog.citus_truncate_trigger')
+)
+"""
+"""The columns of spread tables that have a default: none on plain PostgreSQL.
+
+Citus names them all when it hands an INSERT on, so there the server's role needs the right to them, too. It has given
+a trigger to each table that it knows, which is how any role can tell on any server.
+"""
+LACKING_DEFAULTS = """SELECT format('GRANT INSERT (%s) ON %s TO %s', string_agg(quote_ident(attname), ', '),
+    attrelid::regclass, grantee::regrole)
+FROM pg_attribute JOIN (
+    SELECT DISTINCT attrelid, grantee FROM pg_attribute, aclexplode(attacl)
+    WHERE attrelid IN ('tasks'::regclass, 'users'::regclass) AND privilege_type = 'INSERT' AND grantee <> 0
+) AS inserting USING (attrelid)
+WHERE atthasdef AND NOT has_column_privilege(grantee, attrelid, attnum, 'INSERT') GROUP BY attrelid, grantee"""
+"""The query for the GRANTs that roles lack which may insert some columns, as long as the tables are not spread yet."""
+
 CURRENT_USER = sql.SQL("current_user")
 
 _NEEDED = sql.SQL(", ").join(
@@ -66,6 +86,9 @@ LEFT JOIN pg_attribute ON attrelid = to_regclass(name) AND attname = part
 WHERE CASE WHEN part IS NULL THEN NOT has_table_privilege({role}, to_regclass(name), privilege)
       ELSE NOT has_column_privilege({role}, attrelid, attnum, privilege) END
 GROUP BY name, privilege, part IS NULL ORDER BY name, privilege)
+UNION ALL
+SELECT 'INSERT (' || string_agg(quote_ident(part), ', ' ORDER BY part) || ') on ' || id::regclass
+FROM ({defaults}) AS defaults WHERE NOT has_column_privilege({role}, id, part, 'INSERT') GROUP BY id
 UNION ALL
 SELECT 'EXECUTE on function ' || name FROM (VALUES {functions}) AS needed (name)
 WHERE NOT has_function_privilege({role}, to_regprocedure(name), 'EXECUTE')
@@ -128,6 +151,7 @@ WHERE NOT pg_has_role({role}, owner, 'MEMBER') AND (kind <> 'SCHEMA' OR privileg
 AND NOT (grantee = 0 AND (kind = 'ROUTINE' OR kind IN ('TABLE', 'SEQUENCE') AND (id < 16384 OR EXISTS (
     SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = id AND deptype = 'e'
 ))))
+AND NOT (kind = 'TABLE' AND privilege_type = 'INSERT' AND (id, part) IN ({defaults}))
 ORDER BY kind, name, privilege, part
 """)
 
@@ -162,5 +186,6 @@ def excess(granted: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _statement(query: sql.SQL, role: sql.Composable, *columns: str) -> Statement:
-    text = query.format(role=role, needed=_NEEDED, functions=_FUNCTIONS, things=THINGS).as_string(None)
+    parts = {"needed": _NEEDED, "functions": _FUNCTIONS, "things": THINGS, "defaults": sql.SQL(SPREAD_DEFAULTS)}
+    text = query.format(role=role, **parts).as_string(None)
     return Statement.script("rights", text, columns=columns)

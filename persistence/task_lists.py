@@ -65,7 +65,7 @@ _TAGGED_WITH = sa.and_(
 # `current_schema` is there because PostgreSQL makes no parallel plan for a statement that calls it.
 _USER = sa.func.concat(sa.func.current_schema(), _bound("user_id", "user_id"))
 _LOCK = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_USER, sa.literal_column("0")))
-ALONE = sa.select(_LOCK).scalar_subquery().is_not(None)
+ALONE = sa.select(sa.cast(_LOCK, sa.Text())).scalar_subquery().is_not(None)
 
 CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
     # Written out, because SQLAlchemy would make it the only condition, and leave out the owner.

@@ -139,7 +139,7 @@ def _patched(name: str) -> sa.ColumnElement[Any]:
 
 
 _ID_OF_NEW: sa.ColumnElement[Any] = sa.bindparam("id", type_=sa.Uuid())
-_OTHERS_MAX = sa.bindparam("others_max", type_=sa.Integer())
+_OTHERS_MAX = sa.bindparam("others_max", type_=sa.BigInteger())
 # The last task that there may be is looked for, so no more entries of an index are read than there may be tasks. The
 # subquery hides their number from the planner, which would read and sort all tasks of a user that it thinks has fewer.
 _LAST_ALLOWED = sa.exists(
@@ -182,9 +182,13 @@ def _hash(key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 _KEY = _hash(sa.bindparam("key", type_=sa.Text()))
 _IS_NEW = (sa.any_(TABLE.c.applied_keys) == _KEY).is_not(sa.true())
-_KEYS = sa.func.array_prepend(_KEY, TABLE.c.applied_keys, type_=ARRAY(sa.BigInteger()))[
-    ONE : sa.literal_column(str(KEYS_KEPT))
-]
+_KEYS = sa.func.trim_array(
+    sa.func.array_prepend(_KEY, TABLE.c.applied_keys),
+    sa.func.greatest(
+        sa.func.cardinality(TABLE.c.applied_keys) - sa.literal_column(str(KEYS_KEPT - 1)), sa.literal_column("0")
+    ),
+    type_=ARRAY(sa.BigInteger()),
+)
 
 
 def _completed_at(status: sa.ColumnElement[Any], moment: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

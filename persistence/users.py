@@ -16,10 +16,10 @@ from psycopg.rows import class_row
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from persistence import tasks
+from persistence import addresses, tasks
 from persistence.models import UNUSABLE_PASSWORD, User
 from persistence.postgres.database import Database
-from persistence.postgres.errors import UniqueViolated
+from persistence.postgres.errors import NO_SUCH_KEY, SchemaMismatch, cause_of
 from persistence.postgres.statement import Statement
 from persistence.task_lists import ALONE
 
@@ -48,18 +48,15 @@ class ListedUser:
     tasks: int
 
 
-CREATE = Statement(
-    "create_user",
-    insert(User)
-    .values(
-        id=sa.bindparam("id"),
-        email=sa.bindparam("email"),
-        name=sa.bindparam("name"),
-        password_hash=sa.bindparam("password_hash"),
-    )
-    .returning(col(User.id)),
+_NEW = insert(User).values(
+    id=sa.bindparam("id"),
+    email=sa.bindparam("email"),
+    name=sa.bindparam("name"),
+    password_hash=sa.bindparam("password_hash"),
 )
-FIND = Statement("find_user", sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email")))
+CREATE = Statement("create_user", _NEW.on_conflict_do_nothing(index_elements=["email"]).returning(col(User.id)))
+_BY_EMAIL = sa.select(TABLE.c.id).where(TABLE.c.email == sa.bindparam("email"))
+FIND = Statement("find_user", _BY_EMAIL)
 
 _COUNTS = (
     sa.select(
@@ -81,10 +78,25 @@ ACCOUNT = Statement(
     ).select_from(_COUNTS.outerjoin(TABLE, TABLE.c.id == _USER_ID)),
 )
 
+_NUMBER_OF_TASKS = sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.LIVE)
+
 # The row is deleted and another one made, so that each column has its default, also one that is added later, and the
 # foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates that were
 # under way, too. The count makes the INSERT wait for the DELETE.
-_GONE = sa.delete(TABLE).where(TABLE.c.id == _USER_ID, ~TABLE.c.is_erased).returning(TABLE.c.id).cte("gone")
+# Citus runs the parts one after the other: the tasks are counted before the row goes.
+_COUNTED = _NUMBER_OF_TASKS.where(tasks.MINE).cte("counted")
+_GONE = (
+    sa.delete(TABLE)
+    .where(
+        TABLE.c.id == _USER_ID,
+        ~TABLE.c.is_erased,
+        sa.select(_COUNTED.c.tasks).scalar_subquery() >= sa.literal_column("0"),
+    )
+    .returning(TABLE.c.id)
+    .cte("gone")
+)
+# There is no foreign key while a database is being spread.
+_CLEARED = sa.delete(tasks.TABLE).where(tasks.MINE, tasks.TABLE.c.user_id == _GONE.c.id).cte("cleared")
 _MARK = (
     insert(tasks.OWNERS)
     .from_select(
@@ -99,13 +111,12 @@ _MARK = (
 )
 # All columns, as EXISTS has them by itself, are more than the server has a right to (persistence/rights.py).
 _WAS_ERASED = sa.exists(TABLE.c.id).where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
-_NUMBER_OF_TASKS = sa.select(sa.func.count()).select_from(tasks.TABLE).where(tasks.LIVE)
 ERASE = Statement(
     "erase",
     sa.select(
         sa.or_(sa.exists().select_from(_MARK), _WAS_ERASED).label("is_erased"),
-        _NUMBER_OF_TASKS.where(tasks.MINE).scalar_subquery().label("tasks"),
-    ),
+        sa.select(_COUNTED.c.tasks).scalar_subquery().label("tasks"),
+    ).add_cte(_CLEARED),
 )
 
 _OLD = sa.func.now() - sa.func.make_interval(
@@ -128,20 +139,32 @@ async def create(
 ) -> UUID | None:
     """The id of the new user, or None when the address is taken, in whatever case. One round trip.
 
+    In a spread database it waits for all others that write addresses, looks on all nodes, and takes six round trips.
     Raises `ConstraintViolated` for text that is not an address.
     """
+    values = {"id": uuid4(), "email": email.lower(), "name": name, "password_hash": password_hash}
     try:
-        values = {"id": uuid4(), "email": email.lower(), "name": name, "password_hash": password_hash}
         row = await database.row(CREATE, values)
-    except UniqueViolated:
-        return None
-    assert row
-    user_id: UUID = row["id"]
+    except SchemaMismatch as error:
+        if (cause := cause_of(error)) is None or cause.sqlstate != NO_SUCH_KEY:
+            raise
+        return await _create_in_spread(database, values)
+    return row["id"] if row else None
+
+
+async def _create_in_spread(database: Database, values: dict[str, Any]) -> UUID | None:
+    async with database.session() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql(addresses.LOCK)
+        if (await connection.execute(_BY_EMAIL, values)).first():
+            return None
+        await connection.execute(_NEW, values)
+    user_id: UUID = values["id"]
     return user_id
 
 
 async def find(database: Database, email: str) -> UUID | None:
-    """The id of the user with this address, in whatever case. One round trip."""
+    """The id of the user with this address, in whatever case. One round trip, in a spread database to all shards."""
     row = await database.row(FIND, {"email": email.lower()})
     return row["id"] if row else None
 

@@ -28,6 +28,7 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 from tests.database.helpers import new_user
 from tests.support import contract
 from tests.support.databases import SERVER, as_owner, migrated_template, new_role, temporary_database
+from tests.support.nodes import IS_SPREAD
 from tests.support.servers import PostgresServer
 from web.handler import Message, Receive, Send
 
@@ -43,8 +44,14 @@ FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_conn
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of servers first: they wait more than they work, and would be alone at the end."""
+    """Puts the tests of servers first: they wait more than they work, and would be alone at the end.
+
+    Skips those that speak of plain PostgreSQL where the database is spread.
+    """
     items.sort(key=lambda item: "/server/" not in item.nodeid)
+    for item in items:
+        if IS_SPREAD and (plain := item.get_closest_marker("plain")):
+            item.add_marker(pytest.mark.skip(f"speaks of plain PostgreSQL: {plain.args[0]}"))
 
 
 @pytest.fixture(scope="session")

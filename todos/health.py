@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from persistence import readiness
 from persistence.history import MigrationError
 from persistence.postgres.database import Database
 from persistence.postgres.errors import DeadlineExceeded, PoolTimeout, Unavailable
+from persistence.postgres.nodes import NodeStats
 from persistence.postgres.pool import LOST
 from persistence.readiness import Readiness
 from todos import contract
@@ -24,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 DATABASE_TIMEOUT = 1.25
 """Seconds for the database to answer, so that the probe does within two (D20), a request to cancel included."""
+
+PATIENCE = 0.4
+"""Seconds after which a check that waits for one of several nodes has the nodes asked which of them answer."""
+NODES_TIMEOUT = 0.3
+"""Seconds for their answers."""
 
 _checks: dict[Database, asyncio.Task[Readiness]] = {}
 """The checks that run. Probes that come meanwhile share it, or a flood of them would keep the one
@@ -44,17 +51,36 @@ class Finding(NamedTuple):
     database: str
     migration: str
     fault: str = ""
+    nodes: NodeStats = NodeStats(1, 1)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": "degraded" if self.database == "connected" and self._lacks_nodes else self.database,
+            "migration": self.migration,
+            **({"nodes": self.nodes._asdict()} if self.nodes.known > 1 else {}),
+        }
+
+    @property
+    def trouble(self) -> str:
+        """The trouble of a part of the users, for people."""
+        return f"{self.nodes.answering} of {self.nodes.known} database nodes answer." if self._lacks_nodes else ""
+
+    @property
+    def _lacks_nodes(self) -> bool:
+        return self.nodes.answering < self.nodes.known
 
 
 @router.get("/health", response={200: Health, 503: Health}, **contract.GET_HEALTH)
 async def health(request: Request) -> HttpResponse:
     """Tells if the database answers, if every statement of the service can run, and if the schema is that of the code.
 
-    While `database` is `read-only`, tasks can be read and not changed.
+    While `database` is `read-only`, tasks can be read and not changed. `degraded` is a database of several nodes, some
+    of which do not answer: the users of the others are served.
     """
     found = await _find(request.database)
-    data = {"database": found.database, "migration": found.migration}
-    return _answer("unhealthy" if found.fault else "healthy", data, found.fault or "The service is healthy.")
+    message = found.fault or found.trouble or "The service is healthy."
+    return _answer("unhealthy" if found.fault else "healthy", found.data, message)
 
 
 @router.get("/ready", response={200: Ready, 503: Ready}, **contract.GET_READINESS)
@@ -69,8 +95,8 @@ async def ready(request: Request) -> HttpResponse:
     keys = "not-needed" if verifier is None else "known" if verifier.has_keys else "unknown"
     found = Finding("unknown", "unknown", _STOPPING) if is_stopping else await _find(request.database)
     fault = found.fault or (_NO_KEYS if keys == "unknown" else "")
-    data = {"database": found.database, "migration": found.migration, "keys": keys, "stopping": is_stopping}
-    return _answer("not-ready" if fault else "ready", data, fault or "The service is ready.")
+    data = {**found.data, "keys": keys, "stopping": is_stopping}
+    return _answer("not-ready" if fault else "ready", data, fault or found.trouble or "The service is ready.")
 
 
 @router.get("/live", response={200: Liveness}, **contract.GET_LIVENESS)
@@ -80,6 +106,10 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Ninja kn
 
 
 async def _find(database: Database) -> Finding:
+    return (await _ask(database))._replace(nodes=database.node_stats)
+
+
+async def _ask(database: Database) -> Finding:
     try:
         found = await asyncio.shield(_shared_check(database))
     except Unavailable as error:
@@ -105,6 +135,22 @@ async def _check(database: Database) -> Readiness:
     if database.pool.is_lost:
         # The connection for probes may be back before any other.
         raise Unavailable(LOST)
+    if database.nodes.stats.known == 1:
+        return await _check_one(database)
+    began = monotonic()
+    first = asyncio.create_task(_check_one(database))
+    try:
+        await asyncio.wait([first], timeout=PATIENCE)
+        if not first.done() and await database.nodes.ask(NODES_TIMEOUT):
+            # Its connection may lead to a node that does not answer. Those of the pool do not any more.
+            with suppress(Unavailable):
+                return await readiness.check(database, DATABASE_TIMEOUT - (monotonic() - began))
+        return await first
+    finally:
+        first.cancel()
+
+
+async def _check_one(database: Database) -> Readiness:
     since = monotonic()
     try:
         return await readiness.check(database.probes, DATABASE_TIMEOUT)

@@ -284,12 +284,29 @@ class Account(BaseModel):
     tasks: TaskCounts
 
 
+class NodeCounts(BaseModel):
+    """The nodes of a database that has several."""
+
+    known: _Count
+    answering: _Count
+
+
+_Nodes = Annotated[
+    NodeCounts,
+    Field(
+        default_factory=lambda: NodeCounts(known=1, answering=1),
+        description="The nodes of the database, if it is asked and has several.",
+    ),
+]
+
+
 class HealthData(BaseModel):
     """The state of the parts."""
 
     status: Literal["healthy", "unhealthy"]
-    database: Literal["connected", "disconnected", "read-only", "unusable"]
+    database: Literal["connected", "degraded", "disconnected", "read-only", "unusable"]
     migration: Literal["up-to-date", "behind", "unknown"]
+    nodes: _Nodes
 
 
 class Health(BaseModel):
@@ -304,8 +321,9 @@ class ReadyData(BaseModel):
     """The state of the parts. While the server stops, the database is not asked, and what is known of it `unknown`."""
 
     status: Literal["ready", "not-ready"]
-    database: Literal["connected", "disconnected", "read-only", "unusable", "unknown"]
+    database: Literal["connected", "degraded", "disconnected", "read-only", "unusable", "unknown"]
     migration: Literal["up-to-date", "behind", "unknown"]
+    nodes: _Nodes
     keys: Annotated[
         Literal["known", "unknown", "not-needed"],
         Field(description="The keys for checking tokens; `not-needed` where no tokens are asked for."),

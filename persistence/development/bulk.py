@@ -8,14 +8,13 @@ from itertools import batched
 from typing import Any
 from uuid import UUID, uuid4
 
+from persistence import addresses
 from persistence.models import UNUSABLE_PASSWORD
 from persistence.postgres.connection import Connection
 from persistence.postgres.database import Database
 
 BATCH = 20_000
 """Tasks in one transaction."""
-LOCK = 0x6C6F6164
-"""The key of the advisory lock that one process at a time holds to fill a database: 'load' in ASCII."""
 EMAIL = "load-{}@example.com"
 
 _COLUMNS = (
@@ -32,7 +31,7 @@ async def fill(database: Database, users: int, tasks: int) -> AsyncIterator[int]
     run at once, one does it and the others wait. Takes two connections.
     """
     async with database.connection() as waiting:
-        await waiting.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        await waiting.execute(addresses.LOCK)
         async for count in _fill(database, users, tasks):
             yield count
 
@@ -65,10 +64,12 @@ async def _ensure_users(database: Database, users: int) -> dict[UUID, int]:
     """The ids of the first so many load users, in order, with the number of tasks each has."""
     emails = [EMAIL.format(number) for number in range(1, users + 1)]
     async with database.connection() as connection:
+        cursor = await connection.execute("SELECT email FROM users WHERE email = ANY (%s)", [emails])
+        missing = list({*emails} - {email for (email,) in await cursor.fetchall()})
         await connection.execute(
             "INSERT INTO users (id, email, password_hash) SELECT id, email, %s FROM unnest(%s::uuid[], %s::text[])"
-            " AS new (id, email) ON CONFLICT (email) DO NOTHING",
-            [UNUSABLE_PASSWORD, [uuid4() for _ in emails], emails],
+            " AS new (id, email) ON CONFLICT DO NOTHING",
+            [UNUSABLE_PASSWORD, [uuid4() for _ in missing], missing],
         )
         cursor = await connection.execute(
             "SELECT users.id, count(tasks.id) FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (email, number)"

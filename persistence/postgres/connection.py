@@ -62,6 +62,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     checked_out_at = 0.0
     invalidated = False
     """Set once its end is decided: a connection may look well until the end takes effect."""
+    node = ""
+    """The host and the port that it leads to."""
     lacks_standby = False
     """True if the server warned that the last commit may not be on the standby that it should be on."""
     behind_pooler = False
@@ -122,19 +124,21 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     def has_prepared(self, statement: Statement) -> bool:
         return statement.query in self._names
 
-    def has_rolled_back(self, error: psycopg.Error) -> bool:
+    def has_rolled_back(self, error: psycopg.Error, *, is_spread: bool) -> bool:
         """Tells if the statement that `fetch` has just failed with cannot have happened, or none of `together`.
 
         It cannot if it was never sent, or if the server refused it and is ready for the next one. Nor can it if the
         server ended the connection in good order before it said that the last statement was done, because it says so
         before it commits. A pooler that speaks for its server does not know that much; nor does a server that reports
-        the loss of another one and whose own connection goes on.
+        the loss of another one and whose own connection goes on, nor one that ends when the rows are on others
+        (`is_spread`), which may have committed by then.
         """
         if not self._was_sent:
             return True
         if self.pgconn.transaction_status == TransactionStatus.IDLE:
             return not self.lacks_standby and not is_in_doubt(error)
-        return error.sqlstate in ENDED_BY_SERVER and not self._has_executed and not self.behind_pooler
+        ended_well = error.sqlstate in ENDED_BY_SERVER and not self._has_executed
+        return ended_well and not self.behind_pooler and not is_spread
 
     def ensure_replicated(self) -> None:
         """Raises `OperationalError` if the last commit may not be on the standby that it should be on."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -29,20 +30,23 @@ from persistence.postgres.errors import (
 )
 from persistence.postgres.gate import Gate
 from persistence.postgres.libpq import own_environment
-from persistence.postgres.opening import open_connection
+from persistence.postgres.nodes import Nodes, NodeStats
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
+from persistence.postgres.shards import Shards
 from persistence.postgres.statement import Statement, Step
 from persistence.postgres.streams import batches
 from persistence.postgres.turns import Turns
 
 LONG_SHARE = 0.5
 """Share of the pool that statements whose cost grows with what an owner has stored may use."""
+NODE_SHARE = 0.5
+"""Share of the pool, and of its part for long statements, that those of one node of a spread database may use."""
 WAIT_SHARE = 0.5
-"""Share of its time that a statement whose cost grows may wait for others of its kind, and that a write may expect to
-wait for others of its owner."""
+"""Share of its time that a statement may wait for others whose cost grows, or for others of its node, and that a write
+may expect to wait for others of its owner."""
 TURN_SHARE = 0.9
 """Share of its time that a write may wait for others of its owner. It takes milliseconds itself, and has to outlast
 what makes all wait: a migration at a lock (3 s of 5), a database that wakes up (4 s)."""
@@ -63,9 +67,17 @@ class Database:
     """
 
     def __init__(
-        self, pool: Pool, engine: AsyncEngine, options: DatabaseOptions, probe_pool: Pool, counts: Counts
+        self,
+        pool: Pool,
+        engine: AsyncEngine,
+        options: DatabaseOptions,
+        probe_pool: Pool,
+        *,
+        counts: Counts,
+        nodes: Nodes,
     ) -> None:
         self.pool = pool
+        self.nodes = nodes
         self.counts = counts
         self._engine = engine
         self._timeout = options.statement_timeout
@@ -73,6 +85,7 @@ class Database:
         places = max(1, int(options.limits.max_size * LONG_SHARE))
         self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
         self._turns = Turns(BUSY_OWNER)
+        self.shards = Shards(max(1, int(options.limits.max_size * NODE_SHARE)), max(1, int(places * NODE_SHARE)))
         self.stream_places = Gate(
             max(1, int(places * STREAMS_SHARE)), "Too many exports are being made at once, or one of this user is."
         )
@@ -81,6 +94,11 @@ class Database:
             # Both share the budget of retries, and the counts.
             self.probes = copy(self)
             self.probes.pool = probe_pool
+
+    @property
+    def node_stats(self) -> NodeStats:
+        """The nodes of the URL or, on a spread database, those that have the rows, whichever show more trouble."""
+        return min(self.nodes.stats, self.shards.stats, key=lambda each: (each.answering - each.known, -each.known))
 
     def after(self, seconds: float) -> "Database":
         """The same database for a request that has already used so many seconds of its time."""
@@ -95,7 +113,8 @@ class Database:
         waits for too long.
         """
         began = monotonic()
-        async with self._bulkhead.place(owner):
+        node = self.shards.node_of(values)
+        async with self.shards.long_place(node, self._timeout * WAIT_SHARE), self._bulkhead.place(owner):
             turn = None if statement.reads else owner
             return await self.rows(statement, values, self.time_left(began), turn=turn)
 
@@ -132,7 +151,7 @@ class Database:
         """
         bound = statement.bind(values)
         # A coroutine around this one would show in the time of each statement.
-        return self._run(
+        return self._runner(values)(
             lambda connection: connection.fetch(statement, bound), (statement,), statement.name, timeout, turn
         )
 
@@ -153,7 +172,38 @@ class Database:
         """
         bound = [(statement, statement.bind(values)) for statement, values in steps]
         statements = [statement for statement, _ in steps]
-        return await self._run(lambda connection: connection.together(bound), statements, name, timeout, turn)
+        run = self._runner(steps[0][1] if steps else {})
+        results: list[list[dict[str, Any]]] = await run(
+            lambda connection: connection.together(bound), statements, name, timeout, turn
+        )
+        return results
+
+    def _runner(self, values: Mapping[str, Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        node = self.shards.node_of(values)
+        return self._run if node is None else partial(self._run_at, node=node)
+
+    async def _run_at[T](
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        statements: Sequence[Statement],
+        name: str,
+        timeout: float | None,
+        turn: Hashable,
+        *,
+        node: str,
+    ) -> T:
+        """Like `_run`, in a place of the node that has the rows."""
+        timeout = self._timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        # In this order, as a caller that waits for its turn needs no place.
+        if turn is not None:
+            await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
+        try:
+            async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())) as left:
+                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None, left=left)
+        finally:
+            if turn is not None:
+                self._turns.pass_on(turn)
 
     async def _run[T](
         self,
@@ -162,7 +212,10 @@ class Database:
         name: str,
         timeout: float | None,
         turn: Hashable,
+        *,
+        left: list[asyncio.Task[None]] | None = None,
     ) -> T:
+        """Tasks that end what was cut off are added to `left`."""
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if turn is not None:
@@ -185,7 +238,9 @@ class Database:
                 finally:
                     timer.cancel()
                     self.counts.add_operation(name, monotonic() - began)
-                    self.pool.check_in(connection)
+                    finishing = self.pool.check_in(connection)
+                    if finishing and left is not None:
+                        left.append(finishing)
                 if not runs_again or not await self._retries.wait(attempts, deadline):
                     raise failure
                 self.counts.retries += 1
@@ -206,7 +261,8 @@ class Database:
             connection.invalidated = True
         if is_stale or (rule and rule.is_renewed):
             self.pool.replace(connection, with_all_others=is_stale)
-        nothing_happened = connection.has_rolled_back(error) or all(statement.reads for statement in statements)
+        has_rolled_back = connection.has_rolled_back(error, is_spread=self.shards.is_spread)
+        nothing_happened = has_rolled_back or all(statement.reads for statement in statements)
         failure = translate(error, nothing_happened=nothing_happened)
         if is_late and isinstance(failure, Unavailable):
             failure = _deadline_exceeded(nothing_happened=nothing_happened)
@@ -262,21 +318,27 @@ async def open_database(
     own_environment()
 
     async def connect() -> Connection:
-        return await open_connection(dsn, options, options.connect_timeout)
+        return await nodes.connect(options.connect_timeout)
+
+    def drop_idle(node: str) -> None:
+        for each in {pool, probe_pool}:
+            each.drop_idle(node)
 
     counts = Counts()
+    nodes = Nodes(dsn, options, drop_idle)
     limits, probe_limits = _split_limits(options.limits)
-    pool = Pool(connect, limits, counts)
-    probe_pool = Pool(connect, probe_limits, counts) if probe_limits else pool
+    pool = Pool(connect, limits, counts, nodes.note_silence)
+    probe_pool = Pool(connect, probe_limits, counts, nodes.note_silence) if probe_limits else pool
     engine = engine_on(pool, options.statement_timeout)
     first = None
     if not in_background:
-        first = await open_connection(dsn, options, first_timeout or options.connect_timeout)
+        first = await nodes.connect(first_timeout or options.connect_timeout)
     pool.open(first)
     if probe_limits:
         probe_pool.open()
     try:
-        yield Database(pool, engine, options, probe_pool, counts)
+        async with nodes.watched():
+            yield Database(pool, engine, options, probe_pool, counts=counts, nodes=nodes)
     finally:
         await engine.dispose()
         await probe_pool.close()

@@ -46,10 +46,12 @@ _HINTS = {
     r"its encoding is": "Make another database: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'.",
     r"no such file or directory": "There is no such socket: check `host=` in DATABASE_URL, and that PostgreSQL runs.",
 }
+_NOT_SEEN = "Run `manage.py migrate_sql`, or let the role and its search_path see the schema that has the tables."
 _HINTS_BY_SQLSTATE = {
     "25006": "The server only reads, as a standby or by a setting: DATABASE_URL has to lead to one that writes.",
     "42501": GRANT,
-    "42P01": "Run `manage.py migrate_sql`, or let the role and its search_path see the schema that has the tables.",
+    "42P01": _NOT_SEEN,
+    "42704": _NOT_SEEN,
     "42": "Run `manage.py migrate_sql`.",
 }
 _OTHER_HINT = "Check DATABASE_URL and its query parameters; docs/configuration.md explains them."

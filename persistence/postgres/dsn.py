@@ -20,6 +20,8 @@ _VERIFYING = ("verify-ca", "verify-full")
 _ENCRYPTED = ("require", *_VERIFYING)
 _OURS = ("application_name", "client_encoding", "connect_timeout")
 """Parameters that are decided elsewhere; another encoding would keep most text from being stored."""
+_BY_HOST = ("host", "hostaddr", "port")
+"""Parameters that may have a value for each host."""
 PORT_MAX = 65535
 
 
@@ -89,6 +91,17 @@ class Dsn:
         host = ",".join(_without_pooler(host) for host in self.host.split(","))
         return self if host == self.host else replace(self._with(host=host), behind_pooler=False)
 
+    @property
+    def host_count(self) -> int:
+        return self.host.count(",") + 1
+
+    def at(self, *numbers: int) -> "Dsn":
+        """The same database at some of its hosts only, by their numbers in the URL."""
+        lists = {name: self.parameters[name].split(",") for name in _BY_HOST if name in self.parameters}
+        return self._with(
+            **{name: ",".join(each[n] for n in numbers) for name, each in lists.items() if len(each) == self.host_count}
+        )
+
     def with_database(self, name: str) -> "Dsn":
         return self._with(dbname=name)
 
@@ -142,6 +155,8 @@ def _parse_url(url: str) -> dict[str, str]:
             parameters["sslmode" if name == "ssl" else name] = value
     if not all(port.isdecimal() and int(port) <= PORT_MAX for port in parameters.get("port", "").split(",") if port):
         raise BadDatabaseUrl(f"its port is not a number up to {PORT_MAX}")
+    if parameters.get("port", "").count(",") not in (0, parameters.get("host", "").count(",")):
+        raise BadDatabaseUrl("it has not as many ports as hosts")
     if any("\0" in value for value in parameters.values()):
         raise BadDatabaseUrl("it has a NUL character (%00)")
     if not parameters.get("host"):

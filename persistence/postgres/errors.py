@@ -4,6 +4,7 @@ Never by psycopg's classes, which mislead: 25006 (read only) and 25P03 (idle in 
 and a lost connection comes without a code.
 """
 
+import re
 from dataclasses import dataclass
 
 import psycopg
@@ -94,9 +95,21 @@ RULES = {
     "57P01": Rule("the server ended the connection: a shutdown, or an administrator", is_retried=True),
     "57P05": Rule("the server ended the connection: it was idle for too long", is_retried=True),
     "58": Rule("system error: I/O"),
+    "CI": Rule("Citus: a part of the statement failed, or its rows are on the move", is_retried=True),
 }
 """Rules by SQLSTATE or, where that has none of its own, by its class. An error without a rule is unexpected."""
 
+INTERNAL = "XX000"
+"""PostgreSQL's mistakes, and every error of Citus to which Citus gives no code."""
+MEANT_BY_CITUS = {
+    "could not find valid entry for shard": "CI",
+    "server closed the connection unexpectedly": "08006",
+    "could not commit transaction for shard": "08006",
+}
+"""What stands for such an error of Citus, by the beginning of its message, which has no translations. The first comes
+when rows are moved between the planning of a statement and its run, the others when a node is lost in a commit."""
+NO_SUCH_KEY = "42P10"
+"""Said of an ON CONFLICT that names columns which no constraint keeps unique."""
 ENDED_BY_SERVER = ("25P04", "57P01", "57P05")
 """Told by a server process that ends in good order: it rolls back what it has not committed."""
 IN_DOUBT = ("08", "25P03", "25P04", "40003", "57P")
@@ -106,11 +119,18 @@ its own, and a write may have happened or not."""
 
 def is_in_doubt(error: psycopg.Error) -> bool:
     """Tells if an error leaves it open whether a transaction was committed; psycopg's own, without a code, does."""
-    return (error.sqlstate or "08").startswith(IN_DOUBT)
+    return (_state_of(error) or "08").startswith(IN_DOUBT)
+
+
+def _state_of(error: psycopg.Error) -> str | None:
+    if error.sqlstate != INTERNAL:
+        return error.sqlstate
+    message = error.diag.message_primary or ""
+    return next((state for begin, state in MEANT_BY_CITUS.items() if message.startswith(begin)), INTERNAL)
 
 
 def rule_for(error: psycopg.Error) -> Rule | None:
-    state = error.sqlstate
+    state = _state_of(error)
     if state is not None:
         return RULES.get(state) or RULES.get(state[:2])
     # psycopg's own: it cannot write a value down, has lost the connection, or was used wrongly.
@@ -137,6 +157,15 @@ def for_log(error: Unavailable) -> str:
     return f"{error} ({explain(origin)})" if origin else str(error)
 
 
+def _broken(error: psycopg.Error) -> str:
+    """The name of the rule, or of the column that may not be null."""
+    if name := error.diag.constraint_name or error.diag.column_name:
+        return name
+    # Citus hands on the words alone, with the number of the shard.
+    found = re.search(r'(?:constraint|column) "(.+?)(?:_\d+)?"', error.diag.message_primary or "")
+    return found[1] if found else "unknown"
+
+
 def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
     """The error of this module that says what happened, or the same error when it is unexpected.
 
@@ -146,7 +175,7 @@ def translate(error: psycopg.Error, *, nothing_happened: bool) -> Exception:
     if rule is None:
         return error
     if issubclass(rule.becomes, ConstraintViolated):
-        return rule.becomes(error.diag.constraint_name or error.diag.column_name or "unknown")
+        return rule.becomes(_broken(error))
     if rule.becomes is InvalidValue:
         return InvalidValue(
             "A value is out of its range." if error.sqlstate else "A value holds a character that cannot be stored."

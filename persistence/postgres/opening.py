@@ -38,6 +38,7 @@ async def open_connection(dsn: Dsn, options: DatabaseOptions, connect_timeout: i
         clear_frames(error.__traceback__)
         raise
     require_compatible(connection)
+    connection.node = f"{connection.pgconn.host.decode()}:{connection.pgconn.port.decode()}"
     connection.behind_pooler = dsn.is_pooled
     connection.opened_at = monotonic()
     lifetime = options.limits.lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311 - jitter is not a secret

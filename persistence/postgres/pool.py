@@ -61,9 +61,15 @@ class Pool:
     """Checks connections out and in; made and closed inside one event loop by `open_database`."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], limits: PoolLimits, counts: Counts | None = None
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        limits: PoolLimits,
+        counts: Counts | None = None,
+        on_silence: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_silence` is told a node that did not answer a check, and calls `drop_idle` of this pool and others."""
         self.limits = limits
+        self._on_silence = on_silence or self.drop_idle
         self._counts = counts or Counts()
         self._connect = connect
         self._idle: deque[Connection] = deque()
@@ -137,14 +143,17 @@ class Pool:
                 # A check in no time at all would be failed by every other connection.
                 raise PoolTimeout(BUSY)
 
-    def check_in(self, connection: Connection) -> None:
-        """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use."""
+    def check_in(self, connection: Connection) -> asyncio.Task[None] | None:
+        """Takes a connection back, in whatever state it is; while its statement runs on it still counts as in use.
+
+        Returns the task that ends such a statement.
+        """
         self._queue.note_use(monotonic() - connection.checked_out_at)
         if connection.runs_on and not self._closed:
-            self._spawn(self._finish(connection))
-        else:
-            self._in_use.discard(connection)
-            self._receive(connection)
+            return self._spawn(self._finish(connection))
+        self._in_use.discard(connection)
+        self._receive(connection)
+        return None
 
     def time_out(self, connection: Connection) -> None:
         """Ends the statement that runs on a connection, in the server as well, and then the connection.
@@ -162,8 +171,15 @@ class Pool:
         if connection.opened_at + RENEWED_AFTER < now:
             connection.invalidated = True
             if with_all_others:
+                # What the schema was is remembered for all nodes alike.
                 self._renewed_at = now
                 self._discard_idle()
+
+    def drop_idle(self, node: str) -> None:
+        """Closes the idle connections to a node that is of no use now."""
+        for connection in [each for each in self._idle if each.node == node]:
+            self._idle.remove(connection)
+            self._discard(connection)
 
     @property
     def _open_count(self) -> int:
@@ -241,8 +257,8 @@ class Pool:
         if not alive:
             self._discard(connection)
             if monotonic() - started >= CHECK_TIMEOUT:
-                # The path to the server is dead: the others, idle for longer, would each take as long to say so.
-                self._discard_idle()
+                # The path to the node is dead: its others, idle for longer, would each take as long to say so.
+                self._on_silence(connection.node)
         return alive
 
     def _grow(self) -> None:
@@ -310,11 +326,12 @@ class Pool:
                     self._idle.remove(connection)
                     self._discard(connection)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         # A context of its own, or its log lines would carry the id of the request that happened to start it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _needs_check(connection: Connection) -> bool:

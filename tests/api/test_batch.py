@@ -15,7 +15,7 @@ from persistence.postgres.options import DatabaseOptions
 from tests.api.test_bodies import VALUES
 from tests.api.test_limits import Clock, clock, three_a_minute
 from tests.conftest import client_of
-from tests.database.helpers import new_user, value_of
+from tests.database.helpers import WAITING, new_user, value_of
 from tests.support.contract import FIELDS
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import (
@@ -36,9 +36,6 @@ from todos.batches import ITEMS_MAX
 __all__ = ["clock", "three_a_minute"]
 
 RAISE = "UPDATE users SET revision = revision + 1 WHERE id = %(alice)s"
-WAITING = (
-    "SELECT count(*) AS value FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-)
 OPS = ("create", "replace", "patch", "delete", "restore")
 CHANGES = OPS[1:]
 

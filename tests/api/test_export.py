@@ -116,7 +116,7 @@ async def test_it_is_in_the_order_of_the_last_changes_beyond_one_batch(
 ) -> None:
     await make_tasks(owner, alice, 1_001)
     async with owner.connection() as connection:
-        await connection.execute("UPDATE tasks SET version = (random() * 1000)::int WHERE user_id = %s", (alice,))
+        await connection.execute("UPDATE tasks SET version = uuid_hash(id) & 1023 WHERE user_id = %s", (alice,))
     tasks = [json.loads(line) for line in (await exported(client, alice)).splitlines()]
     assert len({task["id"] for task in tasks}) == 1_001
     assert tasks == sorted(tasks, key=lambda task: (task["version"], task["id"]))

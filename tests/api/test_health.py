@@ -5,19 +5,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from config import metrics
 from persistence import batches, history, migrator, readiness, task_lists, tasks
+from persistence.postgres import nodes
 from persistence.postgres.cancellation import CANCEL_TIMEOUT
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import DeadlineExceeded
 from persistence.postgres.pool import RENEWED_AFTER
+from persistence.postgres.shards import SILENT_AFTER, uuid_hash
 from persistence.postgres.statement import Statement
 from tests.conftest import client_of
+from tests.database.helpers import eventually
+from tests.database.test_opening import hosts
+from tests.database.test_shards import SLEEP
+from tests.faults.proxy import Proxy
 from tests.support.databases import as_owner, execute
 from tests.support.helpers import Client, Json, limited_role, lost_database
+from tests.support.nodes import without_nodes
+from tests.support.servers import PostgresServer
 from todos import health
 
 HEALTHY = {"status": "healthy", "database": "connected", "migration": "up-to-date"}
@@ -31,7 +42,7 @@ async def _health(client: Client, status: int) -> Json:
     assert response.status_code == response.json()["status_code"] == status
     assert "no-store" in response.headers["Cache-Control"]
     data: Json = response.json()["data"]
-    return data
+    return without_nodes(data)
 
 
 async def test_a_healthy_service_says_so(client: Client) -> None:
@@ -157,3 +168,45 @@ async def test_both_probes_answer_while_every_connection_is_busy(client: Client,
     finally:
         for connection in connections:
             database.pool.check_in(connection)
+
+
+async def test_a_database_with_a_silent_node_is_degraded_and_the_service_is_healthy(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "INTERVAL", 0.05)
+    with Proxy(postgres.port) as one, Proxy(postgres.port) as other:
+        dsn = hosts(postgres.dsn, one.port, other.port)
+        async with open_database(dsn) as database, client_of(database) as client:
+            assert (await client.get("v1/health")).json()["data"] == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+            for silent in (one, other):
+                silent.stall()
+                found = [await client.get(f"v1/{probe}") for _ in range(3) for probe in ("health", "ready")]
+                assert {answer.status_code for answer in found} == {200}
+                await eventually(lambda: database.nodes.stats.answering == 1)
+                answer = (await client.get("v1/health")).json()
+                assert metrics.collect(database, None)[1]["todo_database_silent_nodes",] == 1
+                assert answer["message"] == "1 of 2 database nodes answer."
+                assert answer["data"] == HEALTHY | {"database": "degraded", "nodes": {"known": 2, "answering": 1}}
+                assert (await client.get("v1/ready")).json()["data"]["database"] == "degraded"
+                silent.resume()
+                await eventually(lambda: database.nodes.stats.answering == 2)
+            monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.5)
+            one.stall()
+            other.stall()
+            await eventually(lambda: database.nodes.stats.answering == 0)
+            assert await _health(client, 503) == UNHEALTHY | {"nodes": {"known": 2, "answering": 0}}
+
+
+async def test_a_spread_database_with_a_node_whose_statements_fail_is_degraded(migrated_dsn: Dsn) -> None:
+    async with open_database(migrated_dsn) as database, client_of(database) as client:
+        database.shards.load([{"least": -(2**31), "node": "left"}, {"least": 0, "node": "right"}])
+        assert (await client.get("v1/health")).json()["data"] == HEALTHY | {"nodes": {"known": 2, "answering": 2}}
+        owner = next(owner for owner in iter(uuid4, None) if uuid_hash(owner) < 0)
+        for _ in range(SILENT_AFTER):
+            with pytest.raises(DeadlineExceeded):
+                await database.rows(SLEEP, {"user_id": owner, "seconds": 3600.0}, 0.1)
+        found = {"database": "degraded", "nodes": {"known": 2, "answering": 1}}
+        assert await _health(client, 200) == HEALTHY | found
+        assert metrics.collect(database, None)[1]["todo_database_silent_nodes",] == 1
+        await database.rows(SLEEP, {"user_id": owner, "seconds": 0.0})
+        assert (await _health(client, 200))["database"] == "connected"

@@ -77,6 +77,7 @@ async def _user_id(database: Database, email: str) -> UUID | None:
         return (await session.exec(select(User.id).where(col(User.email) == email))).one_or_none()
 
 
+@pytest.mark.plain("has a rule that keeps addresses unique")
 async def test_what_it_did_is_committed_when_it_returns(client: Client, database: Database, email: str) -> None:
     response = await _post(client, email)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,6 +31,7 @@ from tests.support.helpers import (
     signed_in,
 )
 from tests.support.issuer import Issuer, SigningKey
+from tests.support.nodes import is_one_moment
 from web.access import PUBLIC
 
 OPEN = {name: operation for name, operation in OPERATIONS.items() if operation.path.lstrip("/") in PUBLIC}
@@ -199,7 +201,7 @@ async def test_the_first_task_of_a_new_user_makes_the_account(guarded: Client, i
     assert first.json()["user_id"] == str(user)
     assert first.headers["Location"] == f"/api/{user}/tasks/{first.json()['id']}"
     assert after["tasks"] == {"total": 2, "pending": 1, "completed": 1}
-    assert after["created_at"] == first.json()["created_at"]
+    assert is_one_moment(*(datetime.fromisoformat(each["created_at"]) for each in (after, first.json())))
 
 
 async def test_somebodys_address_in_a_token_leads_to_no_tasks_of_theirs_and_is_not_stored(

@@ -14,6 +14,7 @@ from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import DatabaseOptions
 from tests.conftest import client_of
+from tests.database.helpers import WAITING, value_of
 from tests.support.contract import EXAMPLE, FIELDS, OPERATIONS
 from tests.support.helpers import (
     Client,
@@ -47,19 +48,6 @@ SORTS = [
 ]
 
 
-UNTIL_ANOTHER_WAITS = """
-DO $$
-BEGIN
-    WHILE NOT EXISTS (
-        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-    ) LOOP
-        PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
-    END LOOP;
-END
-$$
-"""
-
-
 async def restore(client: Client, task: Json, **headers: str) -> Any:
     return await client.post(f"{in_trash(task)}/restore", headers=headers)
 
@@ -73,9 +61,7 @@ async def listed(client: Client, user: UUID, **query: Any) -> list[Json]:
 
 async def trash_all(owner: Database, user: UUID) -> None:
     async with owner.connection() as connection:
-        await connection.execute(
-            "UPDATE tasks SET deleted_at = created_at + interval '1 day' WHERE user_id = %s", (user,)
-        )
+        await connection.execute("UPDATE tasks SET deleted_at = created_at WHERE user_id = %s", (user,))
 
 
 async def test_it_is_listed_with_the_last_deletion_first(client: Client, alice: UUID) -> None:
@@ -327,7 +313,8 @@ async def test_what_is_restored_while_erasing_waits_for_the_user_stays(
     async with owner.connection() as connection:
         await connection.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (alice,))
         erasing = asyncio.create_task(client.delete(f"{alice}/trash" if all_of_it else in_trash(tasks[1])))
-        await connection.execute(UNTIL_ANOTHER_WAITS)
+        while not await value_of(owner, WAITING):
+            pass
         query = "UPDATE tasks SET deleted_at = NULL, version = version + 1 WHERE user_id = %s AND id = %s"
         await connection.execute(query, (alice, tasks[1]["id"]))
 

@@ -22,8 +22,8 @@ def parser_of(name: str) -> CommandParser:
 
 def test_the_commands_are_those_that_are_promised() -> None:
     ours = (
-        "create_user", "dbhealth", "erase_user", "export_tasks", "grant_app", "import_tasks", "list_users",
-        "migrate_sql", "purge", "runserver", "seed_dev",
+        "create_user", "dbhealth", "distribute", "erase_user", "export_tasks", "grant_app", "import_tasks",
+        "list_users", "migrate_sql", "purge", "runserver", "seed_dev",
     )  # fmt: skip
 
     assert dict.fromkeys(ours, "todos") | {"export_openapi": "web"} == COMMANDS

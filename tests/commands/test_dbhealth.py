@@ -66,7 +66,7 @@ def test_a_database_behind_the_code_is_healthy_if_all_works_and_gets_a_hint(
     assert "Statements: not all can run" in empty.out
     fault = 'revision: 42P01: relation "alembic_version" does not exist. Run `manage.py migrate_sql`, or '
     assert for_machines.json["healthy"] is False
-    assert for_machines.json["faults"][-1].startswith(fault)
+    assert for_machines.json["faults"][0].startswith(fault)
     assert f"behind (at {HEAD}, newest is 9999)" in behind.out
     assert "migrate_sql" in behind.out
     assert history.ahead(HEAD) in ahead.out

@@ -15,6 +15,7 @@ from persistence.postgres.database import PROBES_FROM, Database
 from persistence.postgres.opening import APPLICATION_NAME
 from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.statement import Statement
+from tests.support.nodes import IS_SPREAD
 
 LONG = 60.0
 """Seconds after which a state that has not come is a failure, also on a busy machine."""
@@ -31,6 +32,10 @@ def statement(query: str, *columns: str) -> Statement:
     return made
 
 
+ACTIVITY = "citus_stat_activity" if IS_SPREAD else "pg_stat_activity"
+"""All processes of a migrated database, those on other nodes as well."""
+WAITING = f"SELECT count(*) AS value FROM {ACTIVITY} WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""The number of processes that wait for a lock."""
 PID = statement("SELECT pg_backend_pid() AS value")
 SLEEP = statement("SELECT pg_backend_pid() AS value FROM pg_sleep(:seconds)")
 FOREVER = {"seconds": 3600.0}
@@ -104,7 +109,19 @@ class Admin:
         self.execute("SELECT pg_terminate_backend(pid, 60000) FROM unnest(%s::int[]) AS pid", list(pids))
 
     async def waiting(self) -> int:
-        """The process of the application that waits for a lock or sleeps, as soon as there is one."""
-        condition = "wait_event_type = 'Lock' OR wait_event = 'PgSleep'"
-        await eventually(lambda: bool(self.pids(condition)))
-        return self.pids(condition).pop()
+        """The process of the application that waits for a lock or sleeps, on any node, as soon as there is one."""
+        here = "wait_event_type = 'Lock' OR wait_event = 'PgSleep'"
+        anywhere = f"pid IN (SELECT citus_pid_for_gpid(global_pid) FROM citus_stat_activity WHERE {here})"
+        is_spread = self.value("SELECT to_regclass('citus_stat_activity') IS NOT NULL")
+        found = set[int]()
+        info = self._connection.info
+        # A transaction that is open here would go on seeing the connections of its beginning on other nodes.
+        with psycopg.connect(info.dsn, password=info.password, autocommit=True) as connection:
+            admin = Admin(connection)
+
+            def is_waiting() -> bool:
+                found.update(admin.pids(here) or (admin.pids(anywhere) if is_spread else ()))
+                return bool(found)
+
+            await eventually(is_waiting)
+        return found.pop()

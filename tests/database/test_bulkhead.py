@@ -59,9 +59,10 @@ async def test_of_one_owner_one_runs_at_a_time_and_of_all_a_part_of_the_pool(dat
 async def test_of_one_owner_one_runs_at_a_time_in_all_processes(migrated_dsn: Dsn, admin: Admin) -> None:
     async with open_database(migrated_dsn, POOL) as database:
         user, other = await new_user(database), await new_user(database)
-        lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema || %s, 0))"
+        # On the node that has the user.
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema || id::text, 0)) FROM users WHERE id = %s"
         with psycopg.connect(as_owner(migrated_dsn).conninfo) as elsewhere:
-            elsewhere.execute(lock, [str(user)])
+            elsewhere.execute(lock, [user])
             waiting = asyncio.create_task(task_lists.summary(database, user))
             await admin.waiting()
             assert (await task_lists.summary(database, other))["total"] == 0

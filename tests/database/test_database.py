@@ -140,6 +140,7 @@ async def test_no_connection_is_leaked_by_a_hundred_requests_of_every_outcome(em
     await eventually(lambda: not admin.pids())
 
 
+@pytest.mark.plain("goes back to before revision 0010")
 async def test_statements_that_were_prepared_outlast_the_tables_that_they_knew(migrated_dsn: Dsn) -> None:
     async with open_database(migrated_dsn, options(most=1)) as database:
         for _ in range(2):
@@ -150,6 +151,7 @@ async def test_statements_that_were_prepared_outlast_the_tables_that_they_knew(m
             migrate_and_grant(migrated_dsn)
 
 
+@pytest.mark.plain("goes back to before revision 0010")
 async def test_one_statement_that_can_no_longer_be_run_renews_all_connections(
     migrated_dsn: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

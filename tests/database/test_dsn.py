@@ -44,6 +44,7 @@ def test_all_four_schemes_mean_the_same() -> None:
         ("unencrypted", [f"localhost/todo?{name}=203.0.113.7&sslmode=disable" for name in ("host", "hostaddr")]),
         ("its sslmode is none of", [f"localhost/todo?sslmode={mode}" for mode in ("REQUIRE", "", "verify")]),
         ("its port is not a number up to", [f"/todo?host=/x&port={port}" for port in ("many", "99999", "²")]),
+        ("not as many ports as hosts", ["/todo?host=a,b,c&port=1,2", "localhost/todo?port=1,2"]),
         ("space, a line break or a quote", ["localhost/todo ", "localhost/todo\n", "localhost/todo?sslmode=prefer'"]),
     ],
 )  # fmt: skip
@@ -170,3 +171,14 @@ def test_it_connects_as_written_and_to_another_database_on_the_same_server(dsn: 
         assert first.info.dbname == dsn.database
         assert second.info.dbname == "postgres"
         assert other.parameters == dsn.parameters | {"dbname": "postgres"}
+
+
+def test_a_url_of_several_hosts_is_one_of_each() -> None:
+    dsn = Dsn.parse("postgresql://a:1,b,c:3/todo?sslmode=require")
+    assert dsn.host_count == 3
+    assert [str(dsn.at(number)) for number in range(3)] == ["a:1/todo", "b/todo", "c:3/todo"]
+    assert str(dsn.at(2, 0)) == "c,a:3,1/todo"
+    assert dsn.at(0, 1, 2) == dsn
+    one_port = Dsn.parse("postgresql:///todo?host=/x,/y&port=6432")
+    assert one_port.at(1).parameters == one_port.parameters | {"host": "/y"}
+    assert Dsn.parse("postgresql://localhost/todo").at(0) == Dsn.parse("postgresql://localhost/todo")

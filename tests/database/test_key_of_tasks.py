@@ -61,6 +61,7 @@ def test_revision_0005_replaces_the_invalid_index_of_an_attempt_that_failed(empt
     assert schema_of(empty_dsn) == whole
 
 
+@pytest.mark.plain("goes back to before revision 0010")
 def test_the_way_back_of_revision_0006_fails_whole_while_two_tasks_have_the_same_id(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:

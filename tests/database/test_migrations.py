@@ -112,6 +112,7 @@ def test_each_revision_goes_up_and_down_and_up_again_on_a_database_with_data(emp
     assert data_of(empty_dsn) == first
 
 
+@pytest.mark.plain("has the schema of the models")
 def test_the_sql_that_it_prints_makes_the_same_schema_and_leads_back(empty_dsn: Dsn, dsn: Dsn) -> None:
     printed = migrator.sql(None, "head")
     # Each revision is a transaction, and something is done between two of 0005, 0008, 0010, 0014 and 0016.

@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+import pytest
+
 from persistence import migrator, tasks, users
 from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
@@ -35,6 +37,7 @@ async def test_users_and_tasks_of_before_stay_as_they_were_also_those_of_inactiv
     assert admin.execute(USERS) == before[0]
 
 
+@pytest.mark.plain("goes back to before revision 0010")
 async def test_the_way_back_keeps_all_tasks_gives_addresses_that_lead_nowhere_and_forgets_the_marks(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:

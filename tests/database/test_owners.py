@@ -11,6 +11,7 @@ from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.errors import DeadlineExceeded
 from tests.database.helpers import TASK, Admin, eventually, options
+from tests.support.nodes import is_one_moment
 
 CLIENTS, ROUNDS = 12, 30
 
@@ -46,9 +47,11 @@ async def test_the_first_write_makes_the_user_without_an_address_and_later_ones_
     completed = await tasks.create(database, user, TASK | {"status": "completed"})
 
     assert (first["user_id"], first["replayed"]) == (user, False)
-    assert account == users.Account(first["created_at"], False, 1, 1, 0)
+    assert account == users.Account(account.created_at, False, 1, 1, 0)
+    assert account.created_at
+    assert is_one_moment(account.created_at, first["created_at"])
     assert completed
-    assert await users.account(database, user) == users.Account(first["created_at"], False, 3, 2, 1)
+    assert await users.account(database, user) == users.Account(account.created_at, False, 3, 2, 1)
 
 
 async def test_a_repeat_of_the_first_write_is_told_as_one(database: Database) -> None:

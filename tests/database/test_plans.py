@@ -24,6 +24,8 @@ from tests.database import plans
 from tests.database.plans import AFTER, LIMIT, NOW, OWN, OWNER, PLANS, RARE, SLACK, USERS, explain, filled_database
 from tests.support.helpers import Json
 
+pytestmark = pytest.mark.plain("reads plans, in which tasks are one table")
+
 READS_MORE = {
     "sort=updated_at": "no index has this order, so all tasks are read and sorted",
     "sort=title": "no index has this order, so all tasks are read and sorted",

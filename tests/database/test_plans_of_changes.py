@@ -13,6 +13,8 @@ from persistence.postgres.statement import Statement
 from tests.database.plans import LIMIT, OWN, OWNER, PLANS, SLACK, Plan, explain, filled_database
 from tests.support.helpers import Json
 
+pytestmark = pytest.mark.plain("reads plans, in which tasks are one table")
+
 DELETED = 4000
 """Tasks of Alice's in the trash, and as many tombstones."""
 # All tasks of each user have versions of their own below its revision; of every two that are deleted one is erased.

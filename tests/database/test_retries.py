@@ -14,7 +14,7 @@ from persistence import tasks
 from persistence.postgres import pool, retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
+from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, Unavailable, for_log
 from persistence.postgres.retries import Retries
 from tests.database.helpers import LONG, TASK, Admin, new_user, options, statement, value_of
 from tests.database.wire import Wire
@@ -49,16 +49,18 @@ async def test_a_read_is_run_again_when_its_connection_is_ended(empty_dsn: Dsn, 
         assert await running == {"value": 7}
 
 
-@pytest.mark.parametrize("behind_pooler", [False, True])
+@pytest.mark.parametrize("speaker", ["the server itself", "a pooler", "a coordinator"])
 async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
-    migrated_dsn: Dsn, admin: Admin, behind_pooler: bool
+    migrated_dsn: Dsn, admin: Admin, speaker: str
 ) -> None:
-    async with opened(replace(migrated_dsn, behind_pooler=behind_pooler)) as (database, user):
+    async with opened(replace(migrated_dsn, behind_pooler=speaker == "a pooler")) as (database, user):
+        if speaker == "a coordinator":
+            database.shards.load([{"least": -(2**31), "node": "a worker"}])
         with locked_tasks(migrated_dsn):
             running = asyncio.create_task(tasks.create(database, user, TASK))
             admin.terminate(await admin.waiting())
-            if behind_pooler:
-                # The word of a pooler for its server proves nothing.
+            if speaker != "the server itself":
+                # The word of one server for another proves nothing.
                 with pytest.raises(OutcomeUnknown):
                     await running
                 return
@@ -70,6 +72,7 @@ async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
         assert admin.value("SELECT count(*) FROM tasks") == 1
 
 
+@pytest.mark.plain("has triggers")
 async def test_a_write_that_was_finished_but_not_yet_committed_is_not_run_again(
     migrated_dsn: Dsn, admin: Admin
 ) -> None:
@@ -106,6 +109,7 @@ async def test_a_write_whose_connection_is_cut_may_have_happened_and_a_read_is_r
         assert await reading == {"value": 7}
 
 
+@pytest.mark.plain("has triggers")
 @pytest.mark.parametrize("state", ["08006", "08P01", "40003", "57P01", "57P05", "25P04"])
 async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_one(
     migrated_dsn: Dsn, admin: Admin, state: str
@@ -130,6 +134,73 @@ async def test_a_write_is_not_run_again_on_the_word_of_a_server_about_another_on
                 await database.rows(statement("SELECT fail(:state)::text AS value"), {"state": state})
             assert type(refusal.value) is Unavailable
             assert admin.value("SELECT last_value FROM attempts") == 1 + retries.ATTEMPTS
+
+
+def fail_creates(admin: Admin, times: int, state: str, message: str) -> None:
+    """The next creates of a task end in this error; the sequence `attempts` counts all."""
+    admin.execute("CREATE SEQUENCE attempts")
+    admin.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN"
+        f" IF nextval(''attempts'') <= {times} THEN RAISE ''{message}'' USING ERRCODE = ''{state}''; END IF;"
+        " RETURN NEW; END'; CREATE TRIGGER fail BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+
+
+ON_THE_MOVE = [
+    ("XX000", "could not find valid entry for shard 102008"),
+    ("CIINF", "Query could not find the intermediate result file"),
+]
+
+
+@pytest.mark.plain("has triggers")
+@pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
+async def test_a_write_that_meets_rows_on_the_move_is_run_again(
+    migrated_dsn: Dsn, admin: Admin, state: str, message: str
+) -> None:
+    fail_creates(admin, 2, state, message)
+    async with opened(migrated_dsn) as (database, user):
+        created = await tasks.create(database, user, TASK)
+    assert created
+    assert not created["replayed"]
+    assert admin.value("SELECT last_value FROM attempts") == 3
+
+
+@pytest.mark.plain("has triggers")
+@pytest.mark.parametrize(("state", "message"), ON_THE_MOVE)
+async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_log_says_why(
+    migrated_dsn: Dsn, admin: Admin, state: str, message: str
+) -> None:
+    fail_creates(admin, 1000, state, message)
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(Unavailable) as refusal:
+            await tasks.create(database, user, TASK)
+    assert type(refusal.value) is Unavailable
+    assert for_log(refusal.value) == f"The database cannot serve this request now. ({state}: {message})"
+    assert admin.value("SELECT last_value FROM attempts") == retries.ATTEMPTS
+
+
+@pytest.mark.plain("has triggers")
+@pytest.mark.parametrize(
+    "message",
+    ["server closed the connection unexpectedly", "could not commit transaction for shard 102008 on at least 1 node"],
+)
+async def test_a_write_whose_node_was_lost_may_have_happened_and_is_not_run_again(
+    migrated_dsn: Dsn, admin: Admin, message: str
+) -> None:
+    fail_creates(admin, 1000, "XX000", message)
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(OutcomeUnknown):
+            await tasks.create(database, user, TASK)
+    assert admin.value("SELECT last_value FROM attempts") == 1
+
+
+@pytest.mark.plain("has triggers")
+async def test_any_other_internal_error_is_unexpected_and_is_not_run_again(migrated_dsn: Dsn, admin: Admin) -> None:
+    fail_creates(admin, 1000, "XX000", "unrecognized node type: 22")
+    async with opened(migrated_dsn) as (database, user):
+        with pytest.raises(psycopg.errors.InternalError_):
+            await tasks.create(database, user, TASK)
+    assert admin.value("SELECT last_value FROM attempts") == 1
 
 
 async def test_a_write_that_fails_to_serialize_is_run_again(migrated_dsn: Dsn, admin: Admin) -> None:

@@ -89,6 +89,7 @@ def migrated(dsn: Dsn) -> Iterator[psycopg.Connection]:
         connection.rollback()
 
 
+@pytest.mark.plain("has the schema of the models")
 def test_it_migrates_to_exactly_what_the_models_declare(declared: Schema, migrated: psycopg.Connection) -> None:
     assert differences(declared, describe(migrated)) == []
 
@@ -100,6 +101,7 @@ def test_it_describes_every_kind_of_thing_that_the_models_have(declared: Schema)
     assert tables == {name for name in declared if declared[name].startswith("r ")}
 
 
+@pytest.mark.plain("has the schema of the models")
 @pytest.mark.parametrize(
     ("alteration", "reported"),
     [

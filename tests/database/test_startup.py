@@ -133,7 +133,7 @@ async def test_it_warns_and_starts_all_the_same_when_the_schema_is_behind(
             assert await migrator.applied_revision(database, 60) == revision
         return warnings(log)
 
-    assert await start_at(None) == [f'{faulty}42P01: relation "users" does not exist', behind]
+    assert await start_at(None) == [f'{faulty}42P01: relation "alembic_version" does not exist', behind]
     migrator.migrate(empty_dsn, "0001")
     assert await start_at("0001") == [f"{faulty}42703: column users.is_erased does not exist", behind]
     migrator.migrate(empty_dsn, history.head())

@@ -300,6 +300,7 @@ async def test_invalid_input_and_live_never_reach_the_database(
     assert not wire.sent
 
 
+@pytest.mark.plain("has no shards to ask for")
 async def test_health_is_one_round_trip_that_prepares_nothing(watched_client: httpx.AsyncClient, wire: Wire) -> None:
     runs = [await watch(wire, watched_client.get("v1/health")) for _ in range(RUNS)]
     assert runs == [Run(200, 1, prepares=False)] * RUNS

@@ -51,12 +51,13 @@ class Descriptors(NamedTuple):
     others: int
 
 
-@dataclass
-class Environment:
+@dataclass(kw_only=True)
+class Service:
+    """gunicorn on a database, what its clients were told, and what has to hold at the end."""
+
     result: Result
-    postgres: PostgresServer
-    proxy: Proxy
-    bouncer: PgBouncer | None
+    conninfo: str
+    """The address of the database itself."""
     web: WebServer
     watch: Watch
     users: list[UUID]
@@ -74,23 +75,23 @@ class Environment:
     """The number of other descriptors that each worker had at the start."""
 
     @property
-    def conninfo(self) -> str:
-        """The address of PostgreSQL itself."""
-        return self.postgres.dsn.conninfo
-
-    @property
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.web.process.pid).children()
 
     @asynccontextmanager
     async def load(
-        self, *, may_be_unavailable: bool = True, may_be_cut: bool = False, **options: Any
+        self,
+        users: Sequence[UUID] = (),
+        *,
+        may_be_unavailable: bool = True,
+        may_be_cut: bool = False,
+        **options: Any,
     ) -> AsyncIterator[Load]:
-        """Runs clients until the block ends, and adds their counts to the result.
+        """Runs clients of these users, or of all, until the block ends, and adds their counts to the result.
 
         `options` are those of `clients.load`. Responses of 503 and cut connections count as failures unless allowed.
         """
-        async with clients.load(self.web.port, self.users, self.history, **options) as found:
+        async with clients.load(self.web.port, users or self.users, self.history, **options) as found:
             yield found
         found.add_to(self.result, may_be_unavailable=may_be_unavailable, may_be_cut=may_be_cut)
 
@@ -165,6 +166,41 @@ class Environment:
         return found
 
 
+@dataclass(kw_only=True)
+class Environment(Service):
+    postgres: PostgresServer
+    proxy: Proxy
+    bouncer: PgBouncer | None
+
+
+async def enter[Server](stack: AsyncExitStack, server: AbstractContextManager[Server]) -> Server:
+    """Enters a server in a thread until the end of the stack, as starting and stopping blocks."""
+    entered = await asyncio.to_thread(server.__enter__)
+    stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
+    return entered
+
+
+@asynccontextmanager
+async def concluding[Serving: Service](env: Serving) -> AsyncIterator[Serving]:
+    """Waits until all workers serve, and checks everything after the block (`Service.conclude`)."""
+    await until(env.is_complete)
+    yield env
+    if not env.is_concluded:
+        await env.conclude()
+
+
+def production(url: str, pool_max: int) -> dict[str, str]:
+    """The environment variables of a web server."""
+    return {
+        "DATABASE_URL": url,
+        "ENVIRONMENT": "production",
+        "AUTH_MODE": "trusted",
+        "REQUEST_TIMEOUT": "5",
+        "DATABASE_POOL_MIN": str(POOL_MIN),
+        "DATABASE_POOL_MAX": str(pool_max),
+    }
+
+
 @asynccontextmanager
 async def environment(
     run: Run,
@@ -185,7 +221,7 @@ async def environment(
     project: Path = ROOT,
     web_kind: type[WebServer] = WebServer,
 ) -> AsyncIterator[Environment]:
-    """Starts the servers, makes eight users, and checks everything after the block (`Environment.conclude`).
+    """Starts the servers, makes eight users, and checks everything after the block (`Service.conclude`).
 
     The workers connect to PostgreSQL as `role`; with a `certificate` they use TLS to the proxy or to PgBouncer.
     `second_host` is a port that their URL names after the first, for when a standby has taken over.
@@ -196,22 +232,15 @@ async def environment(
         raise Skipped("PgBouncer is not installed")
     (folder := run.folder / name).mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
-
-        async def enter[Server](server: AbstractContextManager[Server]) -> Server:
-            # Starting and stopping blocks.
-            entered = await asyncio.to_thread(server.__enter__)
-            stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
-            return entered
-
-        postgres = await enter(PostgresServer(folder / "pg", *postgres_settings))
+        postgres = await enter(stack, PostgresServer(folder / "pg", *postgres_settings))
         await asyncio.to_thread(migrator.migrate, postgres.dsn)
         users = await asyncio.to_thread(_prepare, postgres, role, password)
-        proxy = await enter(Proxy(postgres.port, certificate))
+        proxy = await enter(stack, Proxy(postgres.port, certificate))
         bouncer, port, limit = None, postgres.port, workers * pool_max
         if via == "proxy":
             port = proxy.port
         elif via == "pgbouncer":
-            bouncer = await enter(PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate, role))
+            bouncer = await enter(stack, PgBouncer(folder / "pgbouncer", postgres.port, pool_size, certificate, role))
             port, limit = bouncer.port, pool_size
         url = f"postgresql://{role}@127.0.0.1:{port}/todo"
         if second_host:
@@ -219,24 +248,27 @@ async def environment(
             url = f"postgresql://{role}@{hosts}/todo?target_session_attrs=read-write"
         if via == "proxy" and certificate:
             url = tls_url(role, password, port)
-        defaults = {
-            "DATABASE_URL": url,
-            "DATABASE_POOLER": str(via == "pgbouncer").lower(),
-            "ENVIRONMENT": "production",
-            "AUTH_MODE": "trusted",
-            "REQUEST_TIMEOUT": "5",
-            "DATABASE_POOL_MIN": str(POOL_MIN),
-            "DATABASE_POOL_MAX": str(pool_max),
-        }
-        variables, arguments = {**defaults, **(settings or {})}, ("--workers", str(workers), application)
-        web = await enter(web_kind(folder, variables, *arguments, project=project))
-        ports = {port, second_host or port}
-        watch = await enter(Watch(postgres.dsn.conninfo))
-        env = Environment(result, postgres, proxy, bouncer, web, watch, users, workers, pool_max, limit, ports)
-        await until(env.is_complete)
-        yield env
-        if not env.is_concluded:
-            await env.conclude()
+        variables = {
+            **production(url, pool_max), "DATABASE_POOLER": str(via == "pgbouncer").lower(), **(settings or {}),
+        }  # fmt: skip
+        web = await enter(stack, web_kind(folder, variables, "--workers", str(workers), application, project=project))
+        watch = await enter(stack, Watch(postgres.dsn.conninfo))
+        started = Environment(
+            result=result,
+            conninfo=postgres.dsn.conninfo,
+            postgres=postgres,
+            proxy=proxy,
+            bouncer=bouncer,
+            web=web,
+            watch=watch,
+            users=users,
+            workers=workers,
+            pool_max=pool_max,
+            limit=limit,
+            database_ports={port, second_host or port},
+        )
+        async with concluding(started) as env:
+            yield env
 
 
 def tls_url(role: str, password: str, port: int) -> str:

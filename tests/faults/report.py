@@ -18,6 +18,7 @@ from benchmarks.tables import markdown
 from persistence.development import embedded_postgres
 from tests.faults import pgbouncer
 from tests.faults.matrix import SCENARIOS, Result
+from tests.support import citus
 
 SHOWN = 20
 """Violations of one scenario that are reported."""
@@ -145,5 +146,6 @@ def _machine() -> list[list[str]]:
         ["system", machine._system()],
         ["Python", platform.python_version()],
         *([name, output] for name, output in outputs.items()),
+        *(["Citus", citus.version(server)] for server in citus.servers()[:1]),
         ["packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)],
     ]

@@ -15,7 +15,7 @@ from persistence.postgres.opening import APPLICATION_NAME
 from tests.faults import connections, pgbouncer
 from tests.faults import environment as module
 from tests.faults.certificates import Authority
-from tests.faults.environment import READY, Descriptors, Environment, environment
+from tests.faults.environment import READY, Descriptors, Service, environment
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run
 from tests.faults.pgbouncer import PgBouncer
@@ -93,9 +93,19 @@ def test_descriptors_are_counted_only_once_every_worker_listens(
                 others = 17
             return log
 
-    monkeypatch.setattr(Environment, "descriptors", lambda _: {1: Descriptors(database=2, clients=0, others=others)})
+    monkeypatch.setattr(Service, "descriptors", lambda _: {1: Descriptors(database=2, clients=0, others=others)})
     unused: Any = None
-    env = Environment(Result(), unused, unused, unused, Starting(tmp_path, {}), unused, [], 1, 4, 4, set())
+    env = Service(
+        result=Result(),
+        conninfo="",
+        web=Starting(tmp_path, {}),
+        watch=unused,
+        users=[],
+        workers=1,
+        pool_max=4,
+        limit=4,
+        database_ports=set(),
+    )
     while not env.is_complete():
         pass
     assert env._count_leaked_descriptors() == 0

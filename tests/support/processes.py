@@ -1,11 +1,13 @@
 """The needs of tests and benchmarks that start servers: a port, an environment, and a PostgreSQL reached by TCP."""
 
+import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import override
 
+import psutil
 import psycopg
 
 from persistence.development import embedded_postgres
@@ -28,6 +30,20 @@ def clean_environment() -> dict[str, str]:
     # Each of many servers would compile the project anew where Python may not keep what it compiled.
     names = os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}
     return {name: os.environ[name] for name in names if not name.startswith(_OURS)}
+
+
+def each_process(data: Path, treat: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+    """Treats each process of the PostgreSQL with this folder of data, if it runs, and returns them."""
+    treated = []
+    with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+        postmaster = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
+        # It must not start a child that would be missed.
+        postmaster.suspend()
+        for process in (*postmaster.children(recursive=True), postmaster):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                treat(process)
+                treated.append(process)
+    return treated
 
 
 class TcpServer(embedded_postgres._Server):

@@ -29,7 +29,7 @@ from persistence.development import embedded_postgres
 from persistence.postgres.dsn import BadDatabaseUrl, Dsn
 from tests.support import contract
 from tests.support.databases import as_owner
-from tests.support.processes import TcpServer, clean_environment, free_port
+from tests.support.processes import TcpServer, clean_environment, each_process, free_port
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(
@@ -121,26 +121,14 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Ends every process of it at once, as a power cut would."""
-        psutil.wait_procs(self._each(psutil.Process.kill), timeout=30)
+        psutil.wait_procs(each_process(self.folder / "data", psutil.Process.kill), timeout=30)
 
     def freeze(self) -> None:
         """Stalls it: the network still takes what clients send, and no answer comes."""
-        self._each(psutil.Process.suspend)
+        each_process(self.folder / "data", psutil.Process.suspend)
 
     def thaw(self) -> None:
-        self._each(psutil.Process.resume)
-
-    def _each(self, treat: Callable[[psutil.Process], None]) -> list[psutil.Process]:
-        treated = []
-        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
-            postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
-            # It must not start a child that would be missed.
-            postmaster.suspend()
-            for process in (*postmaster.children(recursive=True), postmaster):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    treat(process)
-                    treated.append(process)
-        return treated
+        each_process(self.folder / "data", psutil.Process.resume)
 
 
 class WebServer:

@@ -11,7 +11,7 @@ import psycopg
 
 from tests.faults.http import Http
 from tests.faults.matrix import Result
-from tests.sync.commits import Commits
+from tests.sync.commits import Commits, SpreadCommits
 from tests.sync.cuts import Cuts
 from tests.sync.log import Log
 from tests.sync.readers import Reader
@@ -39,7 +39,7 @@ class Crowd:
         while self.log.acknowledged < end:  # noqa: ASYNC110 - an event for each answer would cost more
             await asyncio.sleep(0.02)
 
-    def check(self, commits: Commits, conninfo: str) -> Findings:
+    def check(self, commits: Commits | SpreadCommits, conninfo: str) -> Findings:
         """Compares everything. Blocks."""
         return check(self.log, commits.read(), table(conninfo, self.log.users), self.readers)
 

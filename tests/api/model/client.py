@@ -49,12 +49,13 @@ class Api:
 
     def age(self, tasks: Sequence[Key], days: timedelta) -> None:
         """Makes these tasks look as if they had been deleted or erased so long ago."""
-        query = (
-            "UPDATE tasks SET deleted_at = deleted_at - %s,"
-            " updated_at = CASE WHEN is_erased THEN updated_at - %s ELSE updated_at END WHERE (user_id, id) = (%s, %s)"
-        )
+        find = "SELECT deleted_at, updated_at, is_erased FROM tasks WHERE (user_id, id) = (%s, %s)"
         for task in tasks:
-            self._execute(query, days, days, *task)
+            # Reckoned here, as Citus takes no sum of a time and an interval in an UPDATE.
+            for deleted_at, updated_at, is_erased in self._execute(find, *task):
+                times = (deleted_at and deleted_at - days, updated_at - days if is_erased else updated_at)
+                query = "UPDATE tasks SET deleted_at = %s, updated_at = %s WHERE (user_id, id) = (%s, %s)"
+                self._execute(query, *times, *task)
 
     def purge(self) -> None:
         """Does what `manage.py purge` does."""

@@ -4,7 +4,7 @@ import importlib
 
 MODULES = (
     "postgres", "network", "pooling", "read_only", "conflicts", "server", "master", "clients", "authentication",
-    "sign_in", "clock", "migrations", "hostile_bytes", "sync",
+    "sign_in", "clock", "migrations", "hostile_bytes", "sync", "citus",
 )  # fmt: skip
 
 

@@ -2,18 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from time import monotonic
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.faults.certificates import Authority
 from tests.faults.clients import Load
-from tests.faults.environment import Environment, environment
+from tests.faults.environment import Environment, Service, environment
 from tests.faults.history import Kind, State
 from tests.faults.http import Http
 from tests.faults.matrix import Result, Run, scenario
@@ -45,10 +45,13 @@ def goodput(load: Load, seconds: float) -> float:
 
 
 class Arrivals:
-    """Sends creates, alternating with lists if there are to be reads, on as many connections as are needed."""
+    """Sends creates, alternating with lists if there are to be reads, on as many connections as are needed.
 
-    def __init__(self, env: Environment, *, reads: bool = True) -> None:
-        self._env, self._reads = env, reads
+    They are those of these users, or of all.
+    """
+
+    def __init__(self, env: Service, *, reads: bool = True, users: Sequence[UUID] = ()) -> None:
+        self._env, self._reads, self._users = env, reads, users or env.users
         self._client = env.history.new_client()
         self._numbers = count()
         self._free: list[Http] = []
@@ -80,7 +83,7 @@ class Arrivals:
         return load
 
     async def _send(self, load: Load) -> None:
-        number, users = next(self._numbers), self._env.users
+        number, users = next(self._numbers), self._users
         is_read = self._reads and number // len(users) % 2
         kind: Kind = "list" if is_read else "create"
         key = None if is_read else uuid4().hex

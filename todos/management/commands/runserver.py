@@ -75,8 +75,8 @@ class Command(BaseCommand):
 
 
 async def _seed(dsn: Dsn) -> UUID:
-    async with opened_database(dsn) as database, database.session() as session:
-        return (await seed.seed(session)).user_id
+    async with opened_database(dsn) as database:
+        return (await seed.seed(database)).user_id
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -36,8 +36,7 @@ class Command(BaseCommand):
 
     async def _seed(self, dsn: Dsn, users: int | None, tasks: int | None) -> None:
         async with opened_database(dsn) as database:
-            async with database.session() as session:
-                seeded = await seed.seed(session)
+            seeded = await seed.seed(database)
             self.stdout.write(f"User {seed.EMAIL} {'made' if seeded.made_user else 'was there'}: {seeded.user_id}")
             for title in seeded.made_tasks:
                 self.stdout.write(f"Task made: {title}")

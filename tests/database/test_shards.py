@@ -1,0 +1,112 @@
+"""The rows of owners on several nodes: which node has those of an owner, and the statements of a node that is stuck."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from persistence.postgres.database import Database, open_database
+from persistence.postgres.dsn import Dsn
+from persistence.postgres.errors import DeadlineExceeded, PoolTimeout
+from persistence.postgres.nodes import NodeStats
+from persistence.postgres.shards import SILENT, SILENT_AFTER, TRIALS, uuid_hash
+from tests.database.helpers import Admin, eventually, options, statement
+
+SLEEP = statement("SELECT CAST(:user_id AS uuid) AS value FROM pg_sleep(:seconds)")
+HALVES = [{"least": -(2**31), "node": "left"}, {"least": 0, "node": "right"}]
+
+
+def test_the_hash_of_an_owner_is_that_of_postgresql(empty_dsn: Dsn, admin: Admin) -> None:
+    owners = [UUID(int=0), UUID(int=2**128 - 1), *(uuid4() for _ in range(1000))]
+    found = admin.execute("SELECT id, uuid_hash(id) FROM unnest(%s::uuid[]) AS id", owners)
+    assert {owner: uuid_hash(owner) for owner in owners} == dict(found)
+
+
+def owner_on(node: str) -> UUID:
+    return next(owner for owner in iter(uuid4, None) if (uuid_hash(owner) < 0) is (node == "left"))
+
+
+@pytest.fixture
+async def spread(empty_dsn: Dsn) -> AsyncIterator[Database]:
+    """A database that takes its owners for those of two nodes, with 10 connections."""
+    async with open_database(empty_dsn, options(most=10)) as database:
+        database.shards.load(HALVES)
+        yield database
+
+
+async def sleep(
+    database: Database, node: str, seconds: float = 0.0, timeout: float = 60.0, *, long: bool = False
+) -> list[dict[str, Any]]:
+    owner = owner_on(node)
+    values = {"user_id": owner, "seconds": seconds}
+    if long:
+        return await database.long_rows(SLEEP, values, owner)
+    return await database.rows(SLEEP, values, timeout)
+
+
+@asynccontextmanager
+async def sleeping(database: Database, node: str, count: int, *, long: bool = False) -> AsyncIterator[None]:
+    """Statements of a node that do not end until the end of the block."""
+    running = [asyncio.create_task(sleep(database, node, 3600.0, long=long)) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_node_that_is_stuck_does_not_take_the_pool(spread: Database, long: bool) -> None:
+    expected = 2 if long else 5
+    async with sleeping(spread, "left", 30, long=long):
+        await eventually(lambda: spread.pool.stats.in_use >= expected)
+        await asyncio.gather(*(sleep(spread, "right", long=long) for _ in range(50)))
+        assert spread.pool.stats.in_use == expected
+    await asyncio.gather(*(sleep(spread, "left") for _ in range(20)))
+
+
+async def test_a_caller_that_waits_for_its_node_is_refused_in_time(spread: Database) -> None:
+    async with sleeping(spread, "left", 5):
+        await eventually(lambda: spread.pool.stats.in_use == 5)
+        with pytest.raises(PoolTimeout, match="part of the database"):
+            await sleep(spread, "left", timeout=0.2)
+
+
+async def test_a_node_whose_statements_all_fail_does_not_answer_until_one_succeeds(spread: Database) -> None:
+    for failures in range(SILENT_AFTER):
+        assert spread.shards.stats == NodeStats(2, 2), failures
+        with pytest.raises(DeadlineExceeded):
+            await sleep(spread, "left", 3600.0, timeout=0.1)
+        await sleep(spread, "right")
+    assert spread.shards.stats == NodeStats(2, 1)
+    # What is known of a node outlasts the next look at the shards.
+    spread.shards.load(HALVES)
+    assert spread.shards.stats == NodeStats(2, 1)
+    await sleep(spread, "left")
+    assert spread.shards.stats == NodeStats(2, 2)
+
+
+async def test_a_silent_node_is_tried_by_few_at_once_and_others_of_it_are_refused_at_once(spread: Database) -> None:
+    for _ in range(SILENT_AFTER):
+        with pytest.raises(DeadlineExceeded):
+            await sleep(spread, "left", 3600.0, timeout=0.1)
+    async with sleeping(spread, "left", TRIALS):
+        await eventually(lambda: spread.pool.stats.in_use == TRIALS)
+        with pytest.raises(PoolTimeout, match=SILENT):
+            await sleep(spread, "left")
+        await sleep(spread, "right")
+    await sleep(spread, "left")
+    # All places are free again.
+    async with sleeping(spread, "left", 5):
+        await eventually(lambda: spread.pool.stats.in_use == 5)
+
+
+async def test_one_node_alone_is_not_bounded(spread: Database) -> None:
+    spread.shards.load(HALVES[:1])
+    assert spread.shards.stats == NodeStats(0, 0)
+    async with sleeping(spread, "left", 10):
+        await eventually(lambda: spread.pool.stats.in_use == 10)
