@@ -210,6 +210,7 @@ class Database:
         deadline: float,
         place: Place | None = None,
     ) -> T:
+        """Runs the work until it succeeds or may not run again."""
         attempts = 0
         while True:
             attempts += 1
