@@ -87,9 +87,9 @@ def _ms(seconds: Sequence[float], share: float) -> str:
     goal="others: p50 within 1.5 times that before, no failed request; health 200 and `degraded`",
 )
 async def worker_frozen(run: Run, result: Result) -> None:
-    """The coordinator ends no statement that waits for a frozen worker, cancelled or not, before the thaw.
+    """A process of the coordinator that is connected to a frozen worker ends no statement before the thaw.
 
-    So it has more connections for that time than the web server, which counts only its own.
+    So there are more connections than the web server, which gives up its own, counts.
     """
     seconds, most = run.rounds(12, 6), 0
     before, during, health = list[float](), list[float](), Counter[str]()
