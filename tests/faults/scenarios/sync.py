@@ -61,7 +61,9 @@ async def pooled_feed(run: Run, result: Result) -> None:
         await _check(run, env, await asyncio.to_thread(Commits, env.conninfo), faults, WRITES // 5)
 
 
-@scenario("20 writers, 4 readers of the feed, purge; while shards of Citus move", goal=GOAL.replace("100,000", "10,000"))
+@scenario(
+    "20 writers, 4 readers of the feed, purge; while shards of Citus move", goal=GOAL.replace("100,000", "10,000")
+)
 async def spread_feed(run: Run, result: Result) -> None:
     """Shards move all the time, one after the other."""
     async with spread(run, result) as env:
