@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -35,7 +34,7 @@ from persistence.postgres.options import DatabaseOptions, PoolLimits
 from persistence.postgres.pool import Pool
 from persistence.postgres.retries import Retries
 from persistence.postgres.sessions import engine_on
-from persistence.postgres.shards import Shards
+from persistence.postgres.shards import Place, Shards
 from persistence.postgres.statement import Statement, Step
 from persistence.postgres.streams import batches
 from persistence.postgres.turns import Turns
@@ -83,9 +82,12 @@ class Database:
         self._timeout = options.statement_timeout
         self._retries = Retries()
         places = max(1, int(options.limits.max_size * LONG_SHARE))
-        self._bulkhead = Bulkhead(places, options.statement_timeout * WAIT_SHARE)
+        patience = options.statement_timeout * WAIT_SHARE
+        self._bulkhead = Bulkhead(places, patience)
         self._turns = Turns(BUSY_OWNER)
-        self.shards = Shards(max(1, int(options.limits.max_size * NODE_SHARE)), max(1, int(places * NODE_SHARE)))
+        self.shards = Shards(
+            max(1, int(options.limits.max_size * NODE_SHARE)), max(1, int(places * NODE_SHARE)), patience
+        )
         self.stream_places = Gate(
             max(1, int(places * STREAMS_SHARE)), "Too many exports are being made at once, or one of this user is."
         )
@@ -114,7 +116,7 @@ class Database:
         """
         began = monotonic()
         node = self.shards.node_of(values)
-        async with self.shards.long_place(node, self._timeout * WAIT_SHARE), self._bulkhead.place(owner):
+        async with node.long_statements.place(owner) if node else nullcontext(), self._bulkhead.place(owner):
             turn = None if statement.reads else owner
             return await self.rows(statement, values, self.time_left(began), turn=turn)
 
@@ -151,8 +153,8 @@ class Database:
         """
         bound = statement.bind(values)
         # A coroutine around this one would show in the time of each statement.
-        return self._runner(values)(
-            lambda connection: connection.fetch(statement, bound), (statement,), statement.name, timeout, turn
+        return self._run(
+            lambda connection: connection.fetch(statement, bound), [(statement, values)], statement.name, timeout, turn
         )
 
     async def row(
@@ -171,88 +173,77 @@ class Database:
         reads. They count as `name` in the metrics. A script cannot be among them.
         """
         bound = [(statement, statement.bind(values)) for statement, values in steps]
-        statements = [statement for statement, _ in steps]
-        run = self._runner(steps[0][1] if steps else {})
-        results: list[list[dict[str, Any]]] = await run(
-            lambda connection: connection.together(bound), statements, name, timeout, turn
-        )
-        return results
-
-    def _runner(self, values: Mapping[str, Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        node = self.shards.node_of(values)
-        return self._run if node is None else partial(self._run_at, node=node)
-
-    async def _run_at[T](
-        self,
-        work: Callable[[Connection], Awaitable[T]],
-        statements: Sequence[Statement],
-        name: str,
-        timeout: float | None,
-        turn: Hashable,
-        *,
-        node: str,
-    ) -> T:
-        """Like `_run`, in a place of the node that has the rows."""
-        timeout = self._timeout if timeout is None else timeout
-        deadline = monotonic() + timeout
-        # In this order, as a caller that waits for its turn needs no place.
-        if turn is not None:
-            await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
-        try:
-            async with self.shards.place(node, min(timeout * WAIT_SHARE, deadline - monotonic())) as left:
-                return await self._run(work, statements, name, max(0.0, deadline - monotonic()), None, left=left)
-        finally:
-            if turn is not None:
-                self._turns.pass_on(turn)
+        return await self._run(lambda connection: connection.together(bound), steps, name, timeout, turn)
 
     async def _run[T](
         self,
         work: Callable[[Connection], Awaitable[T]],
-        statements: Sequence[Statement],
+        steps: Sequence[Step],
         name: str,
         timeout: float | None,
         turn: Hashable,
-        *,
-        left: list[asyncio.Task[None]] | None = None,
     ) -> T:
-        """Tasks that end what was cut off are added to `left`."""
+        """Waits for what the work needs besides a connection: its turn and, on a spread database, a place of its node.
+
+        In this order, as a caller that waits for its turn needs no place.
+        """
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if turn is not None:
             await self._turns.take(turn, timeout * TURN_SHARE, timeout * WAIT_SHARE)
-        attempts = 0
         try:
-            while True:
-                attempts += 1
-                connection = await self.pool.check_out(deadline - monotonic())
-                timer = asyncio.get_running_loop().call_later(
-                    max(0.0, deadline - monotonic()), self.pool.time_out, connection
-                )
-                began = monotonic()
-                try:
-                    return await work(connection)
-                except UnicodeEncodeError as error:
-                    raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
-                except psycopg.Error as error:
-                    failure, runs_again = self._judge(error, statements, connection, is_late=monotonic() >= deadline)
-                finally:
-                    timer.cancel()
-                    self.counts.add_operation(name, monotonic() - began)
-                    finishing = self.pool.check_in(connection)
-                    if finishing and left is not None:
-                        left.append(finishing)
-                if not runs_again or not await self._retries.wait(attempts, deadline):
-                    raise failure
-                self.counts.retries += 1
+            # All steps name the same owner.
+            node = self.shards.node_of(steps[0][1]) if steps else None
+            if node is None:
+                return await self._attempt(work, steps, name, deadline)
+            async with node.place(min(timeout * WAIT_SHARE, deadline - monotonic())) as place:
+                return await self._attempt(work, steps, name, deadline, place)
         finally:
             if turn is not None:
                 self._turns.pass_on(turn)
 
+    async def _attempt[T](
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        steps: Sequence[Step],
+        name: str,
+        deadline: float,
+        place: Place | None = None,
+    ) -> T:
+        """Runs the work until it succeeds or may not run again."""
+        attempts = 0
+        while True:
+            attempts += 1
+            connection = await self.pool.check_out(deadline - monotonic())
+            timer = asyncio.get_running_loop().call_later(
+                max(0.0, deadline - monotonic()), self.pool.time_out, connection
+            )
+            began = monotonic()
+            try:
+                return await work(connection)
+            except UnicodeEncodeError as error:
+                raise InvalidValue("A text has a lone surrogate, which cannot be stored.") from error
+            except psycopg.Error as error:
+                failure, runs_again = self._judge(error, steps, connection, is_late=monotonic() >= deadline)
+                if place:
+                    # The loss of the connection would tell of the coordinator.
+                    place.tells = not connection.closed
+            finally:
+                timer.cancel()
+                self.counts.add_operation(name, monotonic() - began)
+                ending = self.pool.check_in(connection)
+                if place:
+                    place.ending = ending
+            if not runs_again or not await self._retries.wait(attempts, deadline):
+                raise failure
+            self.counts.retries += 1
+
     def _judge(
-        self, error: psycopg.Error, statements: Sequence[Statement], connection: Connection, *, is_late: bool
+        self, error: psycopg.Error, steps: Sequence[Step], connection: Connection, *, is_late: bool
     ) -> tuple[Exception, bool]:
         """The error for the caller, and whether the statements may run again. Marks connections past use."""
         rule = rule_for(error)
+        statements = [statement for statement, _ in steps]
         # What a statement was planned with may have been dropped and made again.
         is_stale = (rule is None or rule.becomes is SchemaMismatch) and any(
             connection.has_prepared(statement) for statement in statements

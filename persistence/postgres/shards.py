@@ -7,13 +7,14 @@ be kept from taking the whole pool when that node does not answer.
 
 import asyncio
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
+from persistence.postgres.bulkhead import Bulkhead
 from persistence.postgres.errors import PoolTimeout, Unavailable
 from persistence.postgres.nodes import NodeStats
 
@@ -30,34 +31,73 @@ SILENT = "The part of the database that has the data of this user does not answe
 _MASK = 0xFFFFFFFF
 
 
-class _Node:
+@dataclass
+class Place:
+    """The place that a statement has among those of its node."""
+
+    tells: bool = False
+    """True for a failure that tells of the node: the statement was sent, and its connection goes on."""
+    ending: asyncio.Task[None] | None = None
+    """The task that ends the statement in the server, if it was cut off."""
+
+
+class Node:
     """The statements of one node: those that run, and how many have failed since one succeeded."""
 
-    def __init__(self, places: int, long_places: int) -> None:
-        self.places = asyncio.Semaphore(places)
-        self.long_places = asyncio.Semaphore(long_places)
-        self.running = self.failures = 0
-
-    def release(self) -> None:
-        self.running -= 1
-        self.places.release()
+    def __init__(self, places: int, long_places: int, patience: float) -> None:
+        self._places = asyncio.Semaphore(places)
+        self.long_statements = Bulkhead(long_places, patience)
+        """The places of those whose cost grows."""
+        self._inside = self._failures = 0
 
     @property
     def is_silent(self) -> bool:
-        return self.failures >= SILENT_AFTER
+        return self._failures >= SILENT_AFTER
+
+    @asynccontextmanager
+    async def place(self, patience: float) -> AsyncIterator[Place]:
+        """A place until the end of the block, and until the server has ended what was cut off in it.
+
+        Raises `PoolTimeout` if none is free for so many seconds, and at once if enough others try a silent node.
+        """
+        if self.is_silent and self._inside >= TRIALS:
+            raise PoolTimeout(SILENT)
+        try:
+            async with asyncio.timeout(patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolTimeout(BUSY) from None
+        self._inside += 1
+        place = Place()
+        try:
+            yield place
+            self._failures = 0
+        except Unavailable:
+            self._failures += place.tells
+            raise
+        finally:
+            if place.ending:
+                place.ending.add_done_callback(self._release)
+            else:
+                self._release()
+
+    def _release(self, _: object = None) -> None:
+        self._inside -= 1
+        self._places.release()
 
 
 class Shards:
-    """Lets so many statements of each node run at once, and remembers how they end."""
+    """Knows which node has the rows of an owner, if there are several."""
 
     is_spread = False
-    """Whether rows are on other servers than the one that is connected to."""
+    """True if rows are on other servers than the one that is connected to."""
 
-    def __init__(self, places: int, long_places: int) -> None:
-        """The numbers are for each node; the second is for statements whose cost grows."""
-        self._by_name = defaultdict[str, _Node](lambda: _Node(places, long_places))
+    def __init__(self, places: int, long_places: int, patience: float) -> None:
+        """The numbers are for each node; the second is for statements whose cost grows, which wait for so long."""
+        self._new_node = partial(Node, places, long_places, patience)
+        self._nodes: dict[str, Node] = {}
         self._bounds: list[int] = []
-        self._names: list[str] = []
+        self._by_bound: list[Node] = []
 
     def load(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Takes the least hash and the node of each shard. One node alone needs no bound."""
@@ -66,72 +106,21 @@ class Shards:
         self.is_spread = bool(names)
         if len(names) == 1:
             found, names = [], set()
-        self._bounds, self._names = [least for least, _ in found], [name for _, name in found]
-        for gone in self._by_name.keys() - names:
-            del self._by_name[gone]
+        # What is known of a node outlasts this.
+        self._nodes = {name: self._nodes.get(name) or self._new_node() for name in names}
+        self._bounds = [least for least, _ in found]
+        self._by_bound = [self._nodes[name] for _, name in found]
 
     @property
     def stats(self) -> NodeStats:
         """The nodes that have shards. One whose last statements have all failed does not answer."""
-        names = set(self._names)
-        return NodeStats(len(names), sum(not self._by_name[name].is_silent for name in names))
+        return NodeStats(len(self._nodes), sum(not node.is_silent for node in self._nodes.values()))
 
-    def node_of(self, values: Mapping[str, Any]) -> str | None:
-        """The node that a statement with these values needs, if the database is spread and they name an owner."""
+    def node_of(self, values: Mapping[str, Any]) -> Node | None:
+        """The node that a statement with these values needs, if there are several and the values name an owner."""
         if not self._bounds or not isinstance(owner := values.get("user_id"), UUID):
             return None
-        return self._names[bisect_right(self._bounds, uuid_hash(owner)) - 1]
-
-    @asynccontextmanager
-    async def place(self, name: str, patience: float) -> AsyncIterator[list[asyncio.Task[None]]]:
-        """A place until the end of the block, whose end is that of a statement, and of the tasks that it puts there.
-
-        Raises `PoolTimeout` if none is free for so many seconds, and at once if enough others try a silent node.
-        """
-        node = self._by_name[name]
-        if node.is_silent and node.running >= TRIALS:
-            raise PoolTimeout(SILENT)
-        await _acquire(node.places, patience)
-        node.running += 1
-        left: list[asyncio.Task[None]] = []
-        try:
-            yield left
-        except PoolTimeout:
-            # It did not come to the node.
-            raise
-        except Unavailable:
-            node.failures += 1
-            raise
-        else:
-            node.failures = 0
-        finally:
-            # A coordinator that waits for a frozen node obeys no request to cancel, so the connection of a statement
-            # that was cut off comes back late.
-            if left:
-                asyncio.gather(*left, return_exceptions=True).add_done_callback(lambda _: node.release())
-            else:
-                node.release()
-
-    @asynccontextmanager
-    async def long_place(self, name: str | None, patience: float) -> AsyncIterator[None]:
-        """A place for a statement whose cost grows; without a node nothing is waited for."""
-        if name is None:
-            yield
-            return
-        places = self._by_name[name].long_places
-        await _acquire(places, patience)
-        try:
-            yield
-        finally:
-            places.release()
-
-
-async def _acquire(places: asyncio.Semaphore, patience: float) -> None:
-    try:
-        async with asyncio.timeout(patience):
-            await places.acquire()
-    except TimeoutError:
-        raise PoolTimeout(BUSY) from None
+        return self._by_bound[bisect_right(self._bounds, uuid_hash(owner)) - 1]
 
 
 @lru_cache(OWNERS_KEPT)

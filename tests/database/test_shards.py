@@ -2,19 +2,35 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from persistence.postgres import cancellation
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
-from persistence.postgres.errors import DeadlineExceeded, PoolTimeout
+from persistence.postgres.errors import DeadlineExceeded, OutcomeUnknown, PoolTimeout
 from persistence.postgres.nodes import NodeStats
 from persistence.postgres.shards import SILENT, SILENT_AFTER, TRIALS, uuid_hash
-from tests.database.helpers import Admin, eventually, options, statement
+from tests.database.helpers import LONG, Admin, eventually, options, statement
 
+WRITE = statement("WITH slept AS (SELECT FROM pg_sleep(:seconds)) SELECT CAST(:user_id AS uuid) AS value FROM slept")
+"""Does what `SLEEP` does, and does not count as a read."""
+STUBBORN = statement("SELECT CAST(:user_id AS uuid) AS value FROM stubborn()")
+NO_CANCEL = """
+    CREATE FUNCTION stubborn() RETURNS void LANGUAGE plpgsql AS '
+    BEGIN
+        LOOP
+            BEGIN
+                PERFORM pg_sleep(3600);
+            EXCEPTION WHEN query_canceled THEN
+            END;
+        END LOOP;
+    END'
+"""
+"""Waits as a coordinator does for a frozen node: it obeys no request to cancel."""
 SLEEP = statement("SELECT CAST(:user_id AS uuid) AS value FROM pg_sleep(:seconds)")
 HALVES = [{"least": -(2**31), "node": "left"}, {"least": 0, "node": "right"}]
 
@@ -59,6 +75,16 @@ async def sleeping(database: Database, node: str, count: int, *, long: bool = Fa
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def answer(database: Database, node: str) -> None:
+    """Returns when a statement of the node gets a place and succeeds."""
+    async with asyncio.timeout(LONG):
+        while True:
+            with suppress(PoolTimeout):
+                await sleep(database, node)
+                return
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("long", [False, True])
 async def test_a_node_that_is_stuck_does_not_take_the_pool(spread: Database, long: bool) -> None:
     expected = 2 if long else 5
@@ -99,10 +125,46 @@ async def test_a_silent_node_is_tried_by_few_at_once_and_others_of_it_are_refuse
         with pytest.raises(PoolTimeout, match=SILENT):
             await sleep(spread, "left")
         await sleep(spread, "right")
-    await sleep(spread, "left")
-    # All places are free again.
+    # Those that were cut off have their places until the server has ended them.
+    await answer(spread, "left")
     async with sleeping(spread, "left", 5):
         await eventually(lambda: spread.pool.stats.in_use == 5)
+
+
+async def test_a_statement_that_is_cut_off_keeps_its_place_until_the_server_has_ended_it(
+    spread: Database, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "CANCEL_PAUSE", LONG)
+    admin.execute(NO_CANCEL)
+    calls = (spread.rows(STUBBORN, {"user_id": owner_on("left")}, 0.1) for _ in range(TRIALS))
+    assert {type(end) for end in await asyncio.gather(*calls, return_exceptions=True)} == {DeadlineExceeded}
+    async with sleeping(spread, "left", 30):
+        await eventually(lambda: spread.pool.stats.in_use >= 5)
+        await asyncio.gather(*(sleep(spread, "right") for _ in range(50)))
+        assert spread.pool.stats.in_use == 5
+        # Two of these are cut off.
+        admin.terminate(*admin.pids("query LIKE '%%stubborn%%'"))
+        await eventually(lambda: len(admin.pids("state = 'active' AND query LIKE '%%pg_sleep%%'")) == 5)
+
+
+async def test_a_lost_connection_does_not_tell_of_the_node(spread: Database, admin: Admin) -> None:
+    values = {"user_id": owner_on("left"), "seconds": 3600.0}
+    for _ in range(SILENT_AFTER):
+        running = asyncio.create_task(spread.rows(WRITE, values))
+        admin.terminate(await admin.waiting())
+        with pytest.raises(OutcomeUnknown):
+            await running
+    assert spread.shards.stats == NodeStats(2, 2)
+
+
+async def test_an_owner_with_many_long_statements_leaves_places_to_others_of_its_node(spread: Database) -> None:
+    values = {"user_id": owner_on("left"), "seconds": 3600.0}
+    running = [asyncio.create_task(spread.long_rows(SLEEP, values, values["user_id"])) for _ in range(10)]
+    await eventually(lambda: spread.pool.stats.in_use == 1)
+    await sleep(spread, "left", long=True)
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def test_one_node_alone_is_not_bounded(spread: Database) -> None:

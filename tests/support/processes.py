@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import override
@@ -37,8 +38,10 @@ def each_process(data: Path, treat: Callable[[psutil.Process], None]) -> list[ps
     treated = []
     with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
         postmaster = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
-        # It must not start a child that would be missed.
+        # It must not start a child that would be missed, as it may until it has stopped.
         postmaster.suspend()
+        while postmaster.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
+            time.sleep(0.001)
         for process in (*postmaster.children(recursive=True), postmaster):
             with contextlib.suppress(psutil.NoSuchProcess):
                 treat(process)

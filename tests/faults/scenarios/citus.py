@@ -7,10 +7,12 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 from time import monotonic
 from uuid import UUID, uuid4
+
+import psycopg
 
 from tests.faults.administrator import administrator
 from tests.faults.clients import Load
@@ -28,6 +30,7 @@ RATE, MANY = 50, 100
 """Requests a second, and users, while a worker is frozen."""
 SLOWER = 1.5
 HEALTH = "/api/v1/health"
+DEGRADED = "degraded (1 of 2 nodes)"
 PROBE_EVERY = 0.25
 REPEATS_MAX = 200
 COMMITTING = """
@@ -84,12 +87,12 @@ def _ms(seconds: Sequence[float], share: float) -> str:
     goal="others: p50 within 1.5 times that before, no failed request; health 200 and `degraded`",
 )
 async def worker_frozen(run: Run, result: Result) -> None:
-    """The coordinator ends no statement that waits for a frozen worker, cancelled or not, before the thaw.
+    """A process of the coordinator that is connected to a frozen worker ends no statement before the thaw.
 
-    So it has more connections for that time than the web server, which counts only its own.
+    So there are more connections than the web server, which gives up its own, counts.
     """
     seconds, most = run.rounds(12, 6), 0
-    before, during = list[float](), list[float]()
+    before, during, health = list[float](), list[float](), Counter[str]()
     async with spread(run, result, users=MANY) as env:
         theirs, others = (Arrivals(env, users=env.owners[place]) for place in (WORKER, OTHER))
 
@@ -112,7 +115,8 @@ async def worker_frozen(run: Run, result: Result) -> None:
                 thawed = monotonic()
                 during += _seconds(beside)
                 result.expect(frozen.unavailable > 0, "no request met the frozen worker")
-                result.expect(states["degraded"] > 0, f"health was never degraded: {states}")
+                result.expect(states[DEGRADED] > 0, f"health was never degraded: {states}")
+                health += states
                 found, _ = await both(3)
                 most = max(most, env.watch.most)
                 env.watch.reset()
@@ -127,6 +131,7 @@ async def worker_frozen(run: Run, result: Result) -> None:
         "others p50 before and while frozen": f"{_ms(before, 0.5)}, {_ms(during, 0.5)} ({times:.2f} times)",
         "others p99 before and while frozen": f"{_ms(before, 0.99)}, {_ms(during, 0.99)}",
         "longest of others": _ms(during, 1.0),
+        "health while frozen": ", ".join(f"{number} times {state}" for state, number in health.most_common()),
         "most connections at once": f"{most} (the limit is {env.limit})",
     }
     result.goal(times <= SLOWER, f"the p50 of others was {times:.2f} times that before")
@@ -138,7 +143,10 @@ def _seconds(load: Load) -> list[float]:
 
 @asynccontextmanager
 async def _probes(env: Spread) -> AsyncIterator[Counter[str]]:
-    """Asks for the health until the block ends, and yields the states of the database. Each answer must be 200."""
+    """Asks for the health until the block ends, and yields the answers, which anybody may clear.
+
+    Each must be 200.
+    """
     states, slowest = Counter[str](), 0.0
 
     async def probe() -> None:
@@ -150,7 +158,8 @@ async def _probes(env: Spread) -> AsyncIterator[Counter[str]]:
                 slowest = max(slowest, answer.seconds)
                 env.result.failed += answer.status != 200
                 env.result.expect(answer.status == 200, f"health got {answer.status}: {answer.body[:300]!r}")
-                states[answer.json["data"]["database"]] += 1
+                data = answer.json["data"]
+                states[f"{data['database']} ({data['nodes']['answering']} of {data['nodes']['known']} nodes)"] += 1
                 # Each worker of the web server has a view of its own.
                 http.close()
                 await asyncio.sleep(PROBE_EVERY)
@@ -181,12 +190,15 @@ async def answer_lost(run: Run, result: Result) -> None:
         worker, clients = env.nodes[WORKER], [_Keyed(env, user) for user in env.owners[WORKER]]
         for number in range(run.rounds(50, 4)):
             await asyncio.to_thread(worker.configure, "synchronous_standby_names", "missing")
-            sent = [asyncio.create_task(client.begin(is_create=number % 2 == 0)) for client in clients]
+            ours = asyncio.create_task(_commit_until_lost(worker))
             async with administrator(worker.dsn.conninfo) as admin:
-                are_committing = await admin.wait_for_row(COMMITTING.format(len(sent)), COMMIT_TIMEOUT)
+                # The server takes the setting when it comes to it.
+                await admin.wait_for_row(COMMITTING.format(1))
+                sent = [asyncio.create_task(client.begin(is_create=number % 2 == 0)) for client in clients]
+                are_committing = await admin.wait_for_row(COMMITTING.format(1 + len(sent)), COMMIT_TIMEOUT)
                 result.expect(are_committing, "not all writes came to their COMMIT")
             await asyncio.to_thread(worker.kill)
-            await asyncio.gather(*sent)
+            await asyncio.gather(ours, *sent)
             await asyncio.to_thread(worker.start)
             await asyncio.to_thread(worker.reset)
             result.rounds += len(sent)
@@ -200,6 +212,13 @@ async def answer_lost(run: Run, result: Result) -> None:
         answers = ", ".join(f"{number} times {answer}" for answer, number in first.most_common())
         result.figures[f"first answer, {kind}"] = answers
         result.expect(set(first) == {"503 outcome-unknown"}, f"the first answers to a {kind} were {dict(first)}")
+
+
+async def _commit_until_lost(worker: Node) -> None:
+    async with administrator(worker.dsn.conninfo) as admin:
+        with suppress(psycopg.OperationalError):
+            while True:
+                await admin.execute("SELECT pg_logical_emit_message(true, '', '')")
 
 
 class _Keyed:

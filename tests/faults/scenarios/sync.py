@@ -61,7 +61,9 @@ async def pooled_feed(run: Run, result: Result) -> None:
         await _check(run, env, await asyncio.to_thread(Commits, env.conninfo), faults, WRITES // 5)
 
 
-@scenario("20 writers, 4 readers of the feed, purge; while shards of Citus move", goal=GOAL.replace("100,000", "5,000"))
+@scenario(
+    "20 writers, 4 readers of the feed, purge; while shards of Citus move", goal=GOAL.replace("100,000", "10,000")
+)
 async def spread_feed(run: Run, result: Result) -> None:
     """Shards move all the time, one after the other."""
     async with spread(run, result) as env:
@@ -71,7 +73,7 @@ async def spread_feed(run: Run, result: Result) -> None:
                 "worker killed": partial(_kill_worker, env),
                 "server restarted": partial(_restart_server, env),
             }
-            await _check(run, env, commits, faults, WRITES // 20, beside=partial(_move, env, commits))
+            await _check(run, env, commits, faults, WRITES // 10, beside=partial(_move, env, commits))
         finally:
             await asyncio.to_thread(commits.close)
 
