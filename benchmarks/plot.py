@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -83,7 +84,7 @@ def _draw_ways(axes: Any, costs: dict[str, capacity.Cost]) -> None:
     axes.bar(places, owner, 0.4, bottom=router, label="... and the one that has the rows", color=COLOURS[1])
     axes.bar([place + 0.4 for place in places], direct, 0.4, label="the node that has the rows alone", color=COLOURS[0])
     axes.axhline(1, color="black", linewidth=0.5)
-    axes.set_xticks([place + 0.2 for place in places], [name.replace(" of ", "\nof ") for name in costs])
+    axes.set_xticks([place + 0.2 for place in places], ["\n".join(wrap(name, 9)) for name in costs])
     axes.set_title("PostgreSQL's CPU over that of plain PostgreSQL (less is better)")
     axes.legend(frameon=False)
 

@@ -116,6 +116,8 @@ def test_a_spread_database_shows_each_operation_and_each_number_of_nodes() -> No
     assert "| **mix, calculated** | 100 | 200 | 200 | 200 | 4.0 | 2.0 | 4 |" in lines
     assert "| 2 | 90 | 180 | 3.00 | 2.00 | 0.67 | 1.00 |" in lines
     assert lines[-1] == "| 4 | 90 | 450 | 3.50 | 5.00 | 1.14 | 0.80 |"
+    assert [(goal.measured, goal.met) for goal in spread.goals(found)] == [("0.67 to 1.43", False)]
+    assert [goal.met for goal in spread.goals(found | {"mix": {"plain": 90.0, "2": 270.0}})] == [True]
 
 
 def test_the_report_changes_only_what_was_measured() -> None:
