@@ -82,10 +82,9 @@ async def _batch(target: Target, dice: random.Random) -> object:
     return await batches.run(target.database_for(user), user, created + patched)
 
 
-async def _export(target: Target, dice: random.Random) -> None:
+async def _export(target: Target, dice: random.Random) -> object:
     _, user = _user(dice)
-    async for _ in transfers.export(target.database_for(user), user, with_trash=True):
-        pass
+    return [rows async for rows in transfers.export(target.database_for(user), user, with_trash=True)]
 
 
 def _values(dice: random.Random, user: UUID) -> dict[str, Any]:
