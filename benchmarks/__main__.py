@@ -22,6 +22,8 @@ STUDIES = (
     "side_by_side", "delayed", "statements", "pools", "growth", "server", "busy_user", "sign_in", "observability",
     "since",
 )  # fmt: skip
+BY_REQUEST = ("spread",)
+"""They need more than this machine has: a cluster of Citus."""
 QUICK: dict[str, Any] = {"rounds": 1, "seconds": 0.6, "delays": (20.0,)}
 
 
@@ -76,17 +78,16 @@ def _merged(paths: Sequence[Path]) -> dict[str, Any]:
 def _publish(found: dict[str, Any], stem: Path, *, in_docs: bool) -> None:
     studies = found["studies"]
     page = report.fill(report.PAGE.read_text(), _sections(found))
-    stem.with_suffix(".md").write_text(page.replace(report.PLOT, f"{stem.name}.svg"))
-    pictures = [stem.with_suffix(".svg")]
+    stem.with_suffix(".md").write_text(page.replace(f"({report.PLOT})", f"({stem.name}-{report.PLOT})"))
     if in_docs:
         report.PAGE.write_text(page)
-        pictures.append(report.PAGE.with_name(report.PLOT))
-    if "side_by_side" in studies and "delayed" in studies:
-        # Imported here, because only a run of both studies needs matplotlib.
-        from benchmarks import plot
+    for name, needed in report.PLOTS.items():
+        if all(each in studies for each in needed):
+            # Imported here, because only a run of these studies needs matplotlib.
+            from benchmarks import plot
 
-        for picture in pictures:
-            plot.draw(studies["side_by_side"], studies["delayed"], picture)
+            for path in (stem.with_name(f"{stem.name}-{name}"), *([report.PAGE.with_name(name)] if in_docs else [])):
+                plot.DRAW[name](*(studies[each] for each in needed), path)
     written = [f"{stem}.md", *([str(report.PAGE.relative_to(ROOT))] if in_docs else [])]
     _say(f"== written: {' and '.join(written)}")
 
@@ -103,8 +104,10 @@ def _sections(found: Mapping[str, Any]) -> dict[str, str]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    studies = ", ".join(STUDIES)
-    parser.add_argument("studies", nargs="*", choices=STUDIES, metavar="STUDY", help=f"some of {studies}; default all")
+    parser.add_argument(
+        "studies", nargs="*", choices=STUDIES + BY_REQUEST, metavar="STUDY",
+        help=f"some of {', '.join(STUDIES)}, which are the default, or {', '.join(BY_REQUEST)}",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="the same code in minutes; does not write to docs/")
     parser.add_argument(
         "--delays", type=_numbers, metavar="MS,MS", help="milliseconds added to each round trip: 1,5,20"

@@ -7,6 +7,8 @@ from benchmarks.tables import Goal, markdown
 
 PAGE = ROOT / "docs/benchmarks.md"
 PLOT = "benchmarks.svg"
+PLOTS = {PLOT: ("side_by_side", "delayed"), "scaling.svg": ("spread",)}
+"""The studies that each plot in docs/ is drawn from."""
 
 
 def fill(page: str, sections: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Requests, answers, costs and delays are measured as the page says. A mistake that stops a run has no test here."""
 
+import asyncio
+import random
 import socket
 import subprocess
 import sys
@@ -13,10 +15,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from benchmarks import data, operations, postgres, processes, sameness, state, wrk
+from benchmarks import calls, data, operations, postgres, processes, sameness, state, wrk
+from benchmarks.calls import CALLS, Call, Target
 from benchmarks.delay import Proxy
 from benchmarks.environment import Measurement, medians
 from benchmarks.operations import MIX, OPERATIONS
+from benchmarks.spread import Meter, Way
+from persistence.postgres.database import open_database
+from persistence.postgres.dsn import Dsn
 
 DONE = '{"requests": 300, "microseconds": 2000000, "p50": 1500, "p99": 9000, "statuses": %d, "others": %d}'
 TIMES = dict.fromkeys(("created_at", "updated_at"), "2020-01-01T10:00:00.123456Z")
@@ -91,6 +97,30 @@ def test_each_figure_has_its_own_median() -> None:
     rounds = [Measurement(3, 1, 1, 1, 9), Measurement(1, 2, 1, 2, 8), Measurement(2, 3, 1, 9, 7)]
 
     assert medians(rounds) == {"rate": 2, "p50": 2, "p99": 1, "server_cpu": 2, "postgres_cpu": 8}
+
+
+def test_every_call_finds_its_tasks_and_takes_the_time_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "USERS", 2)
+    found: dict[str, Any] = {}
+
+    async def call_all(dsn: Dsn) -> Way:
+        async with open_database(dsn) as database:
+            way = Way({"all": [meter]}, Target(lambda _: database))
+            for name, call in CALLS.items():
+
+                async def work(call: Call = call, name: str = name) -> None:
+                    found[name] = await call(way.target, random.Random(name))  # noqa: S311 - users are not secret
+
+                await way.measure(name, 1, work())
+        return way
+
+    with postgres.temporary() as server, Meter(server.dsn) as meter:
+        data.fill(server.dsn, users=2, tasks=100)
+        way = asyncio.run(call_all(server.dsn))
+
+    assert all(found.values()), found
+    assert not any(outcome.refusal for outcome in found["batch of 20"])
+    assert all(0 < way.taken[name]["all"][0] < 1_000_000 for name in CALLS)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 40])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import contenders, machine, report, side_by_side, sign_in, tables
+from benchmarks import capacity, contenders, machine, report, side_by_side, sign_in, spread, tables
+from benchmarks.calls import CALLS
 from benchmarks.contenders import TITLES
 from benchmarks.operations import OPERATIONS
 from benchmarks.options import Options
@@ -94,6 +95,31 @@ def test_sign_in_shows_costs_ratios_and_the_first_request() -> None:
     assert "| **more** | **0.200** | **0.000** |" in lines
 
 
+ROUTED = {"plain": 100.0, "router": 200.0, "owner": 200.0, "direct": 200.0}
+
+
+def test_capacity_counts_the_operations_that_come_to_the_node_of_their_owner() -> None:
+    assert [capacity.on_nodes(ROUTED, nodes) for nodes in (1, 2, 4)] == [200, 300, 350]
+    assert capacity.machines(ROUTED, 4) == pytest.approx(4 / 3.5)
+    assert capacity.pays_from(ROUTED) == 4
+    free = dict.fromkeys(ROUTED, 0.0)
+    assert capacity.share({"get": ROUTED, "create": free}, {"get": 25, "create": 75}) == pytest.approx(
+        {name: each / 4 for name, each in ROUTED.items()}
+    )
+
+
+def test_a_spread_database_shows_each_operation_and_each_number_of_nodes() -> None:
+    found = {"operations": dict.fromkeys(CALLS, ROUTED), "mix": {"plain": 90.0, "2": 180.0, "4": 450.0}}
+    lines = spread.table(found).splitlines()
+
+    assert "| get | 100 | 200 | 200 | 200 | 4.0 | 2.0 | 4 |" in lines
+    assert "| **mix, calculated** | 100 | 200 | 200 | 200 | 4.0 | 2.0 | 4 |" in lines
+    assert "| 2 | 90 | 180 | 3.00 | 2.00 | 0.67 | 1.00 |" in lines
+    assert lines[-1] == "| 4 | 90 | 450 | 3.50 | 5.00 | 1.14 | 0.80 |"
+    assert [(goal.measured, goal.met) for goal in spread.goals(found)] == [("0.67 to 1.43", False)]
+    assert [goal.met for goal in spread.goals(found | {"mix": {"plain": 90.0, "2": 270.0}})] == [True]
+
+
 def test_the_report_changes_only_what_was_measured() -> None:
     page = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n<!-- begin y -->\nold\n<!-- end y -->\n"
 
@@ -103,7 +129,7 @@ def test_the_report_changes_only_what_was_measured() -> None:
 
 
 def test_the_page_has_a_place_for_every_study() -> None:
-    names = [name for study in command.STUDIES for name in (study, f"goals of {study}")]
+    names = [name for study in command.STUDIES + command.BY_REQUEST for name in (study, f"goals of {study}")]
 
     report.fill(report.PAGE.read_text(), dict.fromkeys([*names, "machine"], ""))
 
