@@ -89,7 +89,7 @@ class Nodes:
             await asyncio.gather(*tasks, return_exceptions=True)
             for node in self._nodes:
                 if node.connection:
-                    node.connection.pgconn.finish()
+                    node.connection.end()
 
     def note_silence(self, name: str) -> None:
         """Takes it that a node does not answer, until it does."""
@@ -108,7 +108,7 @@ class Nodes:
             return
         answers = await connection.ping(timeout)
         if not answers:
-            connection.pgconn.finish()
+            connection.end()
             node.connection = None
         self._note(node, answers=answers)
 
