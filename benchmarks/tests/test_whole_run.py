@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import contenders, delayed, processes, side_by_side, sign_in
+from benchmarks.calls import CALLS
 from benchmarks.contenders import PEERS_PYTHON, TITLES
 from benchmarks.operations import MIX, OPERATIONS
 from benchmarks.options import Options
@@ -41,6 +42,21 @@ def test_the_shortest_run_has_every_figure(tmp_path: Path, monkeypatch: pytest.M
     command = [PEERS_PYTHON, "-c", draw, str(results), str(picture)]
     subprocess.run(command, cwd=processes.ROOT, check=True)  # noqa: S603 - the command is our own
     assert all(title in picture.read_text() for title in TITLES.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_the_plot_of_several_nodes_shows_each_call(tmp_path: Path) -> None:
+    cost = {"plain": 100, "router": 200, "owner": 300, "direct": 400}
+    results, picture = tmp_path / "found.json", tmp_path / "plot.svg"
+    results.write_text(json.dumps({"operations": dict.fromkeys(CALLS, cost), "mix": {"plain": 100, "2": 450}}))
+    draw = (
+        "import json, pathlib, sys; from benchmarks import plot;"
+        "plot.draw_nodes(json.load(open(sys.argv[1])), pathlib.Path(sys.argv[2]))"
+    )
+    command = [PEERS_PYTHON, "-c", draw, str(results), str(picture)]
+    subprocess.run(command, cwd=processes.ROOT, check=True)  # noqa: S603 - the command is our own
+    assert all(word in picture.read_text() for name in CALLS for word in name.split())
 
 
 @pytest.mark.slow
