@@ -52,6 +52,7 @@ STATEMENTS = {
     "list": task_lists.list_statement(_CONDITIONS, "title", descending=False, start="after"),
     "account": users.ACCOUNT,
     "erase": users.ERASE,
+    "mark": users.MARK,
     "constraints": Statement("constraints", _RULES),
 }
 """All that the server asks of the tables, by name."""

@@ -80,9 +80,9 @@ ACCOUNT = Statement(
 
 _NUMBER_OF_TASKS = sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.LIVE)
 
-# The row is deleted and another one made, so that each column has its default, also one that is added later, and the
-# foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates that were
-# under way, too. The count makes the INSERT wait for the DELETE.
+# The row is deleted and another one made (`_MARK`), so that each column has its default, also one that is added later,
+# and the foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates
+# that were under way, too.
 # Citus runs the parts one after the other: the tasks are counted before the row goes.
 _COUNTED = _NUMBER_OF_TASKS.where(tasks.MINE).cte("counted")
 _GONE = (
@@ -97,26 +97,11 @@ _GONE = (
 )
 # There is no foreign key while a database is being spread.
 _CLEARED = sa.delete(tasks.TABLE).where(tasks.MINE, tasks.TABLE.c.user_id == _GONE.c.id).cte("cleared")
-_MARK = (
-    insert(tasks.OWNERS)
-    .from_select(
-        ["id", "is_active", "is_erased"],
-        sa.select(_USER_ID, sa.false(), sa.true()).where(
-            sa.select(sa.func.count()).select_from(_GONE).scalar_subquery() >= sa.literal_column("0")
-        ),
-    )
-    .on_conflict_do_nothing()
-    .returning(sa.column("id"))
-    .cte("mark")
-)
-# All columns, as EXISTS has them by itself, are more than the server has a right to (persistence/rights.py).
-_WAS_ERASED = sa.exists(TABLE.c.id).where(TABLE.c.id == _USER_ID, TABLE.c.is_erased)
-ERASE = Statement(
-    "erase",
-    sa.select(
-        sa.or_(sa.exists().select_from(_MARK), _WAS_ERASED).label("is_erased"),
-        sa.select(_COUNTED.c.tasks).scalar_subquery().label("tasks"),
-    ).add_cte(_CLEARED),
+ERASE = Statement("erase", sa.select(_COUNTED.c.tasks).add_cte(_CLEARED))
+# A statement of its own: Citus sends all nodes what an INSERT takes from another part of its statement.
+MARK = Statement(
+    "mark",
+    insert(tasks.OWNERS).values(id=_USER_ID, is_active=sa.false(), is_erased=sa.true()).on_conflict_do_nothing(),
 )
 
 _OLD = sa.func.now() - sa.func.make_interval(
@@ -181,11 +166,12 @@ async def erase(database: Database, user_id: UUID) -> int:
     One round trip, unless the user's first write comes at the same moment. May be repeated; the mark stays as it is.
     """
     started, values = monotonic(), {"user_id": user_id}
-    [row] = await database.long_rows(ERASE, values, user_id)
-    while not row["is_erased"]:
-        # A row came that the statement could not see; the next one can.
-        [row] = await database.rows(ERASE, values, database.time_left(started), turn=user_id)
-    number: int = row["tasks"]
+    steps = [(statement, values) for statement in (ERASE, MARK, tasks.OWNER)]
+    [found], _, [owner] = await database.long_together(steps, user_id, "erase")
+    while not owner["is_erased"]:
+        # A row came that the first step could not see; the next one can.
+        [found], _, [owner] = await database.together(steps, database.time_left(started), turn=user_id, name="erase")
+    number: int = found["tasks"]
     return number
 
 

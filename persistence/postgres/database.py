@@ -115,10 +115,21 @@ class Database:
         waits for too long.
         """
         began = monotonic()
-        node = self.shards.node_of(values)
-        async with node.long_statements.place(owner) if node else nullcontext(), self._bulkhead.place(owner):
+        async with self._long_place(values, owner):
             turn = None if statement.reads else owner
             return await self.rows(statement, values, self.time_left(began), turn=turn)
+
+    async def long_together(self, steps: Sequence[Step], owner: Hashable, name: str) -> list[list[dict[str, Any]]]:
+        """Like `together`, for writes of an owner of which one grows; otherwise like `long_rows`."""
+        began = monotonic()
+        async with self._long_place(steps[0][1], owner):
+            return await self.together(steps, self.time_left(began), turn=owner, name=name)
+
+    @asynccontextmanager
+    async def _long_place(self, values: Mapping[str, Any], owner: Hashable) -> AsyncIterator[None]:
+        node = self.shards.node_of(values)
+        async with node.long_statements.place(owner) if node else nullcontext(), self._bulkhead.place(owner):
+            yield
 
     async def stream(
         self, statement: Statement, values: Mapping[str, Any], owner: Hashable

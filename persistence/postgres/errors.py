@@ -105,9 +105,10 @@ MEANT_BY_CITUS = {
     "could not find valid entry for shard": "CI",
     "server closed the connection unexpectedly": "08006",
     "could not commit transaction for shard": "08006",
+    "failure on connection marked as essential": "08006",
 }
 """What stands for such an error of Citus, by the beginning of its message, which has no translations. The first comes
-when rows are moved between the planning of a statement and its run, the others when a node is lost in a commit."""
+when rows are moved between the planning of a statement and its run, the others when a node is lost on the way."""
 NO_SUCH_KEY = "42P10"
 """Said of an ON CONFLICT that names columns which no constraint keeps unique."""
 ENDED_BY_SERVER = ("25P04", "57P01", "57P05")

@@ -24,6 +24,11 @@ BOUND: Json = VALUES | {
 }  # fmt: skip
 COLUMNS: Json = dict.fromkeys(transfers.IMPORTED, "{NULL}") | {"id": [ID], "title": "{New}"}
 """What an import binds: an array for each column."""
+WHOLE: Json = COLUMNS | {
+    "status": "{pending}", "priority": "{low}", "tags": "{home}",
+    **dict.fromkeys(("created_at", "updated_at"), f"{{{VALUES['due_date']}}}"),
+}  # fmt: skip
+"""The same, with all that a task has to have."""
 OF_ALL_SHARDS = OF_ALL_OWNERS | {"users.FIND", "users.PURGE"}
 """Statements of an operator's commands; docs/scaling.md tells what they cost."""
 LOCAL = {"placement._SHARDS", "purge.MOMENT"}
@@ -76,3 +81,29 @@ def test_each_statement_but_those_of_an_operator_goes_to_one_shard(coordinator: 
     # Health explains the rules of tasks as well, for no row of the table.
     served = {statement for name, statement in STATEMENTS.items() if name not in {"list", "constraints"}}
     assert served <= {NAMED_STATEMENTS[name] for name in found.keys() - OF_ALL_SHARDS}
+
+
+def test_each_statement_of_an_owner_talks_to_its_node_alone(coordinator: Dsn) -> None:
+    """Citus may send what one part of a statement has found to all nodes, which EXPLAIN does not tell."""
+    distribution.distribute(coordinator)
+    heard = set[str]()
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        heard.update(re.findall(r"on server (\S+) connectionId", notice.message_detail or ""))
+
+    with psycopg.connect(coordinator.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id) VALUES (%s)", [BOUND["user_id"]])
+        connection.execute("INSERT INTO tasks (id, user_id, title) VALUES (%s, %s, 'Old')", [ID, BOUND["user_id"]])
+        connection.execute("SET citus.log_remote_commands = on; SET client_min_messages = log")
+        connection.add_notice_handler(hear)
+        nodes = dict[str, int]()
+        for name, statement in NAMED_STATEMENTS.items():
+            if name in OF_ALL_SHARDS | LOCAL | ELSEWHERE:
+                continue
+            bound = BOUND | statement.constants | (WHOLE if statement is transfers.IMPORT else {})
+            heard.clear()
+            with connection.transaction(force_rollback=True):
+                values = [bound[parameter] for parameter in statement.parameters]
+                psycopg.RawCursor(connection).execute(statement.query, values)
+            nodes[name] = len(heard)
+    assert nodes == dict.fromkeys(nodes, 1)

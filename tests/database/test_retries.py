@@ -182,7 +182,11 @@ async def test_a_write_that_meets_them_again_and_again_has_not_happened_and_the_
 @pytest.mark.plain("has triggers")
 @pytest.mark.parametrize(
     "message",
-    ["server closed the connection unexpectedly", "could not commit transaction for shard 102008 on at least 1 node"],
+    [
+        "server closed the connection unexpectedly",
+        "could not commit transaction for shard 102008 on at least 1 node",
+        "failure on connection marked as essential: 127.0.0.1:5432",
+    ],
 )
 async def test_a_write_whose_node_was_lost_may_have_happened_and_is_not_run_again(
     migrated_dsn: Dsn, admin: Admin, message: str

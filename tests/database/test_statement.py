@@ -153,7 +153,8 @@ def test_a_statement_that_returns_what_it_has_changed_does_not_count_as_a_read()
     assert tasks.GET.reads
     assert users.ACCOUNT.reads
     assert not any(
-        statement.reads for statement in (tasks.DELETE, tasks.CREATE, tasks.MAKE_OWNER, users.ERASE, users.PURGE)
+        statement.reads
+        for statement in (tasks.DELETE, tasks.CREATE, tasks.MAKE_OWNER, users.ERASE, users.MARK, users.PURGE)
     )
 
 
