@@ -51,11 +51,10 @@ def migrated_template(server: Dsn, role: dict[str, str]) -> Iterator[str]:
     servers = nodes_of(server) if IS_SPREAD else [server]
     with database_on(servers) as nodes:
         dsn = nodes[0]
-        if IS_SPREAD:
-            connect_nodes(nodes)
         migrator.migrate(dsn)
         grants.grant(dsn, role["user"])
         if IS_SPREAD:
+            connect_nodes(nodes)
             make_template(servers, dsn)
         _ROLES[dsn.database], _SERVERS[dsn.database] = role, servers
         yield dsn.database
