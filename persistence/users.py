@@ -80,7 +80,7 @@ ACCOUNT = Statement(
 
 _NUMBER_OF_TASKS = sa.select(sa.func.count().label("tasks")).select_from(tasks.TABLE).where(tasks.LIVE)
 
-# The row is deleted and another one made (`_MARK`), so that each column has its default, also one that is added later,
+# The row is deleted and `MARK` makes another one, so that each column has its default, also one that is added later,
 # and the foreign key deletes the tasks: it looks for them when it has locked the row, and thus finds those of creates
 # that were under way, too.
 # Citus runs the parts one after the other: the tasks are counted before the row goes.
