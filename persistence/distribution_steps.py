@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from persistence.rights import LACKING_DEFAULTS
+from persistence.rights import FUNCTIONS, LACKING_DEFAULTS
 
 _FOREIGN_KEY = "fk_tasks_user_id_owner_is_erased_users"
 
@@ -22,6 +22,10 @@ def _is_spread(table: str, method: str = "h") -> str:
     )
 
 
+def _is_on_all_nodes(function: str) -> str:
+    return f"EXISTS (SELECT FROM pg_dist_object WHERE objid = to_regprocedure('{function}'))"
+
+
 @dataclass(frozen=True)
 class Step:
     """A part of the way: the expression in SQL that tells if it is done, and what to run otherwise."""
@@ -38,6 +42,12 @@ STEPS = (
         "Let the server's role insert the defaults of columns, which Citus names",
         f"NOT EXISTS ({LACKING_DEFAULTS})",
         (f"DO $$ DECLARE given text; BEGIN FOR given IN {LACKING_DEFAULTS} LOOP EXECUTE given; END LOOP; END $$",),
+    ),
+    Step(
+        # Those that rules and indexes call would come with their table, and those of statements alone would not.
+        "Copy functions to all nodes",
+        " AND ".join(map(_is_on_all_nodes, FUNCTIONS)),
+        tuple(f"SELECT create_distributed_function('{function}')" for function in FUNCTIONS),
     ),
     Step(
         "Copy alembic_version to all nodes",

@@ -32,8 +32,8 @@ def nodes(servers: list[Dsn]) -> Iterator[list[Dsn]]:
 
 @pytest.fixture
 def coordinator(nodes: list[Dsn]) -> Dsn:
-    """The coordinator, with a migrated database that is not spread yet."""
-    migrator.migrate(nodes[0])
+    """The coordinator, with a migrated database that is not spread yet, and as if it had been alone until now."""
+    migrator.migrate(Dsn(nodes[0].parameters | {"options": "-c citus.enable_ddl_propagation=off"}))
     return nodes[0]
 
 
