@@ -172,6 +172,10 @@ class Environment(Service):
     proxy: Proxy
     bouncer: PgBouncer | None
 
+    def follow(self, postgres: PostgresServer) -> None:
+        """Takes it that this is the database from now on: a standby that has taken over."""
+        self.postgres, self.conninfo = postgres, postgres.dsn.conninfo
+
 
 async def enter[Server](stack: AsyncExitStack, server: AbstractContextManager[Server]) -> Server:
     """Enters a server in a thread until the end of the stack, as starting and stopping blocks."""
