@@ -96,7 +96,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def _build_http_scope(self, request: Any, sockname: object, peername: object) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
         scope["abort"] = self.abort
-        scope["has_headers"] = True
+        scope["server_adds_headers"] = True
         return scope
 
     @override

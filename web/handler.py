@@ -72,7 +72,7 @@ class Handler:
         fields = [(b"X-Request-ID", observation.request_id.encode("ascii"))]
         if trace_id:
             fields.append((b"traceparent", headers[b"traceparent"]))
-        if not scope.get("has_headers"):
+        if not scope.get("server_adds_headers"):
             fields += ALWAYS
         status, size = CLIENT_GONE, 0
         try:

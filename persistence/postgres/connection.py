@@ -375,7 +375,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             loop.add_reader(descriptor, _wake, ref(self), descriptor)
             self._watched = descriptor
         if for_room:
-            loop.add_writer(descriptor, _end_wait, waiter)
+            loop.add_writer(descriptor, _wake, ref(self), descriptor)
         try:
             await waiter
         finally:
@@ -384,7 +384,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self.pgconn.consume_input()
 
     def hear(self) -> None:
-        """Called while there is something to read, so it must not be called any more when nobody reads."""
+        """Called while there is something to read, or room; it must not be called any more when nobody reads."""
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
         else:
@@ -422,8 +422,3 @@ def _wake(reference: "ref[Connection]", descriptor: int) -> None:
         connection.hear()
     else:
         asyncio.get_running_loop().remove_reader(descriptor)
-
-
-def _end_wait(waiter: Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

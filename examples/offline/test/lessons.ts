@@ -68,8 +68,8 @@ test("(1) a task that one device deletes and another changes is in the trash, an
   const laptop = await device();
 
   await phone.change(id, { title: "Book the flight" });
+  await phone.sync(); // A device sends at once, so its change would race the deletion.
   await laptop.delete(id);
-  await phone.sync();
   await laptop.sync();
   await phone.change(id, { title: "Book any flight" });
 
