@@ -129,7 +129,10 @@ class Run(NamedTuple):
 
 
 async def watch(wire: Wire, request: Awaitable[httpx.Response], statements: int = 1) -> Run:
-    """Counts the messages of one request, which sends so many statements at most. Its last message has passed when the application has read it."""
+    """Counts the messages of one request, which sends so many statements at most.
+
+    Its last message has passed when the application has read it.
+    """
     wire.reset()
     response = await request
     words = {statement.split()[0].upper() for statement in wire.statements if statement.strip()}
