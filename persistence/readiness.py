@@ -137,6 +137,8 @@ async def _check(database: Database, timeout: float) -> Readiness:
         revision = migrator.the_one([row["version_num"] for row in rows])
         if any(row["is_spread"] for row in rows):
             await placement.read(database, max(0.0, deadline - monotonic()))
+        else:
+            database.shards.is_spread = False
         return Readiness("connected", history.state(revision), revision)
     try:
         revision = await migrator.applied_revision(database, max(0.0, deadline - monotonic()))

@@ -90,7 +90,7 @@ class Shards:
     """Knows which node has the rows of an owner, if there are several."""
 
     is_spread = False
-    """True if rows are on other servers than the one that is connected to."""
+    """True if rows are, or may be, on other servers than the one that is connected to."""
 
     def __init__(self, places: int, long_places: int, patience: float) -> None:
         """The numbers are for each node; the second is for statements whose cost grows, which wait for so long."""

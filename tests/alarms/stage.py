@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
@@ -15,6 +16,9 @@ from tests.support.databases import new_user
 from tests.support.issuer import Issuer
 from tests.support.processes import free_port
 from tests.support.servers import PipedWebServer, PostgresServer
+
+type Way = Literal["straight", "by a proxy", "both"]
+"""How the server reaches PostgreSQL; both ways at once are two nodes to it."""
 
 WORKERS = 2
 SETTINGS = {
@@ -31,7 +35,7 @@ SETTINGS = {
 class Stage:
     postgres: PostgresServer
     proxy: Proxy
-    """Between the server and PostgreSQL, if the scenario asks for it."""
+    """Between the server and PostgreSQL, if the scenario has it there."""
     issuer: Issuer
     web: PipedWebServer
     prometheus: Prometheus
@@ -61,19 +65,20 @@ class Stage:
 
 @contextmanager
 def stage(
-    postgres: PostgresServer, folder: Path, settings: Mapping[str, str], *, signs_in: bool, through_proxy: bool
+    postgres: PostgresServer, folder: Path, settings: Mapping[str, str], *, signs_in: bool, way: Way
 ) -> Iterator[Stage]:
-    """With `through_proxy` the server reaches PostgreSQL only through the proxy; with `signs_in` users need tokens."""
+    """With `signs_in` users need tokens."""
     metrics = f"127.0.0.1:{free_port()}"
     user = new_user(postgres.dsn)
     actions: dict[str, Callable[[], object]] = {"start postgresql": postgres.start}
     with Proxy(postgres.port) as proxy, Issuer() as issuer, supervisor(actions) as address:
-        port = proxy.port if through_proxy else postgres.port
+        port = proxy.port if way == "by a proxy" else postgres.port
+        addresses = f"127.0.0.1:{port}" + (f",127.0.0.1:{proxy.port}" if way == "both" else "")
         direct = {"DATABASE_URL_DIRECT": postgres.url_of("postgres")}
         environment = {
             **SETTINGS,
             **(issuer.settings if signs_in else {}),
-            "DATABASE_URL": postgres.url.replace(f":{postgres.port}/", f":{port}/"),
+            "DATABASE_URL": postgres.url.replace(f"127.0.0.1:{postgres.port}", addresses),
             "METRICS_BIND": metrics,
             **settings,
         }
@@ -93,6 +98,7 @@ def stage(
                 "127.0.0.1:9090": f"127.0.0.1:{prometheus.port}",
                 "127.0.0.1:8000": f"127.0.0.1:{web.port}",
                 "127.0.0.1:5432": f"127.0.0.1:{port}",
+                "127.0.0.1:5433": f"127.0.0.1:{proxy.port}",
                 # As curl and libpq write them.
                 " port 8000": f" port {web.port}",
                 " port 5432": f" port {port}",

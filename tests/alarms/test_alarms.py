@@ -16,7 +16,7 @@ import pytest
 
 from tests.alarms.page import Page
 from tests.alarms.prometheus import quickened
-from tests.alarms.stage import WORKERS, Stage, stage
+from tests.alarms.stage import WORKERS, Stage, Way, stage
 from tests.deploy.files import alarms
 from tests.support.databases import as_owner, new_user
 from tests.support.servers import PostgresServer, eventually, manage
@@ -33,6 +33,13 @@ def server_stopped(stage: Stage) -> Iterator[None]:
 def postgresql_stopped(stage: Stage) -> Iterator[None]:
     stage.postgres.stop()
     yield
+
+
+@contextmanager
+def node_frozen(stage: Stage) -> Iterator[None]:
+    stage.proxy.stall()
+    yield
+    stage.proxy.resume()
 
 
 @contextmanager
@@ -148,18 +155,19 @@ class Scenario:
     """False if the fault has to be ended somewhere else than on the machine of the server."""
     settings: Mapping[str, str] = field(default_factory=dict)
     signs_in: bool = False
-    through_proxy: bool = False
+    way: Way = "straight"
 
 
 SCENARIOS = {
     "TodoDown": Scenario(server_stopped, "Shutting down: Master"),
     "TodoDatabaseLost": Scenario(postgresql_stopped, "Connection refused"),
+    "TodoDatabaseNodesSilent": Scenario(node_frozen, "does not answer", page_mends=False, way="both"),
     "TodoErrors": Scenario(database_read_only, "read-only"),
     "TodoConnectionsExhausted": Scenario(crowd_before_a_forgotten_transaction, "idle in transaction"),
     "TodoSchemaBehind": Scenario(database_of_the_release_before, "behind"),
     "TodoStatementsCutOff": Scenario(forgotten_transaction, "idle in transaction"),
     "TodoOutcomesUnknown": Scenario(postgresql_crashed, "todo_outcomes_unknown_total", page_mends=False),
-    "TodoSlow": Scenario(database_far_away, "Round trip: 5", page_mends=False, through_proxy=True),
+    "TodoSlow": Scenario(database_far_away, "Round trip: 5", page_mends=False, way="by a proxy"),
     "TodoKeysNotFetched": Scenario(issuer_away, "cannot be fetched", page_mends=False, signs_in=True),
     "TodoWorkersDie": Scenario(workers_killed, "SIGKILL", page_mends=False),
     "TodoLogLinesLost": Scenario(reader_of_the_log_stuck, "todo_log_lines_lost_total"),
@@ -172,9 +180,7 @@ SCENARIOS = {
 @pytest.mark.parametrize("alarm", SCENARIOS)
 def test_it_fires_and_its_page_leads_out(alarm: str, postgres: PostgresServer, tmp_path: Path) -> None:
     scenario, page = SCENARIOS[alarm], Page(alarm)
-    with stage(
-        postgres, tmp_path, scenario.settings, signs_in=scenario.signs_in, through_proxy=scenario.through_proxy
-    ) as on:
+    with stage(postgres, tmp_path, scenario.settings, signs_in=scenario.signs_in, way=scenario.way) as on:
 
         def fires() -> bool:
             return alarm in on.prometheus.firing()
