@@ -11,7 +11,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, override
 from uuid import UUID, uuid4
 
 import psutil
@@ -56,8 +56,6 @@ class Service:
     """gunicorn on a database, what its clients were told, and what has to hold at the end."""
 
     result: Result
-    conninfo: str
-    """The address of the database itself."""
     web: WebServer
     watch: Watch
     users: list[UUID]
@@ -73,6 +71,11 @@ class Service:
     is_concluded: bool = False
     _others: dict[int, int] = field(default_factory=dict)
     """The number of other descriptors that each worker had at the start."""
+
+    @property
+    def conninfo(self) -> str:
+        """The address of the database itself, as it is now."""
+        raise NotImplementedError
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -172,9 +175,10 @@ class Environment(Service):
     proxy: Proxy
     bouncer: PgBouncer | None
 
-    def follow(self, postgres: PostgresServer) -> None:
-        """Takes it that this is the database from now on: a standby that has taken over."""
-        self.postgres, self.conninfo = postgres, postgres.dsn.conninfo
+    @property
+    @override
+    def conninfo(self) -> str:
+        return self.postgres.dsn.conninfo
 
 
 async def enter[Server](stack: AsyncExitStack, server: AbstractContextManager[Server]) -> Server:
@@ -259,7 +263,6 @@ async def environment(
         watch = await enter(stack, Watch(postgres.dsn.conninfo))
         started = Environment(
             result=result,
-            conninfo=postgres.dsn.conninfo,
             postgres=postgres,
             proxy=proxy,
             bouncer=bouncer,

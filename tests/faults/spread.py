@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, override
 from uuid import UUID, uuid4
 
 import psycopg
@@ -48,6 +48,11 @@ class Spread(Service):
     """The coordinator, and then the workers."""
     owners: dict[int, list[UUID]]
     """The users whose tasks were at each node at the start, by its place in `nodes`."""
+
+    @property
+    @override
+    def conninfo(self) -> str:
+        return self.nodes[0].dsn.conninfo
 
     async def move(self, admin: Administrator, owners: Collection[UUID] = ()) -> Move:
         """Moves a random shard to the other worker, while it is written; one of these owners, if there are any."""
@@ -105,7 +110,6 @@ async def spread(
         watch = await enter(stack, Watch(dsns[0].conninfo))
         started = Spread(
             result=result,
-            conninfo=dsns[0].conninfo,
             web=web,
             watch=watch,
             # One of each node after the other.

@@ -97,7 +97,6 @@ def test_descriptors_are_counted_only_once_every_worker_listens(
     unused: Any = None
     env = Service(
         result=Result(),
-        conninfo="",
         web=Starting(tmp_path, {}),
         watch=unused,
         users=[],

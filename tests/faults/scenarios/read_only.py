@@ -90,7 +90,7 @@ async def standby(run: Run, result: Result) -> None:
                 await asyncio.to_thread(env.postgres.kill)
                 env.proxy.target = next_one.port
                 env.proxy.cut_all()
-                env.follow(next_one)
+                env.postgres = next_one
                 switched.append(await found.next_success())
                 await _check_reads_only(found, result)
                 async with env.administrator() as admin:
@@ -130,7 +130,7 @@ async def lost_standby(run: Run, result: Result) -> None:
             await asyncio.to_thread(standby.thaw)
             env.proxy.target = standby.port
             env.proxy.cut_all()
-            env.follow(standby)
+            env.postgres = standby
             async with env.administrator() as admin:
                 await admin.query("SELECT pg_promote()")
                 await admin.configure("RESET synchronous_standby_names")
