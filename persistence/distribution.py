@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from persistence import history, migrator
-from persistence.distribution_steps import FAULTS, STEPS, Step
+from persistence.distribution_steps import FAULTS, NOT_THE_COORDINATOR, STEPS, Step
 from persistence.postgres.dsn import Dsn
 from persistence.postgres.options import CONNECT_TIMEOUT
 
@@ -147,11 +147,15 @@ def _connection(dsn: Dsn, connect_timeout: int) -> Iterator[psycopg.Connection]:
 
 
 def _faults(connection: psycopg.Connection) -> list[str]:
+    def lines(*queries: str) -> list[str]:
+        return [fault for query in queries for (fault,) in connection.execute(query.encode()).fetchall()]
+
+    has_citus = _holds(connection, "EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
+    if has_citus and (faults := lines(NOT_THE_COORDINATOR)):
+        return faults
     if not _holds(connection, "to_regclass('tasks') IS NOT NULL"):
         return ["There are no tables yet. Run `manage.py migrate_sql` first."]
-    if not _holds(connection, "EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"):
-        return [PLAIN]
-    return [fault for query in FAULTS for (fault,) in connection.execute(query.encode()).fetchall()]
+    return lines(*FAULTS) if has_citus else [PLAIN]
 
 
 def _require_revision(connection: psycopg.Connection, revision: str) -> None:

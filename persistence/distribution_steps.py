@@ -125,8 +125,15 @@ STEPS = (
     ),
 )
 
+NOT_THE_COORDINATOR = (
+    "SELECT CASE WHEN EXISTS (SELECT FROM pg_dist_node)"
+    " THEN 'This is not the coordinator: set DATABASE_URL_DIRECT to its URL.'"
+    " ELSE 'Citus knows no nodes yet: run SELECT citus_set_coordinator_host(host, port), and for each worker"
+    " SELECT citus_add_node(host, port) (docs/scaling.md, From one machine to several).' END"
+    " WHERE NOT citus_is_coordinator()"
+)
+"""Gives a line if the server that is asked cannot lead the others."""
 FAULTS = (
-    "SELECT 'This is not the coordinator: set DATABASE_URL_DIRECT to its URL.' WHERE NOT citus_is_coordinator()",
     (
         "SELECT 'You are not the owner of ' || name || ': set DATABASE_URL_DIRECT to a URL of that role.'"
         " FROM unnest(ARRAY['tasks', 'users', 'alembic_version']) AS name JOIN pg_class ON oid = to_regclass(name)"
@@ -145,10 +152,12 @@ FAULTS = (
         " WHERE NOT success OR result <> 'logical'"
     ),
     (
-        "SELECT format('%s:%s: output_plugin_libraries lacks citus. Add it, and reload.', nodename, nodeport)"
+        "SELECT format(CASE WHEN success THEN '%s:%s: output_plugin_libraries lacks citus. Add it, and reload.' ELSE"
+        " '%s:%s keeps output_plugin_libraries from you: GRANT pg_read_all_settings TO ' || current_user || '.' END,"
+        " nodename, nodeport)"
         " FROM run_command_on_all_nodes($$SELECT coalesce('citus' = ANY (regexp_split_to_array("
         "current_setting('output_plugin_libraries', true), ' *, *')), true)$$) JOIN pg_dist_node USING (nodeid)"
-        " WHERE success AND result = 'f'"
+        " WHERE result = 'f' OR NOT success AND result LIKE '%output_plugin_libraries%'"
     ),
 )
 """Each gives a line for each fault of the nodes and of the role, and how to mend it."""

@@ -82,9 +82,9 @@ def _with_constants(statement: Statement) -> str:
 
 _PARTS = {
     "revision": _REVISIONS,
-    **{name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()},
-    # EXPLAIN does not tell if anything can be written.
+    # EXPLAIN does not tell if anything can be written. After it, Citus would refuse this while it copies the tasks.
     "write": "DELETE FROM tasks WHERE false",
+    **{name: f"EXPLAIN {_with_constants(statement)}" for name, statement in STATEMENTS.items()},
 }
 _CHECK = Statement.script("readiness", _LIMIT, *_PARTS.values(), _REVISION.text, columns=_REVISION.columns)
 # PostgreSQL names the table that a right is missing to, and not the right.
@@ -137,8 +137,6 @@ async def _check(database: Database, timeout: float) -> Readiness:
         revision = migrator.the_one([row["version_num"] for row in rows])
         if any(row["is_spread"] for row in rows):
             await placement.read(database, max(0.0, deadline - monotonic()))
-        else:
-            database.shards.is_spread = False
         return Readiness("connected", history.state(revision), revision)
     try:
         revision = await migrator.applied_revision(database, max(0.0, deadline - monotonic()))

@@ -83,8 +83,6 @@ async def start(
             if not is_replacement:
                 raise StartupError(problem) from error
             logger.warning("%s", problem)
-            # Until a probe tells: the nodes of a coordinator that ends may commit what it did not finish.
-            database.shards.is_spread = True
         yield database
 
 

@@ -68,6 +68,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """True if the server warned that the last commit may not be on the standby that it should be on."""
     behind_pooler = False
     """A transaction pooler: each transaction may meet another server, which knows nothing that was prepared before."""
+    has_citus = False
+    """True if the server has loaded Citus, as it does at its own start only; rows may be on other servers then."""
     on_close: "Callable[[Connection], Awaitable[None]] | None" = None
     """Set while a session has it, whose `close` must only check it in."""
     runs_on = False
@@ -124,21 +126,21 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     def has_prepared(self, statement: Statement) -> bool:
         return statement.query in self._names
 
-    def has_rolled_back(self, error: psycopg.Error, *, is_spread: bool) -> bool:
+    def has_rolled_back(self, error: psycopg.Error) -> bool:
         """Tells if the statement that `fetch` has just failed with cannot have happened, or none of `together`.
 
         It cannot if it was never sent, or if the server refused it and is ready for the next one. Nor can it if the
         server ended the connection in good order before it said that the last statement was done, because it says so
         before it commits. A pooler that speaks for its server does not know that much; nor does a server that reports
-        the loss of another one and whose own connection goes on, nor one that ends when the rows are on others
-        (`is_spread`), which may have committed by then.
+        the loss of another one and whose own connection goes on, nor one that ends when rows may be on others
+        (`has_citus`), which may have committed by then.
         """
         if not self._was_sent:
             return True
         if self.pgconn.transaction_status == TransactionStatus.IDLE:
             return not self.lacks_standby and not is_in_doubt(error)
         ended_well = error.sqlstate in ENDED_BY_SERVER and not self._has_executed
-        return ended_well and not self.behind_pooler and not is_spread
+        return ended_well and not self.behind_pooler and not self.has_citus
 
     def ensure_replicated(self) -> None:
         """Raises `OperationalError` if the last commit may not be on the standby that it should be on."""

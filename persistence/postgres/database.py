@@ -263,8 +263,7 @@ class Database:
             connection.invalidated = True
         if is_stale or (rule and rule.is_renewed):
             self.pool.replace(connection, with_all_others=is_stale)
-        has_rolled_back = connection.has_rolled_back(error, is_spread=self.shards.is_spread)
-        nothing_happened = has_rolled_back or all(statement.reads for statement in statements)
+        nothing_happened = connection.has_rolled_back(error) or all(statement.reads for statement in statements)
         failure = translate(error, nothing_happened=nothing_happened)
         if is_late and isinstance(failure, Unavailable):
             failure = _deadline_exceeded(nothing_happened=nothing_happened)

@@ -89,9 +89,6 @@ class Node:
 class Shards:
     """Knows which node has the rows of an owner, if there are several."""
 
-    is_spread = False
-    """True if rows are, or may be, on other servers than the one that is connected to."""
-
     def __init__(self, places: int, long_places: int, patience: float) -> None:
         """The numbers are for each node; the second is for statements whose cost grows, which wait for so long."""
         self._new_node = partial(Node, places, long_places, patience)
@@ -103,7 +100,6 @@ class Shards:
         """Takes the least hash and the node of each shard. One node alone needs no bound."""
         found = sorted((row["least"], row["node"]) for row in rows)
         names = {name for _, name in found}
-        self.is_spread = bool(names)
         if len(names) == 1:
             found, names = [], set()
         # What is known of a node outlasts this.

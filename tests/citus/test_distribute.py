@@ -1,5 +1,6 @@
 """The command `manage.py distribute`: what it makes of a database, again and again, and after a failure."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from persistence import distribution, grants, migrator
+from persistence import distribution, grants, migrator, readiness
 from persistence.distribution import DistributionError
 from persistence.distribution_steps import STEPS, Step
+from persistence.postgres.database import open_database
 from persistence.postgres.dsn import Dsn
 from tests.database.helpers import LONG
+from tests.support import citus
 from tests.support.databases import execute
 from tests.support.servers import command, url_of
 
@@ -51,6 +54,14 @@ def end_connections(dsn: Dsn, database: str, which: str = "true") -> None:
     deadline = monotonic() + LONG
     while rows(dsn, query) == [(0,)]:
         assert monotonic() < deadline
+
+
+def health_of(dsn: Dsn) -> str:
+    async def ask() -> str:
+        async with open_database(dsn) as database:
+            return (await readiness.check(database, LONG)).database
+
+    return asyncio.run(ask())
 
 
 @contextmanager
@@ -139,12 +150,14 @@ def test_it_begins_anew_with_the_tasks_when_their_copying_was_cut_off(
     fill(coordinator)
     before = content(coordinator)
     with copying(coordinator) as failed:
+        assert health_of(coordinator) == "connected"
         copies = "query LIKE 'SELECT create_distributed_table_concurrently%'"
         end_connections(coordinator, coordinator.database, copies)
     [error] = failed
     assert str(error).startswith(f"{NAMES[SPREADING]}: terminating connection due to administrator command. ")
     assert not caplog.records
     assert content(coordinator) == before
+    assert health_of(coordinator) == "connected"
     distribution.distribute(coordinator)
     assert distribution.status(coordinator).left == []
     assert content(coordinator) == before
@@ -216,6 +229,21 @@ def test_the_servers_role_can_write_through_each_node_before_and_after_its_right
     assert excess == []
 
 
+def test_workers_that_are_closed_to_all_take_the_servers_role_when_its_rights_are_given_anew(
+    coordinator: Dsn, nodes: list[Dsn], role: str
+) -> None:
+    for node in nodes:
+        close = f"REVOKE ALL ON DATABASE {node.database} FROM PUBLIC"
+        execute(node, "SET citus.enable_ddl_propagation = off", close)
+    # As if the coordinator had been alone then.
+    grants.grant(Dsn(coordinator.parameters | {"options": "-c citus.enable_ddl_propagation=off"}), role)
+    distribution.distribute(coordinator)
+    grants.grant(coordinator, role)
+    server = Dsn({name: coordinator.parameters[name] for name in ("host", "port", "dbname")} | {"user": role})
+    for _ in range(10):
+        execute(server, "INSERT INTO users (id) VALUES (gen_random_uuid())")
+
+
 def test_a_schema_that_is_behind_and_a_worker_are_refused(nodes: list[Dsn]) -> None:
     migrator.migrate(nodes[0], "0015")
     outcome = command(url_of(nodes[0]), "distribute")
@@ -238,6 +266,34 @@ def test_a_node_that_forbids_what_the_copying_needs_is_named(coordinator: Dsn, n
     assert (outcome.status, outcome.out) == (1, "")
     name = f"{nodes[1].parameters['host']}:{nodes[1].parameters['port']}"
     assert outcome.err == f"Error: {name}: output_plugin_libraries lacks citus. Add it, and reload.\n"
+
+
+def test_an_owner_who_may_not_see_what_the_copying_needs_is_told_which_right_is_missing(
+    coordinator: Dsn, role: str
+) -> None:
+    if not rows(coordinator, "SELECT FROM pg_settings WHERE name = 'output_plugin_libraries'"):
+        pytest.skip("this PostgreSQL has no output_plugin_libraries")
+    for table in ("tasks", "users", "alembic_version"):
+        execute(coordinator, f"ALTER TABLE {table} OWNER TO {role}")
+    owner = url_of(Dsn(coordinator.parameters | {"user": role}))
+    outcome = command(owner, "distribute", "--dry-run")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (1, "", 3)
+    assert f" keeps output_plugin_libraries from you: GRANT pg_read_all_settings TO {role}.\n" in outcome.err
+    execute(coordinator, f"GRANT pg_read_all_settings TO {role}")
+    assert command(owner, "distribute", "--dry-run").status == 0
+
+
+def test_a_coordinator_that_knows_no_nodes_is_told_how_to_name_them(servers: list[Dsn]) -> None:
+    with citus.new_database(servers, known=0) as dsns:
+        outcome = command(url_of(dsns[0]), "distribute", "--dry-run")
+    assert outcome.status == 1
+    assert "Error: Citus knows no nodes yet: run SELECT citus_set_coordinator_host(host, port), and" in outcome.err
+
+
+def test_a_worker_without_tables_is_told_that_it_is_not_the_coordinator(nodes: list[Dsn]) -> None:
+    outcome = command(url_of(nodes[1]), "distribute")
+    assert outcome.status == 1
+    assert "Error: This is not the coordinator: set DATABASE_URL_DIRECT to its URL." in outcome.err
 
 
 def test_a_coordinator_without_workers_is_refused(coordinator: Dsn) -> None:

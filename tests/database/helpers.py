@@ -96,6 +96,11 @@ class Admin:
         name = sql.Identifier(self._connection.info.dbname)
         self._connection.execute(sql.SQL("ALTER DATABASE {} " + change).format(name))
 
+    def load_citus(self) -> None:
+        """Has the server seem to have loaded Citus, which gives it a setting, if it has not."""
+        if self.value("SELECT current_setting('citus.version', true)") is None:
+            self.alter("SET citus.version = '14.0'")
+
     def pids(self, condition: str = "true") -> set[int]:
         """The server processes of the application's connections."""
         query = (

@@ -373,6 +373,6 @@ async def test_a_statement_is_not_sent_when_the_server_ended_the_connection_afte
     connection.invalidated = True
     with pytest.raises(psycopg.OperationalError, match="the connection ended when") as refusal:
         await connection.fetch(insert, {"value": 0})
-    assert connection.has_rolled_back(refusal.value, is_spread=False)
+    assert connection.has_rolled_back(refusal.value)
     cursor = await connection.execute("SELECT count(*) FROM notes")
     assert await cursor.fetchone() == (PREPARE_AFTER,)

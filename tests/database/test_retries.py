@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from persistence import readiness, startup, tasks
+from persistence import tasks
 from persistence.postgres import pool, retries
 from persistence.postgres.database import Database, open_database
 from persistence.postgres.dsn import Dsn
@@ -49,13 +49,16 @@ async def test_a_read_is_run_again_when_its_connection_is_ended(empty_dsn: Dsn, 
         assert await running == {"value": 7}
 
 
-@pytest.mark.parametrize("speaker", ["the server itself", "a pooler", "a coordinator"])
+@pytest.mark.parametrize(
+    "speaker",
+    [pytest.param("the server itself", marks=pytest.mark.plain("is one server")), "a pooler", "a coordinator"],
+)
 async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
     migrated_dsn: Dsn, admin: Admin, speaker: str
 ) -> None:
+    if speaker == "a coordinator":
+        admin.load_citus()
     async with opened(replace(migrated_dsn, behind_pooler=speaker == "a pooler")) as (database, user):
-        if speaker == "a coordinator":
-            database.shards.load([{"least": -(2**31), "node": "a worker"}])
         with locked_tasks(migrated_dsn):
             running = asyncio.create_task(tasks.create(database, user, TASK))
             admin.terminate(await admin.waiting())
@@ -70,26 +73,6 @@ async def test_a_write_that_was_not_finished_is_run_again_and_happens_once(
         assert created
         assert not created["replayed"]
         assert admin.value("SELECT count(*) FROM tasks") == 1
-
-
-@pytest.mark.plain("is one server")
-async def test_a_replacement_that_does_not_know_the_database_yet_takes_it_for_a_coordinator(
-    migrated_dsn: Dsn, admin: Admin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(startup, "CHECK_TIMEOUT", 0.0)
-    async with startup.start(migrated_dsn, OPTIONS, retry=True, is_replacement=True) as database:
-        user = await new_user(database)
-        with locked_tasks(migrated_dsn):
-            running = asyncio.create_task(tasks.create(database, user, TASK))
-            admin.terminate(await admin.waiting())
-            with pytest.raises(OutcomeUnknown):
-                await running
-        await readiness.check(database, LONG)
-        with locked_tasks(migrated_dsn):
-            running = asyncio.create_task(tasks.create(database, user, TASK))
-            admin.terminate(await admin.waiting())
-            await admin.waiting()
-        assert await running
 
 
 @pytest.mark.plain("has triggers")

@@ -46,8 +46,9 @@ def owner_on(node: str) -> UUID:
 
 
 @pytest.fixture
-async def spread(empty_dsn: Dsn) -> AsyncIterator[Database]:
+async def spread(empty_dsn: Dsn, admin: Admin) -> AsyncIterator[Database]:
     """A database that takes its owners for those of two nodes, with 10 connections."""
+    admin.load_citus()
     async with open_database(empty_dsn, options(most=10)) as database:
         database.shards.load(HALVES)
         yield database
