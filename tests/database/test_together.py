@@ -139,6 +139,7 @@ async def test_a_prepared_statement_that_a_migration_has_outdated_costs_no_error
     assert found == rows("0", "1", "2", "3", "4", "5", "9")
 
 
+@pytest.mark.plain("is one server")
 async def test_those_that_were_not_finished_run_again_and_happen_once(database: Database, admin: Admin) -> None:
     admin.execute("SELECT pg_advisory_lock(7)")
     # The server has said of the first that it is done.
