@@ -14,6 +14,8 @@ from tests.support.servers import ROOT, eventually
 
 POSTGRES = "localhost/todo-postgres:test"
 PGBOUNCER = "localhost/todo-pgbouncer:test"
+ATTEMPTS = 5
+"""podman 4.3 knows no names for a moment when a container starts or ends: beside 359 starts, 1 of 3,246 was unknown."""
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
@@ -28,17 +30,16 @@ class Stack:
     def compose(
         self, *arguments: str, check: bool = True, variables: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "podman_compose", "--env-file=/dev/null", "--profile=pgbouncer",
-                "--profile=prometheus", f"--project-name={self.name}",
-                f"--file={ROOT / 'compose.yaml'}", f"--file={self.override}", *arguments,
-            ],
-            env={**clean_environment(), **containers.ENVIRONMENT, "PORT": str(self.port), **(variables or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
+        command = [
+            sys.executable, "-m", "podman_compose", "--env-file=/dev/null", "--profile=pgbouncer",
+            "--profile=prometheus", f"--project-name={self.name}",
+            f"--file={ROOT / 'compose.yaml'}", f"--file={self.override}", *arguments,
+        ]  # fmt: skip
+        environment = {**clean_environment(), **containers.ENVIRONMENT, "PORT": str(self.port), **(variables or {})}
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if "Name or service not known" not in done.stderr:
+                break
         assert not check or done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
         return done
 
